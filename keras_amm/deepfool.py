@@ -1,0 +1,225 @@
+"""DeepFool: the nearest decision boundary, by iterated linearisation."""
+
+import weakref
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from keras_amm.checks import clear_errors, enforce
+from keras_amm.classifier import Classifier
+from keras_amm.labels import class_indices
+from keras_amm.norms import like, squared_norm
+from keras_amm.search import Path, search
+
+
+class Perturbation(NamedTuple):
+    """What `DeepFool.perturb` finds for a batch of B images.
+
+    Attributes:
+        delta: float32 tensor [B, ...], in the units of the images.
+        norm: float32 tensor [B], its l2 norm, the sample's margin.
+        target: int32 tensor [B], the class that the last step aimed at.
+        iterations: int32 tensor [B], the number of steps taken.
+        success: boolean tensor [B], whether the prediction changed (towards
+            the label for a misclassified sample, if labels were given).
+    """
+
+    delta: Any
+    norm: Any
+    target: Any
+    iterations: Any
+    success: Any
+
+
+@keras.saving.register_keras_serializable(package="keras_amm")
+class DeepFool:
+    """The DeepFool attack in the l2 norm, batched.
+
+    Each step linearises the network and goes to the nearest boundary,
+    `r = (1 + overshoot) * |f_k - f_p| / ||w|| * w / ||w||` with
+    `w = grad f_k - grad f_p`, until the prediction changes.
+
+    Args:
+        max_iterations: int, steps after which a sample is given up.
+        num_candidates: int >= 2, the number of classes considered in each
+            step, those of the largest logits at the image (all, if there are fewer).
+        overshoot: float >= 0, by what fraction each step goes beyond the
+            linearised boundary.
+        refine_steps: int, bisection steps along the perturbation after
+            success, for measuring; training does not refine.
+        from_logits: whether the model's output is logits (True) or a softmax
+            (False); None finds out, and refuses when in doubt.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Example:
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    >>> found = keras_amm.DeepFool().perturb(model, np.random.rand(5, 2))
+    >>> found.norm.shape
+    TensorShape([5])
+
+    Reference: Moosavi-Dezfooli et al. (2016); Equations 2-4 of the paper.
+    """
+
+    def __init__(
+        self,
+        max_iterations: int = 6,
+        num_candidates: int = 10,
+        overshoot: float = 0.02,
+        refine_steps: int = 0,
+        from_logits: bool | None = None,
+    ) -> None:
+        for name, value, least in (
+            ("max_iterations", max_iterations, 1),
+            ("num_candidates", num_candidates, 2),
+            ("refine_steps", refine_steps, 0),
+        ):
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"`{name}` must be a whole number of at least {least}. Received: {name}={value!r}.")
+        if not 0.0 <= overshoot < float("inf"):
+            raise ValueError(f"`overshoot` must be at least 0 and finite. Received: overshoot={overshoot!r}.")
+        if from_logits not in (None, True, False):
+            raise ValueError(f"`from_logits` must be True, False or None. Received: from_logits={from_logits!r}.")
+        self.max_iterations = max_iterations
+        self.num_candidates = num_candidates
+        self.overshoot = overshoot
+        self.refine_steps = refine_steps
+        self.from_logits = from_logits
+        self._compiled: Any = weakref.WeakKeyDictionary()
+
+    def perturb(self, model: keras.Model, x: Any, labels: Any = None) -> Perturbation:
+        """Find the perturbation that takes each image to its nearest decision boundary.
+
+        Outside a `tf.function` the search is compiled once per model and setting.
+
+        Args:
+            model: single-input `keras.Model`, or an `AMMModel`, built.
+            x: images [B, ...], any numeric dtype; the search is in float32.
+            labels: None for an untargeted attack on every image. With labels
+                (indices [B] or probabilities [B, C]) a misclassified image
+                goes towards its label instead.
+
+        Returns:
+            A `Perturbation`.
+
+        Raises:
+            TypeError: the model is not a Keras model.
+            ValueError: model, images or labels are not fit for it.
+
+        Example:
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+        >>> found = keras_amm.DeepFool().perturb(model, np.ones((1, 2)), labels=np.array([2]))
+        >>> found.delta.shape
+        TensorShape([1, 2])
+        """
+        model = getattr(model, "base_model", model)
+        classifier = Classifier(model, self.from_logits)
+        x = classifier.inputs(x)
+        if not tf.executing_eagerly() or tf.config.functions_run_eagerly():
+            return self._perturb(classifier, x, labels)
+        if labels is not None:
+            labels = tf.convert_to_tensor(labels)
+        with clear_errors():
+            return self._compile(model, classifier)(x, labels)
+
+    def path(self, classifier: Classifier, x: Any, labels: Any | None, screening: float | None = None) -> Path:
+        """Search with the settings of this attack; see `keras_amm.search.search`.
+
+        Args:
+            classifier: the network.
+            x: float tensor [B, ...].
+            labels: int32 tensor [B], or None.
+            screening: the fraction of the correct samples to search, or None for all.
+
+        Returns:
+            The recorded `Path`.
+
+        Example:
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+        >>> path = keras_amm.DeepFool().path(keras_amm.classifier.Classifier(model), tf.ones((1, 2)), None)
+        >>> path.success.shape
+        TensorShape([1])
+        """
+        return search(
+            classifier,
+            x,
+            labels,
+            max_iterations=self.max_iterations,
+            num_candidates=self.num_candidates,
+            overshoot=self.overshoot,
+            screening=screening,
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, for serialisation.
+
+        Returns:
+            A dictionary.
+
+        Example:
+        >>> keras_amm.DeepFool(overshoot=0.1).get_config()["overshoot"]
+        0.1
+        """
+        return {
+            "max_iterations": self.max_iterations,
+            "num_candidates": self.num_candidates,
+            "overshoot": self.overshoot,
+            "refine_steps": self.refine_steps,
+            "from_logits": self.from_logits,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "DeepFool":
+        """The attack of a configuration.
+
+        Args:
+            config: what `get_config` returned.
+
+        Returns:
+            A `DeepFool`.
+
+        Example:
+        >>> keras_amm.DeepFool.from_config({"overshoot": 0.1}).overshoot
+        0.1
+        """
+        return cls(**config)
+
+    def _compile(self, model: keras.Model, classifier: Classifier) -> Any:
+        compiled = self._compiled.setdefault(model, {})
+        setting = tuple(self.get_config().values())
+        if setting not in compiled:
+            # A strong reference to the model would keep its entry alive for ever.
+            reference = weakref.ref(model)
+
+            def run(x: Any, labels: Any) -> Perturbation:
+                return self._perturb(Classifier(reference(), self.from_logits), x, labels)
+
+            compiled[setting] = tf.function(run, reduce_retracing=True, autograph=False)
+        return compiled[setting]
+
+    def _perturb(self, classifier: Classifier, x: Any, labels: Any) -> Perturbation:
+        checks = []
+        if labels is not None:
+            labels, checks = class_indices(labels, classifier.num_classes(x))
+        path = self.path(classifier, x, labels)
+        with tf.control_dependencies(enforce(path.checks + checks)):
+            delta = tf.identity(path.delta)
+        if self.refine_steps:
+            delta = self._refine(classifier, path, delta, labels)
+        return Perturbation(delta, tf.sqrt(squared_norm(delta)), path.target, path.iterations, path.success)
+
+    def _refine(self, classifier: Classifier, path: Path, delta: Any, labels: Any) -> Any:
+        """Bisect for the first change of the prediction along a successful perturbation."""
+        goal = path.prediction if labels is None else tf.where(path.correct, path.prediction, labels)
+
+        def body(i: Any, low: Any, high: Any) -> tuple[Any, ...]:
+            middle = 0.5 * (low + high)
+            predicted = tf.argmax(classifier(path.x + like(middle, delta) * delta), axis=1, output_type=tf.int32)
+            crossed = tf.where(path.correct, predicted != goal, predicted == goal)
+            return i + 1, tf.where(crossed, low, middle), tf.where(crossed, middle, high)
+
+        one = tf.ones_like(path.norm)
+        _, _, high = tf.while_loop(lambda i, low, high: i < self.refine_steps, body, (0, tf.zeros_like(one), one))
+        return like(tf.where(path.success, high, one), delta) * delta

@@ -1,0 +1,365 @@
+"""A Keras model that trains its classifier for a large margin in input space."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_amm.checks import Check, clear_errors, enforce, first_failure, in_xla
+from keras_amm.classifier import Classifier, check_classifier
+from keras_amm.deepfool import DeepFool
+from keras_amm.penalty import MarginPenalty, margin_penalty
+from keras_amm.regularizer import MarginRegularizer
+
+
+class _NanMean(keras.metrics.Mean):
+    """A mean that is NaN, not zero, where nothing was measured."""
+
+    def result(self) -> Any:
+        return keras.ops.where(self.count > 0, super().result(), float("nan"))
+
+
+@keras.saving.register_keras_serializable(package="keras_amm")
+class AMMModel(keras.Model):
+    """A classifier whose training step adds the margin penalty to the loss.
+
+    Everything but `train_step` is the classifier's: `call`, `predict` and
+    `evaluate` run it alone, and its weights are trained in place.
+
+    While training, `fit` shows beside `loss` (all that is minimised):
+    `cross_entropy`, the compiled loss alone; `margin_penalty`; `margin`, the mean
+    norm over correctly classified samples; `attack_success`, the share
+    of attacked samples whose prediction changed.
+
+    Sample and class weights weigh the compiled loss and metrics. They do not
+    weigh the penalty, which is a property of the batch's geometry. The batch's
+    class weights likewise leave the choice of the nearest samples alone.
+
+    Args:
+        base_model: single-input `keras.Model` classifier, with logits or softmax.
+        regularizer: `MarginRegularizer`; None for the default, MIN+EXP.
+        attack: `DeepFool`; None for the default.
+        **kwargs: arguments of `keras.Model`, such as `name`.
+
+    Raises:
+        TypeError: an argument is of another type.
+        ValueError: the classifier has several inputs or outputs, or one output unit.
+
+    Example:
+    >>> model = keras_amm.AMMModel(keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]))
+    >>> model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    >>> logs = model.fit(np.random.rand(8, 2), np.arange(8) % 3, verbose=0)
+    >>> sorted(logs.history)
+    ['attack_success', 'cross_entropy', 'loss', 'margin', 'margin_penalty']
+
+    Reference: Equation 7 and Section 4.2 of the paper.
+    """
+
+    def __init__(
+        self,
+        base_model: keras.Model,
+        regularizer: MarginRegularizer | None = None,
+        attack: DeepFool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_classifier(base_model, must_be_built=False)
+        self.base_model = base_model
+        self.regularizer = _of_type("regularizer", regularizer, MarginRegularizer)
+        self.attack = _of_type("attack", attack, DeepFool)
+        self._margin_metrics = [
+            _NanMean(name="cross_entropy"),
+            _NanMean(name="margin_penalty"),
+            _NanMean(name="margin"),
+            _NanMean(name="attack_success"),
+        ]
+        self._fault: Any = None
+        self._fault_messages: list[str] = []
+        self.built = base_model.built
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """The classifier's output.
+
+        Args:
+            inputs: images [B, ...].
+            training: whether the classifier runs in training mode.
+
+        Returns:
+            Tensor [B, C], what the classifier returns.
+
+        Example:
+        >>> model = keras_amm.wrap(keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]))
+        >>> model(np.ones((1, 2))).shape
+        TensorShape([1, 3])
+        """
+        return self.base_model(inputs, training=training)
+
+    def build(self, input_shape: Any) -> None:
+        """Build the classifier.
+
+        Args:
+            input_shape: tuple, the shape of a batch of images.
+
+        Example:
+        >>> model = keras_amm.AMMModel(keras.Sequential([keras.layers.Dense(3)]))
+        >>> model.build((None, 2))
+        """
+        if not self.base_model.built:
+            self.base_model.build(input_shape)
+        self.built = True
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Keras's metrics and, unless the strength is 0, those of the margin."""
+        margin = getattr(self, "_margin_metrics", [])
+        plain = [metric for metric in super().metrics if all(metric is not m for m in margin)]
+        return plain if self.regularizer.is_off else plain + margin
+
+    def margin_penalty(self, x: Any, y: Any) -> Any:
+        """The margin penalty of a batch, differentiable with respect to the weights.
+
+        To first order only: its second derivative with respect to the weights is zero.
+
+        Args:
+            x: images [B, ...].
+            y: labels, indices [B] or [B, 1], or probabilities [B, C].
+
+        Returns:
+            Scalar float32 tensor, lambda and 1/B included.
+
+        Raises:
+            ValueError: the model is not built, or the batch is not fit for it.
+
+        Example:
+        >>> model = keras_amm.wrap(keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]))
+        >>> float(model.margin_penalty(np.ones((4, 2)), np.zeros(4))) >= 0
+        True
+
+        Reference: Equation 6.
+        """
+        step = 0 if getattr(self, "optimizer", None) is None else self.optimizer.iterations
+        weights = self.trainable_variables
+        found = self._penalty(x, y, self.regularizer.strength_at(step), 1.0)
+        with tf.control_dependencies(enforce(found.checks)):
+            value = tf.stop_gradient(found.value)
+        # Adds zero, with the gradient that was found.
+        for weight, gradient in zip(weights, found.gradients, strict=True):
+            if gradient is not None:
+                here = tf.convert_to_tensor(weight)
+                value += tf.reduce_sum(tf.stop_gradient(gradient) * (here - tf.stop_gradient(here)))
+        return value
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """One update on the loss plus the margin penalty; called by `fit`.
+
+        Args:
+            data: a batch, (x, y) or (x, y, sample_weight).
+
+        Returns:
+            The metrics' values by name.
+
+        Example:
+        >>> model = keras_amm.wrap(keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]))
+        >>> model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        >>> logs = model.train_step((tf.ones((4, 2)), tf.zeros(4)))
+        >>> "margin" in logs
+        True
+        """
+        if self.regularizer.is_off:
+            return super().train_step(data)
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        weights = self.trainable_weights
+        with tf.GradientTape() as tape:
+            y_pred = self(x, training=True)
+            loss = self._compute_loss(x, y, y_pred, sample_weight, training=True)
+            scaled_loss = self.optimizer.scale_loss(loss)
+        extra_losses = list(self.losses)
+        gradients = tape.gradient(scaled_loss, weights)
+        strength = self.regularizer.strength_at(self.optimizer.iterations)
+        found = self._penalty(x, y, strength, self.optimizer.scale_loss(tf.ones(())))
+        gradients = [_sum(g, p) for g, p in zip(gradients, found.gradients, strict=True)]
+        self.optimizer.apply(self._guarded(gradients, found), weights)
+        self._track(loss, extra_losses, found, tf.shape(y_pred)[0])
+        return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """One step of `evaluate`: the classifier's loss and metrics, without margins.
+
+        Args:
+            data: a batch, (x, y) or (x, y, sample_weight).
+
+        Returns:
+            The metrics' values by name.
+
+        Example:
+        >>> model = keras_amm.wrap(keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]))
+        >>> model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        >>> list(model.test_step((tf.ones((4, 2)), tf.zeros(4))))
+        ['loss']
+        """
+        logs = super().test_step(data)
+        return {name: value for name, value in logs.items() if name not in [m.name for m in self._margin_metrics]}
+
+    def make_train_function(self, force: bool = False) -> Any:
+        """Keras's training function, with the errors of this library made readable.
+
+        Args:
+            force: whether to make it anew.
+
+        Returns:
+            The function.
+
+        Example:
+        >>> model = keras_amm.wrap(keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]))
+        >>> model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        >>> callable(model.make_train_function())
+        True
+        """
+        if self.train_function is not None and not force:
+            return self.train_function
+        if self.jit_compile and self._fault is None:
+            self._fault = tf.Variable(0, trainable=False, dtype=tf.int32)
+        super().make_train_function(force)
+        run = self.train_function
+
+        def train_function(iterator: Any) -> Any:
+            with clear_errors(self._where()):
+                logs = run(iterator)
+            if self._fault is not None and int(self._fault) > 0:
+                message = self._fault_messages[int(self._fault) - 1]
+                self._fault.assign(0)
+                raise ValueError(f"{self._where()}{message}")
+            return logs
+
+        self.train_function = train_function
+        return train_function
+
+    def get_config(self) -> dict[str, Any]:
+        """The classifier, regularizer and attack, for serialisation.
+
+        Returns:
+            A dictionary.
+
+        Example:
+        >>> model = keras_amm.wrap(keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]))
+        >>> sorted(model.get_config())
+        ['attack', 'base_model', 'dtype', 'name', 'regularizer', 'trainable']
+        """
+        return {
+            "name": self.name,
+            "trainable": self.trainable,
+            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
+            "base_model": keras.saving.serialize_keras_object(self.base_model),
+            "regularizer": keras.saving.serialize_keras_object(self.regularizer),
+            "attack": keras.saving.serialize_keras_object(self.attack),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "AMMModel":
+        """The model of a configuration.
+
+        Args:
+            config: what `get_config` returned.
+            custom_objects: classes and functions by name, for the classifier's own.
+
+        Returns:
+            An `AMMModel`.
+
+        Example:
+        >>> model = keras_amm.wrap(keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]))
+        >>> type(keras_amm.AMMModel.from_config(model.get_config())).__name__
+        'AMMModel'
+        """
+        parts = {
+            name: keras.saving.deserialize_keras_object(value, custom_objects=custom_objects)
+            if isinstance(value, dict)
+            else value
+            for name, value in config.items()
+        }
+        return cls(**parts)
+
+    def _penalty(self, x: Any, y: Any, strength: Any, loss_scale: Any) -> MarginPenalty:
+        classifier = Classifier(self.base_model, self.attack.from_logits)
+        return margin_penalty(
+            classifier,
+            self.attack,
+            self.regularizer,
+            x,
+            y,
+            self.trainable_weights,
+            strength=strength,
+            loss_scale=loss_scale,
+        )
+
+    def _guarded(self, gradients: list[Any], found: MarginPenalty) -> list[Any]:
+        """The gradients, on condition that all checks hold: a fault never reaches the weights."""
+        finite = [tf.reduce_all(tf.math.is_finite(g)) for g in found.gradients if g is not None]
+        checks = [
+            *found.checks,
+            Check(
+                tf.reduce_all(finite) if finite else tf.constant(True),
+                "The gradient of the margin penalty must be finite. Got NaN or infinity from a layer whose second derivative has none.",
+            ),
+        ]
+        if in_xla():
+            self._fault_messages = [check.message for check in checks]
+            fault = first_failure(checks)
+            self._fault.assign(tf.where(self._fault > 0, self._fault, fault))
+            return [g if g is None else tf.where(fault > 0, tf.zeros_like(g), g) for g in gradients]
+        with tf.control_dependencies(enforce(checks)):
+            return [g if g is None else tf.identity(g) for g in gradients]
+
+    def _track(self, loss: Any, extra_losses: list[Any], found: MarginPenalty, batch_size: Any) -> None:
+        cross_entropy, penalty, margin, success = self._margin_metrics
+        self._loss_tracker.update_state(loss + tf.cast(found.value, loss.dtype), sample_weight=batch_size)
+        cross_entropy.update_state(loss - sum(tf.cast(e, loss.dtype) for e in extra_losses), sample_weight=batch_size)
+        penalty.update_state(found.value, sample_weight=batch_size)
+        margin.update_state(tf.math.divide_no_nan(found.margin, tf.cast(found.num_margins, found.margin.dtype)), sample_weight=found.num_margins)
+        success.update_state(tf.math.divide_no_nan(found.num_success, found.num_searched), sample_weight=found.num_searched)
+
+    def _where(self) -> str:
+        return f"In training step {int(self.optimizer.iterations) + 1}, whose update was not applied: "
+
+
+def wrap(
+    classifier: keras.Model, *, regularizer: MarginRegularizer | None = None, attack: DeepFool | None = None
+) -> AMMModel:
+    """Wrap a classifier so that `fit` trains it for a large margin.
+
+    Args:
+        classifier: single-input `keras.Model`, Functional, Sequential or
+            subclassed, with logits or a softmax. It is trained in place.
+        regularizer: `MarginRegularizer`; None for the default, MIN+EXP.
+        attack: `DeepFool`; None for the default.
+
+    Returns:
+        An `AMMModel`, to be compiled.
+
+    Raises:
+        TypeError: it is not a Keras model.
+        ValueError: it has several inputs or outputs, one output unit, or is a
+            subclassed model that is not built.
+
+    Example:
+    >>> model = keras_amm.wrap(keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(), keras.layers.Dense(10)]))
+    >>> model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+
+    Reference: Yan, Guo, Zhang, "Adversarial Margin Maximization Networks", TPAMI 2019.
+    """
+    # A Sequential without input shape is built by its first batch, as ever.
+    check_classifier(classifier, must_be_built=not isinstance(classifier, keras.Sequential))
+    return AMMModel(classifier, regularizer=regularizer, attack=attack)
+
+
+def _of_type(name: str, value: Any, kind: type) -> Any:
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        raise TypeError(f"`{name}` must be a keras_amm.{kind.__name__} or None. Received: {name}={value!r}.")
+    return value
+
+
+def _sum(gradient: Any, other: Any) -> Any:
+    if gradient is None or other is None:
+        return gradient if other is None else other
+    return gradient + tf.cast(other, gradient.dtype)

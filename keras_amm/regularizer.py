@@ -1,0 +1,306 @@
+"""The margin penalty as a function of the norms: aggregation, shrinkage, caps."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_amm import aggregation as aggregations
+from keras_amm import shrinkage as shrinkages
+
+_GRADIENTS = ("unrolled", "masked", "boundary")
+
+
+@keras.saving.register_keras_serializable(package="keras_amm")
+class MarginRegularizer(keras.layers.Layer):
+    """The penalty of a batch's margins (Equation 6), as a serialisable layer.
+
+    `strength / B * [sum_correct R(-c ||delta||) + sum_wrong R(d ||delta||)]`
+    over the samples that the aggregation selects, B the whole batch. It has no
+    weights; `AMMModel` computes the norms and their gradients.
+
+    Args:
+        strength: float >= 0, lambda, or a
+            `keras.optimizers.schedules.LearningRateSchedule` of the
+            optimizer's iterations. Where it is 0 nothing is searched.
+        aggregation: `"min"`, `"avg"`, or a callable `(norm, labels, correct,
+            success, *, top_fraction) -> mask [B]`.
+        shrinkage: `"lin"`, `"exp"`, `"inv"`, `"hinge"`, or a callable of
+            `t = -c ||delta||` or `t = d ||delta||`. For `"hinge"` c is the margin
+            that is wanted: `max(0, c - ||delta||)` and `max(0, c + ||delta||)`.
+        c: float > 0, the scale of correctly classified samples.
+        d: float > 0, the scale of misclassified samples.
+        top_fraction: float in (0, 1], how much of the batch `"min"` looks at.
+        max_penalty: float > 0, the cap of one sample's `strength * R`, beyond
+            which it has no gradient; `"lin"` and `"hinge"` are not capped.
+        gradient: `"unrolled"`, the exact second-order gradient; `"masked"`,
+            input gradients held constant; `"boundary"`, first-order, from
+            the implicit function theorem at the boundary point.
+        screening: float in (0, 1], the fraction of the correctly classified
+            samples that `"min"` searches in full, nearest first by a
+            first-order estimate; None searches all.
+        **kwargs: arguments of `keras.layers.Layer`, such as `name`.
+
+    Raises:
+        ValueError: an argument is out of its range, or a name is not known.
+
+    Example:
+    >>> regularizer = keras_amm.MarginRegularizer(strength=1.0, shrinkage="lin", c=0.5, d=4.0)
+    >>> penalty = regularizer(np.array([1.0, 2.0]), np.array([0, 1]), np.array([True, True]), np.array([True, True]))
+    >>> float(penalty)
+    -0.25
+
+    Reference: Section 3.3; the defaults are Table 1 of the appendix, MIN+EXP,
+    and the caps are those of the authors' code.
+    """
+
+    def __init__(
+        self,
+        strength: float | keras.optimizers.schedules.LearningRateSchedule = 32.0,
+        aggregation: str | Callable[..., Any] = "min",
+        shrinkage: str | Callable[[Any], Any] = "exp",
+        c: float = 2.0,
+        d: float = 1.0,
+        top_fraction: float = 0.2,
+        max_penalty: float = 50.0,
+        gradient: str = "unrolled",
+        screening: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not isinstance(strength, keras.optimizers.schedules.LearningRateSchedule):
+            _require(strength, "strength", strength >= 0, "at least 0, or a LearningRateSchedule")
+        _require(c, "c", c > 0, "greater than 0")
+        _require(d, "d", d > 0, "greater than 0")
+        _require(top_fraction, "top_fraction", 0 < top_fraction <= 1, "in (0, 1]")
+        _require(max_penalty, "max_penalty", max_penalty > 0, "greater than 0")
+        if gradient not in _GRADIENTS:
+            raise ValueError(f"`gradient` must be one of {_GRADIENTS}. Received: gradient={gradient!r}.")
+        if screening is not None:
+            _require(screening, "screening", 0 < screening <= 1, "in (0, 1], or None")
+            if aggregation != "min":
+                raise ValueError(
+                    "`screening` leaves out samples far from the boundary, which only aggregation='min' never counts. "
+                    f"Received: screening={screening!r}, aggregation={aggregation!r}."
+                )
+        self.strength = strength
+        self.aggregation = aggregation
+        self.shrinkage = shrinkage
+        self.c = c
+        self.d = d
+        self.top_fraction = top_fraction
+        self.max_penalty = max_penalty
+        self.gradient = gradient
+        self.screening = screening
+        self._aggregate = aggregations.get(aggregation)
+        self._shrink = shrinkages.get(shrinkage)
+        self.built = True
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the strength is the constant 0."""
+        return not self.is_scheduled and self.strength == 0
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether the strength is a schedule."""
+        return isinstance(self.strength, keras.optimizers.schedules.LearningRateSchedule)
+
+    def strength_at(self, step: Any) -> Any:
+        """The strength lambda at a step.
+
+        Args:
+            step: scalar integer tensor, the optimizer's iterations.
+
+        Returns:
+            Scalar float32 tensor.
+
+        Example:
+        >>> float(keras_amm.MarginRegularizer(strength=4.0).strength_at(0))
+        4.0
+        """
+        value = self.strength(step) if self.is_scheduled else self.strength
+        return ops.cast(value, "float32")
+
+    def select(self, norm: Any, labels: Any, correct: Any, success: Any) -> Any:
+        """Which samples the penalty counts.
+
+        Args:
+            norm: float tensor [B].
+            labels: integer tensor [B].
+            correct: boolean tensor [B].
+            success: boolean tensor [B].
+
+        Returns:
+            Boolean tensor [B]; never a sample whose attack failed.
+
+        Example:
+        >>> mask = keras_amm.MarginRegularizer(aggregation="avg").select(
+        ...     np.ones(2), np.zeros(2, int), np.array([True, False]), np.array([True, False]))
+        >>> np.asarray(mask)
+        array([ True, False])
+
+        Reference: Section 3.3.1.
+        """
+        mask = self._aggregate(norm, labels, correct, success, top_fraction=self.top_fraction)
+        return ops.logical_and(ops.cast(mask, "bool"), success)
+
+    def max_selected(self, batch_size: Any, num_classes: int) -> Any:
+        """The largest number of samples that `select` can return.
+
+        Args:
+            batch_size: int or scalar integer tensor.
+            num_classes: int, the number of classes.
+
+        Returns:
+            An int or a scalar integer tensor.
+
+        Example:
+        >>> keras_amm.MarginRegularizer().max_selected(100, num_classes=10)
+        20
+        """
+        if self._aggregate is not aggregations.min:
+            return batch_size
+        top = aggregations.num_selected_per_side(batch_size, self.top_fraction)
+        if isinstance(batch_size, int):
+            return min(2 * min(num_classes, top), batch_size)
+        return ops.minimum(2 * ops.minimum(num_classes, top), batch_size)
+
+    def penalize(self, norm: Any, correct: Any, selected: Any, strength: Any, batch_size: Any) -> Any:
+        """The penalty of selected norms, differentiable with respect to them.
+
+        Args:
+            norm: float tensor [B].
+            correct: boolean tensor [B].
+            selected: boolean tensor [B].
+            strength: scalar float tensor, lambda.
+            batch_size: scalar, the size of the whole (global) batch.
+
+        Returns:
+            Scalar float tensor, lambda and 1/B included.
+
+        Example:
+        >>> regularizer = keras_amm.MarginRegularizer(shrinkage="exp", c=2.0)
+        >>> float(regularizer.penalize(np.zeros(1, "float32"), np.array([True]), np.array([True]), 32.0, 1))
+        32.0
+
+        Reference: Equation 6.
+        """
+        norm = ops.where(selected, norm, ops.zeros_like(norm))
+        strength = ops.cast(strength, norm.dtype)
+        each = strength * self._shrunken(norm, correct, strength)
+        if self._shrink not in (shrinkages.lin, shrinkages.hinge):
+            each = ops.minimum(each, self.max_penalty)
+        total = ops.sum(ops.where(selected, each, ops.zeros_like(each)))
+        return total / ops.cast(batch_size, norm.dtype)
+
+    def _shrunken(self, norm: Any, correct: Any, strength: Any) -> Any:
+        if self._shrink is shrinkages.hinge:
+            return shrinkages.hinge(ops.where(correct, -norm, norm), threshold=self.c)
+        cap = shrinkages.wrong_norm_cap(self._shrink, strength, self.d, self.max_penalty)
+        capped = norm if cap is None else ops.minimum(norm, cap)
+        return self._shrink(ops.where(correct, -self.c * norm, self.d * capped))
+
+    def call(self, norm: Any, labels: Any, correct: Any, success: Any, step: Any = 0) -> Any:
+        """The penalty of a batch's norms.
+
+        Args:
+            norm: float tensor [B], the perturbation norms.
+            labels: integer tensor [B], the ground truth.
+            correct: boolean tensor [B], whether the sample is correctly classified.
+            success: boolean tensor [B], whether the attack succeeded.
+            step: scalar integer, the optimizer's iterations, for a scheduled strength.
+
+        Returns:
+            Scalar float tensor, lambda and 1/B included.
+
+        Example:
+        >>> regularizer = keras_amm.MarginRegularizer(strength=1.0, shrinkage="hinge", c=3.0)
+        >>> one = np.ones(1)
+        >>> float(regularizer(one, one.astype(int), one.astype(bool), one.astype(bool)))
+        2.0
+        """
+        norm, labels = ops.convert_to_tensor(norm, "float32"), ops.convert_to_tensor(labels)
+        correct, success = ops.convert_to_tensor(correct, "bool"), ops.convert_to_tensor(success, "bool")
+        selected = self.select(norm, labels, correct, success)
+        return self.penalize(norm, correct, selected, self.strength_at(step), ops.shape(norm)[0])
+
+    def compute_output_shape(self, norm_shape: Any, *_: Any) -> tuple[()]:
+        """The penalty is a scalar.
+
+        Args:
+            norm_shape: not used.
+
+        Returns:
+            The empty tuple.
+
+        Example:
+        >>> keras_amm.MarginRegularizer().compute_output_shape((8,))
+        ()
+        """
+        return ()
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, for serialisation.
+
+        Returns:
+            A dictionary.
+
+        Raises:
+            ValueError: a callable is not registered with Keras, so that a
+                saved model could not be loaded.
+
+        Example:
+        >>> keras_amm.MarginRegularizer().get_config()["shrinkage"]
+        'exp'
+        """
+        return {
+            **super().get_config(),
+            "strength": keras.saving.serialize_keras_object(self.strength) if self.is_scheduled else self.strength,
+            "aggregation": _serialize("aggregation", self.aggregation),
+            "shrinkage": _serialize("shrinkage", self.shrinkage),
+            "c": self.c,
+            "d": self.d,
+            "top_fraction": self.top_fraction,
+            "max_penalty": self.max_penalty,
+            "gradient": self.gradient,
+            "screening": self.screening,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "MarginRegularizer":
+        """The regularizer of a configuration.
+
+        Args:
+            config: what `get_config` returned.
+
+        Returns:
+            A `MarginRegularizer`.
+
+        Example:
+        >>> config = keras_amm.MarginRegularizer(c=3.0).get_config()
+        >>> keras_amm.MarginRegularizer.from_config(config).c
+        3.0
+        """
+        config = dict(config)
+        for name in ("strength", "aggregation", "shrinkage"):
+            if isinstance(config.get(name), dict):
+                config[name] = keras.saving.deserialize_keras_object(config[name])
+        return cls(**config)
+
+
+def _require(value: Any, name: str, holds: bool, expected: str) -> None:
+    if not holds or value != value or value in (float("inf"), float("-inf")):
+        raise ValueError(f"`{name}` must be {expected}. Received: {name}={value!r}.")
+
+
+def _serialize(name: str, identifier: Any) -> Any:
+    if isinstance(identifier, str):
+        return identifier
+    if keras.saving.get_registered_object(keras.saving.get_registered_name(identifier)) is not identifier:
+        raise ValueError(
+            f"A custom {name} can be saved only if it is registered: decorate it with "
+            f"@keras.saving.register_keras_serializable(package=...). Received: {name}={identifier!r}."
+        )
+    return keras.saving.serialize_keras_object(identifier)
