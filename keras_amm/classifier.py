@@ -19,6 +19,7 @@ _PIECEWISE_LINEAR = (
     "ZeroPadding2D Cropping2D UpSampling2D Rescaling Normalization Add Subtract Average Concatenate Maximum "
     "InputLayer Identity"
 ).split()
+_CONTAINERS = ("Sequential", "Functional")
 _LINEAR_ACTIVATIONS = ("linear", "relu", "relu6", "leaky_relu", "hard_tanh")
 
 
@@ -108,11 +109,13 @@ class Classifier:
         self.model = model
         self.from_logits = from_logits
         self.dtype = "float64" if model.compute_dtype == "float64" else "float32"
+        self.is_dense = all(len(weight.shape) <= 2 for weight in model.weights)
+        self.is_deterministic = self._runs_alike_in_training()
         self.is_piecewise_linear = all(_is_piecewise_linear(layer) for layer in model._flatten_layers())
 
     def inputs(self, x: Any) -> Any:
         """`x` as a float tensor that has a gradient."""
-        x = tf.cast(tf.convert_to_tensor(x), self.dtype)
+        x = as_images(x, self.dtype)
         expected = getattr(self.model, "input_shape", None) if getattr(self.model, "inputs", None) else None
         if expected is not None and not x.shape.is_compatible_with(expected):
             raise ValueError(
@@ -124,23 +127,6 @@ class Classifier:
     def __call__(self, x: Any) -> Any:
         """The logits alone."""
         return self.logits(x)[0]
-
-    def num_classes(self, x: Any) -> int:
-        """The number of the model's outputs.
-
-        Args:
-            x: float tensor [B, ...], looked at only for its shape.
-
-        Returns:
-            An int.
-
-        Raises:
-            ValueError: the output's shape is not that of a classifier.
-        """
-        outputs = getattr(self.model, "outputs", None)
-        output = outputs[0] if outputs else self.model.compute_output_spec(keras.KerasTensor(x.shape, self.dtype))
-        check_output_shape(tuple(output.shape), self.model.name)
-        return int(output.shape[1])
 
     def logits(self, x: Any) -> tuple[Any, list[Check]]:
         """Logits in inference mode, computed in float32 (float64 for a float64 model).
@@ -157,7 +143,20 @@ class Classifier:
         """
         pooling = exact_second_derivatives() if in_xla() else contextlib.nullcontext()
         with _full_precision(self.model), pooling:
-            output = self.model(x, training=False)
+            return self.read(self.model(x, training=False))
+
+    def read(self, output: Any) -> tuple[Any, list[Check]]:
+        """Logits behind an output of the model.
+
+        Args:
+            output: what the model returned, a tensor [B, C].
+
+        Returns:
+            A pair: tensor [B, C], and the checks that its values must pass.
+
+        Raises:
+            ValueError: as for `logits`.
+        """
         if not keras.ops.is_tensor(output):
             raise ValueError(f"Expected a classifier with one output. Received: model {self.model.name!r} with output of type {type(output).__name__}.")
         check_output_shape(tuple(output.shape), self.model.name)
@@ -170,6 +169,13 @@ class Classifier:
             )
         )
         return logits, checks
+
+    def _runs_alike_in_training(self) -> bool:
+        """Whether training mode and half precision change nothing, so that one pass can serve twice."""
+        for layer in self.model._flatten_layers():
+            if layer.compute_dtype in _HALF or (layer._call_has_training_arg and type(layer).__name__ not in _CONTAINERS):
+                return False
+        return True
 
     def _undo_softmax(self, output: Any) -> tuple[Any, list[Check]]:
         if self.from_logits:
@@ -199,6 +205,32 @@ class Classifier:
         ]
 
 
+def as_images(x: Any, dtype: str | None = None) -> Any:
+    """Images as a float tensor, which has a gradient.
+
+    Args:
+        x: one array or tensor [B, ...] of any numeric dtype.
+        dtype: the dtype wanted; None keeps float32 and float64, and makes
+            float32 of all else.
+
+    Returns:
+        Float tensor; `x` itself if it is one.
+
+    Raises:
+        ValueError: `x` is several arrays, the inputs of a multi-input model.
+
+    Example:
+    >>> keras_amm.classifier.as_images(np.zeros((1, 2, 2), "uint8")).dtype
+    tf.float32
+    """
+    if isinstance(x, dict) or (isinstance(x, (list, tuple)) and any(keras.ops.is_tensor(part) for part in x)):
+        raise ValueError(
+            f"A margin in input space needs one array of images. Received: {len(x)} arrays in a {type(x).__name__}."
+        )
+    x = tf.convert_to_tensor(x)
+    return tf.cast(x, dtype or (x.dtype if x.dtype in (tf.float32, tf.float64) else tf.float32))
+
+
 def _are_probabilities(output: Any) -> Any:
     total = tf.reduce_sum(tf.cast(output, tf.float32), axis=1)
     near_one = tf.reduce_all(tf.abs(total - 1.0) < 1e-2)
@@ -223,7 +255,7 @@ def _is_piecewise_linear(layer: Any) -> bool:
     name = type(layer).__name__
     if type(layer).__module__.split(".")[0] != "keras":
         return False
-    if name in ("Sequential", "Functional"):
+    if name in _CONTAINERS:
         # a Functional model also holds bare operations, such as x * x
         return all(isinstance(part, keras.Layer) for part in getattr(layer, "operations", ()))
     activation = getattr(layer, "activation", None)

@@ -10,7 +10,7 @@ from keras_amm.checks import clear_errors, enforce
 from keras_amm.classifier import Classifier
 from keras_amm.labels import class_indices
 from keras_amm.norms import like, squared_norm
-from keras_amm.search import Path, search
+from keras_amm.search import CleanPass, Path, clean_pass, search
 
 
 class Perturbation(NamedTuple):
@@ -124,12 +124,12 @@ class DeepFool:
         with clear_errors():
             return self._compile(model, classifier)(x, labels)
 
-    def path(self, classifier: Classifier, x: Any, labels: Any | None, screening: float | None = None) -> Path:
+    def path(self, classifier: Classifier, clean: CleanPass, labels: Any | None, screening: float | None = None) -> Path:
         """Search with the settings of this attack; see `keras_amm.search.search`.
 
         Args:
             classifier: the network.
-            x: float tensor [B, ...].
+            clean: its pass over the images.
             labels: int32 tensor [B], or None.
             screening: the fraction of the correct samples to search, or None for all.
 
@@ -138,13 +138,15 @@ class DeepFool:
 
         Example:
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
-        >>> path = keras_amm.DeepFool().path(keras_amm.classifier.Classifier(model), tf.ones((1, 2)), None)
+        >>> classifier = keras_amm.classifier.Classifier(model)
+        >>> clean = keras_amm.search.clean_pass(classifier, tf.ones((1, 2)))
+        >>> path = keras_amm.DeepFool().path(classifier, clean, None)
         >>> path.success.shape
         TensorShape([1])
         """
         return search(
             classifier,
-            x,
+            clean,
             labels,
             max_iterations=self.max_iterations,
             num_candidates=self.num_candidates,
@@ -201,9 +203,10 @@ class DeepFool:
 
     def _perturb(self, classifier: Classifier, x: Any, labels: Any) -> Perturbation:
         checks = []
+        clean = clean_pass(classifier, x)
         if labels is not None:
-            labels, checks = class_indices(labels, classifier.num_classes(x))
-        path = self.path(classifier, x, labels)
+            labels, checks = class_indices(labels, clean.logits.shape[1])
+        path = self.path(classifier, clean, labels)
         with tf.control_dependencies(enforce(path.checks + checks)):
             delta = tf.identity(path.delta)
         if self.refine_steps:

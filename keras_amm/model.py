@@ -6,10 +6,11 @@ import keras
 import tensorflow as tf
 
 from keras_amm.checks import Check, clear_errors, enforce, first_failure, in_xla
-from keras_amm.classifier import Classifier, check_classifier
+from keras_amm.classifier import Classifier, as_images, check_classifier
 from keras_amm.deepfool import DeepFool
-from keras_amm.penalty import MarginPenalty, margin_penalty
+from keras_amm.penalty import MarginPenalty, margin_penalty, unless_off
 from keras_amm.regularizer import MarginRegularizer
+from keras_amm.search import CleanPass, clean_pass
 
 
 class _NanMean(keras.metrics.Mean):
@@ -139,7 +140,9 @@ class AMMModel(keras.Model):
         """
         step = 0 if getattr(self, "optimizer", None) is None else self.optimizer.iterations
         weights = self.trainable_variables
-        found = self._penalty(x, y, self.regularizer.strength_at(step), 1.0)
+        classifier = self._classifier()
+        clean = clean_pass(classifier, classifier.inputs(x))
+        found = self._penalty(classifier, clean, y, step, 1.0)
         with tf.control_dependencies(enforce(found.checks)):
             value = tf.stop_gradient(found.value)
         # Adds zero, with the gradient that was found.
@@ -168,15 +171,21 @@ class AMMModel(keras.Model):
         if self.regularizer.is_off:
             return super().train_step(data)
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        weights = self.trainable_weights
-        with tf.GradientTape() as tape:
+        images = as_images(x)
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(images)
             y_pred = self(x, training=True)
             loss = self._compute_loss(x, y, y_pred, sample_weight, training=True)
             scaled_loss = self.optimizer.scale_loss(loss)
         extra_losses = list(self.losses)
+        weights = self.trainable_weights
         gradients = tape.gradient(scaled_loss, weights)
-        strength = self.regularizer.strength_at(self.optimizer.iterations)
-        found = self._penalty(x, y, strength, self.optimizer.scale_loss(tf.ones(())))
+        classifier = self._classifier()
+        if images is x and classifier.is_deterministic:
+            clean = CleanPass(images, *classifier.read(y_pred), tape)
+        else:
+            clean = clean_pass(classifier, classifier.inputs(images))
+        found = self._penalty(classifier, clean, y, self.optimizer.iterations, self.optimizer.scale_loss(tf.ones(())))
         gradients = [_sum(g, p) for g, p in zip(gradients, found.gradients, strict=True)]
         self.optimizer.apply(self._guarded(gradients, found), weights)
         self._track(loss, extra_losses, found, tf.shape(y_pred)[0])
@@ -278,18 +287,25 @@ class AMMModel(keras.Model):
         }
         return cls(**parts)
 
-    def _penalty(self, x: Any, y: Any, strength: Any, loss_scale: Any) -> MarginPenalty:
-        classifier = Classifier(self.base_model, self.attack.from_logits)
-        return margin_penalty(
-            classifier,
-            self.attack,
-            self.regularizer,
-            x,
-            y,
-            self.trainable_weights,
-            strength=strength,
-            loss_scale=loss_scale,
-        )
+    def _classifier(self) -> Classifier:
+        return Classifier(self.base_model, self.attack.from_logits)
+
+    def _penalty(self, classifier: Classifier, clean: CleanPass, y: Any, step: Any, loss_scale: Any) -> MarginPenalty:
+        strength = self.regularizer.strength_at(step)
+
+        def compute() -> MarginPenalty:
+            return margin_penalty(
+                classifier,
+                self.attack,
+                self.regularizer,
+                clean,
+                y,
+                self.trainable_weights,
+                strength=strength,
+                loss_scale=loss_scale,
+            )
+
+        return unless_off(strength, self.trainable_weights, compute) if self.regularizer.is_scheduled else compute()
 
     def _guarded(self, gradients: list[Any], found: MarginPenalty) -> list[Any]:
         """The gradients, on condition that all checks hold: a fault never reaches the weights."""

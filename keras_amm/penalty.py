@@ -1,5 +1,6 @@
 """One batch's margin penalty and its gradient: search, select, differentiate."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -10,7 +11,7 @@ from keras_amm.classifier import Classifier
 from keras_amm.deepfool import DeepFool
 from keras_amm.labels import class_indices
 from keras_amm.regularizer import MarginRegularizer
-from keras_amm.search import Path
+from keras_amm.search import CleanPass, Path
 
 
 class MarginPenalty(NamedTuple):
@@ -40,7 +41,7 @@ def margin_penalty(
     classifier: Classifier,
     attack: DeepFool,
     regularizer: MarginRegularizer,
-    x: Any,
+    clean: CleanPass,
     y: Any,
     weights: list[Any],
     *,
@@ -53,7 +54,7 @@ def margin_penalty(
         classifier: the network.
         attack: the DeepFool settings.
         regularizer: aggregation, shrinkage and kind of gradient.
-        x: images [B, ...].
+        clean: the network's pass over the images.
         y: labels, in any of Keras's forms.
         weights: the variables to differentiate with respect to.
         strength: scalar float tensor, lambda.
@@ -67,17 +68,18 @@ def margin_penalty(
 
     Example:
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
-    >>> found = keras_amm.penalty.margin_penalty(keras_amm.classifier.Classifier(model), keras_amm.DeepFool(),
-    ...     keras_amm.MarginRegularizer(), np.ones((4, 2)), np.zeros(4), model.trainable_variables, strength=32.0)
+    >>> classifier = keras_amm.classifier.Classifier(model)
+    >>> clean = keras_amm.search.clean_pass(classifier, tf.ones((4, 2)))
+    >>> found = keras_amm.penalty.margin_penalty(classifier, keras_amm.DeepFool(), keras_amm.MarginRegularizer(),
+    ...     clean, np.zeros(4), model.trainable_variables, strength=32.0)
     >>> len(found.gradients)
     2
 
     Reference: Equation 6.
     """
-    x = classifier.inputs(x)
-    num_classes = classifier.num_classes(x)
+    num_classes = clean.logits.shape[1]
     labels, checks = class_indices(y, num_classes)
-    path = attack.path(classifier, x, labels, regularizer.screening)
+    path = attack.path(classifier, clean, labels, regularizer.screening)
     selected = regularizer.select(path.norm, labels, path.correct, path.success)
     batch_size = tf.shape(labels)[0]
     with tf.GradientTape() as tape:
@@ -91,12 +93,54 @@ def margin_penalty(
             (value,),
         )
     ]
-    index = _indices(selected, regularizer.max_selected(x.shape[0] or batch_size, num_classes))
+    index = _indices(selected, regularizer.max_selected(clean.x.shape[0] or batch_size, num_classes))
     factor = tf.gather(tf.where(selected, slope, tf.zeros_like(slope)), index) * tf.cast(loss_scale, slope.dtype)
     gradients = differentiate(
         classifier, path, index, factor, weights, overshoot=attack.overshoot, gradient=regularizer.gradient
     )
     return MarginPenalty(value, gradients, *_statistics(path), checks)
+
+
+def unless_off(strength: Any, weights: list[Any], compute: Callable[[], MarginPenalty]) -> MarginPenalty:
+    """The penalty of a scheduled strength, at no cost while the strength is 0.
+
+    Args:
+        strength: scalar float tensor, lambda.
+        weights: the variables that gradients are for.
+        compute: makes the `MarginPenalty`; does not run where the strength is 0.
+
+    Returns:
+        What `compute` makes, or zeros that say that no margin was measured.
+
+    Example:
+    >>> found = keras_amm.penalty.unless_off(tf.constant(0.0), [], compute=lambda: 1 / 0)
+    >>> float(found.value)
+    0.0
+    """
+    if tf.executing_eagerly():
+        zero = tf.constant(0.0)
+        return compute() if strength > 0 else MarginPenalty(zero, [None] * len(weights), zero, zero, zero, zero, [])
+    traced: list[MarginPenalty] = []
+
+    def on() -> list[Any]:
+        found = compute()
+        dense = [
+            tf.zeros(weight.shape, weight.dtype) if gradient is None else tf.convert_to_tensor(gradient)
+            for gradient, weight in zip(found.gradients, weights, strict=True)
+        ]
+        traced.append(found._replace(gradients=dense))
+        return _tensors(traced[0])
+
+    def off() -> list[Any]:
+        # Traced after `on`. What must hold holds, and all else is zero.
+        return [tf.constant(True) if t.dtype == tf.bool else tf.zeros(t.shape, t.dtype) for t in _tensors(traced[0])]
+
+    tensors = iter(tf.cond(strength > 0, on, off))
+    return tf.nest.map_structure(lambda part: part if isinstance(part, str) else next(tensors), traced[0])
+
+
+def _tensors(found: MarginPenalty) -> list[Any]:
+    return [tf.convert_to_tensor(part) for part in tf.nest.flatten(found) if not isinstance(part, str)]
 
 
 def _indices(selected: Any, at_most: Any) -> Any:

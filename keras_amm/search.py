@@ -53,6 +53,22 @@ class Path(NamedTuple):
     checks: list[Check]
 
 
+class CleanPass(NamedTuple):
+    """The network's pass over unperturbed images, recorded so that it can be differentiated.
+
+    Attributes:
+        x: float tensor [B, ...], watched by the tape.
+        logits: float tensor [B, C].
+        checks: what `x` and the logits must satisfy.
+        tape: persistent `tf.GradientTape` that recorded the pass.
+    """
+
+    x: Any
+    logits: Any
+    checks: list[Check]
+    tape: tf.GradientTape
+
+
 class _Start(NamedTuple):
     """What the search knows before its first step."""
 
@@ -63,9 +79,42 @@ class _Start(NamedTuple):
     candidates: Any
 
 
+class _State(NamedTuple):
+    """What changes from step to step, for the whole batch."""
+
+    i: Any
+    point: Any
+    source: Any
+    target: Any
+    iterations: Any
+    active: Any
+    record: tuple[Any, ...]
+
+
+def clean_pass(classifier: Classifier, x: Any) -> CleanPass:
+    """Run the network over images and record it.
+
+    Args:
+        classifier: the network.
+        x: float tensor [B, ...].
+
+    Returns:
+        A `CleanPass`.
+
+    Example:
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    >>> keras_amm.search.clean_pass(keras_amm.classifier.Classifier(model), tf.zeros((4, 2))).logits.shape
+    TensorShape([4, 3])
+    """
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        logits, checks = classifier.logits(x)
+    return CleanPass(x, logits, checks, tape)
+
+
 def search(
     classifier: Classifier,
-    x: Any,
+    clean: CleanPass,
     labels: Any | None,
     *,
     max_iterations: int,
@@ -77,7 +126,7 @@ def search(
 
     Args:
         classifier: the network.
-        x: float tensor [B, ...].
+        clean: its pass over the images.
         labels: int32 tensor [B], or None. A correctly classified sample is
             attacked untargeted, a misclassified one towards its label;
             without labels every sample is attacked untargeted.
@@ -92,54 +141,54 @@ def search(
 
     Example:
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
-    >>> path = keras_amm.search.search(keras_amm.classifier.Classifier(model), tf.zeros((4, 2)), None,
-    ...     max_iterations=6, num_candidates=3, overshoot=0.02)
+    >>> classifier = keras_amm.classifier.Classifier(model)
+    >>> path = keras_amm.search.search(classifier, keras_amm.search.clean_pass(classifier, tf.zeros((4, 2))),
+    ...     None, max_iterations=6, num_candidates=3, overshoot=0.02)
     >>> path.norm.shape
     TensorShape([4])
     """
+    start = _start(clean, labels, num_candidates)
+    state = _initial(start, max_iterations)
+
+    def step(state: _State) -> _State:
+        # Samples that stopped drop out, except under XLA, whose shapes are static.
+        everything = tf.range(tf.shape(start.prediction)[0])
+        index = everything if in_xla() else tf.cast(tf.where(state.active)[:, 0], tf.int32)
+        here = _gather(start, index)._replace(x=tf.gather(state.point, index))
+        source = tf.gather(state.source, index)
+        nearest = _nearest(classifier, clean_pass(classifier, here.x), source, here.candidates)
+        return _advance(classifier, state, here, index, source, nearest, overshoot)
+
     if screening is None:
-        logits, checks = classifier.logits(x)
-        start = _start(x, labels, logits, num_candidates)
-        norm = tf.zeros(tf.shape(x)[:1], x.dtype)
+        # The first step is everyone's, and its forward pass has been made.
+        nearest = _nearest(classifier, clean, start.prediction, start.candidates)
+        estimate = tf.zeros_like(nearest[1])
+        state = _advance(classifier, state, start, None, start.prediction, nearest, overshoot)
         searched = tf.ones_like(start.correct)
     else:
-        start, norm, searched, checks = _screen(classifier, x, labels, num_candidates, overshoot, screening)
-    checks.insert(0, Check(tf.reduce_all(tf.math.is_finite(x)), "Images must be finite. Got NaN or infinity in a batch of images."))
-    return _walk(classifier, start, norm, searched, checks, max_iterations, overshoot)
+        estimate, searched = _screen(classifier, clean, start, overshoot, screening)
+        state = state._replace(active=searched)
+    (state,) = tf.while_loop(
+        lambda state: tf.logical_and(state.i < max_iterations, tf.reduce_any(state.active)),
+        lambda state: (step(state),),
+        (state,),
+        shape_invariants=(_shapes(start, state),),
+    )
+    return _finish(start, state, estimate, searched, clean.checks)
 
 
-def _start(x: Any, labels: Any | None, logits: Any, num_candidates: int) -> _Start:
-    _, candidates = tf.math.top_k(logits, min(num_candidates, logits.shape[1]))
+def _start(clean: CleanPass, labels: Any | None, num_candidates: int) -> _Start:
+    _, candidates = tf.math.top_k(clean.logits, min(num_candidates, clean.logits.shape[1]))
     prediction = candidates[:, 0]
     correct = tf.ones_like(prediction, tf.bool) if labels is None else tf.equal(prediction, labels)
     labels = prediction if labels is None else labels
     others = tf.where(correct[:, None], candidates[:, 1:], labels[:, None])
-    return _Start(x, labels, prediction, correct, others)
+    return _Start(clean.x, labels, prediction, correct, others)
 
 
-def _screen(
-    classifier: Classifier, x: Any, labels: Any, num_candidates: int, overshoot: float, fraction: float
-) -> tuple[_Start, Any, Any, list[Check]]:
-    """Estimate every margin by one gradient, towards the runner-up or the label."""
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        logits, checks = classifier.logits(x)
-        start = _start(x, labels, logits, num_candidates)
-        g = differences(logits, start.prediction, start.candidates[:, :1])
-    w = tape.gradient(g, x)
-    norm = (1.0 + overshoot) * distance(g[:, 0], squared_norm(w))
-    rank = tf.argsort(tf.argsort(tf.where(start.correct, norm, norm.dtype.max)))
-    num_correct = tf.reduce_sum(tf.cast(start.correct, tf.float32))
-    is_near = tf.cast(rank, tf.float32) < tf.math.ceil(fraction * num_correct)
-    return start, norm, tf.logical_or(tf.logical_not(start.correct), is_near), checks
-
-
-def _walk(
-    classifier: Classifier, start: _Start, norm: Any, searched: Any, checks: list[Check], max_iterations: int, overshoot: float
-) -> Path:
-    batch = tf.shape(start.x)[0]
+def _initial(start: _Start, max_iterations: int) -> _State:
     static = in_xla()
-    zeros = tf.zeros(tf.shape(start.prediction), tf.int32)
+    zeros = tf.zeros_like(start.prediction)
     record = tuple(
         tf.TensorArray(dtype, size=max_iterations if static else 0, dynamic_size=not static, element_shape=shape)
         for dtype, shape in (
@@ -149,73 +198,112 @@ def _walk(
             (tf.int32, start.prediction.shape),
         )
     )
+    first = start.candidates[:, 0]
+    return _State(tf.constant(0), start.x, start.prediction, first, zeros, tf.ones_like(start.correct), record)
 
-    def body(i: Any, point: Any, source: Any, target: Any, iterations: Any, active: Any, record: Any) -> tuple[Any, ...]:
-        # Samples that stopped drop out, except under XLA, whose shapes are static.
-        index = tf.range(batch) if static else tf.where(active)[:, 0]
-        put = _put_masked(active) if static else _put_at(tf.cast(index, tf.int32))
-        at, now, goal = tf.gather(point, index), tf.gather(source, index), tf.gather(start.labels, index)
-        w, g, aim = _nearest(classifier, at, now, tf.gather(start.candidates, index))
-        at = at - (1.0 + overshoot) * like(over(g, squared_norm(w)), w) * w
-        after = tf.argmax(classifier(at), axis=1, output_type=tf.int32)
-        stopped = tf.where(tf.gather(start.correct, index), after != now, after == goal)
-        values = (w, g, aim, now)
-        record = tuple(
-            array.write(i, put(tf.zeros(tf.concat([[batch], tf.shape(v)[1:]], 0), v.dtype), v))
-            for array, v in zip(record, values, strict=True)
-        )
-        source = put(source, tf.where(tf.gather(start.correct, index), now, after))
-        iterations = put(iterations, tf.fill(tf.shape(now), i + 1))
-        point = tf.ensure_shape(put(point, at), start.x.shape)
-        return i + 1, point, source, put(target, aim), iterations, put(active, tf.logical_not(stopped)), record
 
-    _, point, _, target, iterations, active, record = tf.while_loop(
-        lambda i, point, source, target, iterations, active, record: tf.logical_and(i < max_iterations, tf.reduce_any(active)),
-        body,
-        (tf.constant(0), start.x, start.prediction, start.candidates[:, 0], zeros, searched, record),
-        shape_invariants=(
-            tf.TensorShape([]),
-            start.x.shape,
-            *(tf.TensorShape([None]) for _ in range(4)),
-            tuple(tf.TensorShape(None) for _ in record),
+def _shapes(start: _Start, state: _State) -> _State:
+    per_sample = tf.TensorShape([None])
+    record = tuple(tf.TensorShape(None) for _ in state.record)
+    return _State(tf.TensorShape([]), start.x.shape, per_sample, per_sample, per_sample, per_sample, record)
+
+
+def _gather(start: _Start, index: Any) -> _Start:
+    return _Start(*(tf.gather(field, index) for field in start))
+
+
+def _screen(
+    classifier: Classifier, clean: CleanPass, start: _Start, overshoot: float, fraction: float
+) -> tuple[Any, Any]:
+    """Norms estimated by one gradient, towards the runner-up or the label, and who is to be searched."""
+    w, g, _ = _nearest(classifier, clean, start.prediction, start.candidates[:, :1])
+    estimate = (1.0 + overshoot) * distance(g, squared_norm(w))
+    rank = tf.argsort(tf.argsort(tf.where(start.correct, estimate, estimate.dtype.max)))
+    num_correct = tf.reduce_sum(tf.cast(start.correct, tf.float32))
+    is_near = tf.cast(rank, tf.float32) < tf.math.ceil(fraction * num_correct)
+    return estimate, tf.logical_or(tf.logical_not(start.correct), is_near)
+
+
+def _advance(
+    classifier: Classifier, state: _State, here: _Start, index: Any, source: Any, nearest: tuple[Any, Any, Any], overshoot: float
+) -> _State:
+    """Take the step towards the nearest boundary; `index` None stands for the whole batch."""
+    w, g, target = nearest
+    point = here.x - (1.0 + overshoot) * like(over(g, squared_norm(w)), w) * w
+    prediction = tf.argmax(classifier(point), axis=1, output_type=tf.int32)
+    stopped = tf.where(here.correct, prediction != source, prediction == here.labels)
+    put = _put_everywhere if index is None else _put_masked(state.active) if in_xla() else _put_at(index)
+    steps = tf.fill(tf.shape(source), state.i + 1)
+    return _State(
+        i=state.i + 1,
+        point=tf.ensure_shape(put(state.point, point), state.point.shape),
+        source=put(state.source, tf.where(here.correct, source, prediction)),
+        target=put(state.target, target),
+        iterations=put(state.iterations, steps),
+        active=put(state.active, tf.logical_not(stopped)),
+        record=tuple(
+            array.write(state.i, put(tf.zeros_like(whole), part))
+            for array, whole, part in zip(
+                state.record,
+                (state.point, tf.cast(state.source, g.dtype), state.target, state.source),
+                (w, g, target, source),
+                strict=True,
+            )
         ),
     )
-    delta = point - start.x
-    w, g, targets, sources = (array.stack() for array in record)
-    searched_norm = tf.sqrt(squared_norm(delta))
+
+
+def _finish(start: _Start, state: _State, estimate: Any, searched: Any, checks: list[Check]) -> Path:
+    finite = Check(tf.reduce_all(tf.math.is_finite(start.x)), "Images must be finite. Got NaN or infinity in a batch of images.")
+    delta = state.point - start.x
+    w, g, targets, sources = (array.stack() for array in state.record)
     return Path(
         x=start.x,
         delta=delta,
-        norm=tf.where(searched, searched_norm, norm),
+        norm=tf.where(searched, tf.sqrt(squared_norm(delta)), estimate),
         prediction=start.prediction,
         correct=start.correct,
-        target=target,
-        iterations=iterations,
-        success=tf.logical_and(searched, tf.logical_not(active)),
+        target=state.target,
+        iterations=state.iterations,
+        success=tf.logical_and(searched, tf.logical_not(state.active)),
         searched=searched,
         w=w,
         g=g,
         targets=targets,
         sources=sources,
-        checks=checks,
+        checks=[finite, *checks],
     )
 
 
-def _nearest(classifier: Classifier, x: Any, source: Any, candidates: Any) -> tuple[Any, Any, Any]:
+def _nearest(classifier: Classifier, clean: CleanPass, source: Any, candidates: Any) -> tuple[Any, Any, Any]:
     """Gradient, value and class of the logit difference whose linear boundary is nearest."""
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch(x)
-        values = differences(classifier(x), source, candidates)
+    with clean.tape:
+        values = differences(clean.logits, source, candidates)
         columns = tf.unstack(values, axis=1)
-    # One pass per candidate: on CPU as fast as a vectorised Jacobian for dense
-    # networks, faster for convolutions, and possible for any layer.
-    gradients = [tape.gradient(column, x) for column in columns]
-    distances = [distance(g, squared_norm(w)) for g, w in zip(columns, gradients, strict=True)]
-    nearest = tf.argmin(tf.stack(distances, axis=1), axis=1, output_type=tf.int32)
-    w = gradients[0]
-    for k, gradient in enumerate(gradients[1:], start=1):
-        w = tf.where(like(nearest == k, w), gradient, w)
+    gradients = _gradients(classifier, clean, values, columns)
+    squared = tf.transpose(squared_norm(gradients, lead=2))
+    nearest = tf.argmin(distance(values, squared), axis=1, output_type=tf.int32)
+    at = tf.stack([nearest, tf.range(tf.shape(nearest)[0])], axis=1)
+    w = tf.gather_nd(gradients, at)
     return w, tf.gather(values, nearest, batch_dims=1), tf.gather(candidates, nearest, batch_dims=1)
+
+
+def _gradients(classifier: Classifier, clean: CleanPass, values: Any, columns: list[Any]) -> Any:
+    """The gradients of k logit differences, [k, B, ...]."""
+    number = len(columns)
+    if number == 1 or not classifier.is_dense:
+        # One pass per candidate: faster than a vectorised Jacobian where there
+        # are convolutions, lighter in memory, and possible for any layer.
+        found = [clean.tape.gradient(column, clean.x, unconnected_gradients=tf.UnconnectedGradients.ZERO) for column in columns]
+        return tf.stack(found)
+
+    def gradient(k: Any) -> Any:
+        seed = tf.repeat(tf.one_hot([k], number, dtype=values.dtype), tf.shape(values)[0], axis=0)
+        return clean.tape.gradient(
+            values, clean.x, output_gradients=seed, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+
+    return tf.vectorized_map(gradient, tf.range(number))
 
 
 def differences(logits: Any, source: Any, candidates: Any) -> Any:
@@ -234,6 +322,11 @@ def differences(logits: Any, source: Any, candidates: Any) -> Any:
     array([[-3.]], dtype=float32)
     """
     return tf.gather(logits, candidates, batch_dims=1) - tf.gather(logits, source[:, None], batch_dims=1)
+
+
+def _put_everywhere(old: Any, new: Any) -> Any:
+    del old
+    return new
 
 
 def _put_at(index: Any) -> Callable[[Any, Any], Any]:
