@@ -1,9 +1,11 @@
 """Large input-space margins for Keras classifiers: Adversarial Margin Maximization."""
 
-from keras_amm import adjoint, aggregation, checks, classifier, labels, norms, penalty, search, shrinkage
+from keras_amm import adjoint, aggregation, boundary, checks, classifier, labels, norms, penalty, search, shrinkage
 from keras_amm.deepfool import DeepFool, Perturbation
+from keras_amm.margins import evaluate_margins
 from keras_amm.model import AMMModel, wrap
 from keras_amm.regularizer import MarginRegularizer
+from keras_amm.report import MarginReport
 
 __version__ = "0.1.0"
 
@@ -11,8 +13,10 @@ __all__ = [
     "AMMModel",
     "DeepFool",
     "MarginRegularizer",
+    "MarginReport",
     "Perturbation",
     "aggregation",
+    "evaluate_margins",
     "shrinkage",
     "wrap",
 ]

@@ -36,7 +36,7 @@ class Points(NamedTuple):
 
 
 def differentiate(
-    classifier: Classifier, path: Path, index: Any, factor: Any, weights: list[Any], *, overshoot: float, gradient: str
+    classifier: Classifier, path: Path, index: Any, factor: Any, weights: list[Any], *, overshoot: float, with_curvature: bool = True
 ) -> list[Any]:
     """The gradient of `sum_k factor_k * norm_k` over selected samples.
 
@@ -47,9 +47,8 @@ def differentiate(
         factor: float tensor [K], the weight of each norm, zero for none.
         weights: the variables to differentiate with respect to.
         overshoot: float, the overshoot of the search.
-        gradient: `"unrolled"` (through g and grad g, step by step), `"masked"`
-            (grad g held constant) or `"boundary"` (the implicit function
-            theorem at the boundary point).
+        with_curvature: bool, whether grad g depends on the weights
+            (`gradient="unrolled"`) or is held constant (`gradient="masked"`).
 
     Returns:
         A list of one tensor, or None where the norm does not depend on it, per variable.
@@ -57,21 +56,18 @@ def differentiate(
     Example:
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
     >>> classifier = keras_amm.classifier.Classifier(model)
-    >>> path = keras_amm.search.search(classifier, tf.ones((4, 2)), None,
-    ...     max_iterations=6, num_candidates=3, overshoot=0.02)
-    >>> gradients = keras_amm.adjoint.differentiate(classifier, path, tf.constant([0]), tf.constant([1.0]),
-    ...     model.trainable_variables, overshoot=0.02, gradient="unrolled")
+    >>> clean = keras_amm.search.clean_pass(classifier, tf.ones((4, 2)))
+    >>> path = keras_amm.DeepFool().path(classifier, clean, None)
+    >>> gradients = keras_amm.adjoint.differentiate(
+    ...     classifier, path, tf.constant([0]), tf.constant([1.0]), model.trainable_variables, overshoot=0.02)
     >>> gradients[0].shape
     TensorShape([2, 3])
 
-    Reference: Equations 2-4 and Section 3.1.1; `"masked"` is Table 2's
-    ablation, `"boundary"` is this library's own.
+    Reference: Equations 2-4 and Section 3.1.1; without curvature it is
+    the ablation of Table 2.
     """
     steps = _Steps(path, index, overshoot)
-    if gradient == "boundary":
-        points = _boundary_points(classifier, steps, factor)
-    else:
-        points = _path_points(classifier, steps, factor, with_curvature=gradient == "unrolled")
+    points = _path_points(classifier, steps, factor, with_curvature=with_curvature)
     if in_xla():
         return _accumulate(classifier, points, weights, chunk=tf.shape(index)[0])
     return _gradients(classifier, points, weights)
@@ -82,7 +78,7 @@ class _Steps:
 
     def __init__(self, path: Path, index: Any, overshoot: float) -> None:
         self.iterations = tf.gather(path.iterations, index)
-        length = tf.shape(path.g)[0] if in_xla() else tf.reduce_max(self.iterations)
+        length = tf.shape(path.g)[0] if in_xla() else tf.maximum(tf.reduce_max(self.iterations), 1)
         self.length = length
         self.scale = 1.0 + overshoot
         self.w = tf.gather(path.w[:length], index, axis=1)
@@ -159,23 +155,6 @@ def _hessian_product(classifier: Classifier, x: Any, source: Any, target: Any, b
             g = differences(classifier(x), source, target[:, None])
         along = inner_tape.gradient(g, x) * b
     return outer_tape.gradient(along, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-
-
-def _boundary_points(classifier: Classifier, steps: _Steps, factor: Any) -> Points:
-    """dN/dtheta = - d/dtheta g(x*) / <grad_x g(x*), delta / N> at x* = x + delta."""
-    x = steps.x[0] + steps.delta
-    last = tf.maximum(steps.iterations - 1, 0)
-    source = tf.gather(tf.transpose(steps.source), last, batch_dims=1)
-    target = tf.gather(tf.transpose(steps.target), last, batch_dims=1)
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        g = differences(classifier(x), source, target[:, None])
-    w = tape.gradient(g, x)
-    slope = inner(w, steps.direction)
-    # A path that meets the boundary at a grazing angle has no finite derivative.
-    is_steep = slope > 1e-3 * tf.sqrt(squared_norm(w))
-    a = tf.where(is_steep, -factor / tf.where(is_steep, slope, tf.ones_like(slope)), tf.zeros_like(slope))
-    return Points(x, source, target, a, None)
 
 
 def _gradients(classifier: Classifier, points: Points, weights: list[Any]) -> list[Any]:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from keras_amm.adjoint import differentiate
+from keras_amm import adjoint, boundary
 from keras_amm.checks import Check, in_xla
 from keras_amm.classifier import Classifier
 from keras_amm.deepfool import DeepFool
@@ -95,9 +95,13 @@ def margin_penalty(
     ]
     index = _indices(selected, regularizer.max_selected(clean.x.shape[0] or batch_size, num_classes))
     factor = tf.gather(tf.where(selected, slope, tf.zeros_like(slope)), index) * tf.cast(loss_scale, slope.dtype)
-    gradients = differentiate(
-        classifier, path, index, factor, weights, overshoot=attack.overshoot, gradient=regularizer.gradient
-    )
+    if regularizer.gradient == "boundary":
+        gradients = boundary.differentiate(classifier, path, index, factor, weights)
+    else:
+        with_curvature = regularizer.gradient == "unrolled"
+        gradients = adjoint.differentiate(
+            classifier, path, index, factor, weights, overshoot=attack.overshoot, with_curvature=with_curvature
+        )
     return MarginPenalty(value, gradients, *_statistics(path), checks)
 
 

@@ -1,0 +1,337 @@
+"""AMMModel: training like Keras's own models, plus the penalty."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_amm
+
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+MARGIN_LOGS = {"loss", "cross_entropy", "margin_penalty", "margin", "attack_success"}
+
+
+def _data(number=48, seed=0, classes=3):
+    generator = np.random.default_rng(seed)
+    y = generator.integers(0, classes, number)
+    centres = generator.standard_normal((classes, 6, 6, 1))
+    return (centres[y] + 0.5 * generator.standard_normal((number, 6, 6, 1))).astype("float32"), y.astype("int32")
+
+
+def _network(*between, head=None, seed=1):
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential(
+        [
+            keras.Input((6, 6, 1)),
+            keras.layers.Conv2D(4, 3, activation="relu"),
+            *between,
+            keras.layers.Flatten(),
+            keras.layers.Dense(8, "relu"),
+            keras.layers.Dense(3, head),
+        ]
+    )
+
+
+def _fit(model, x, y, loss=LOSS, optimizer=None, fit=None, **compile_arguments):
+    model.compile(optimizer or keras.optimizers.SGD(0.05, momentum=0.9), loss, **compile_arguments)
+    return model.fit(x, y, batch_size=16, shuffle=False, verbose=0, **(fit or {"epochs": 2})).history
+
+
+def _assert_same_weights(a, b, **tolerance):
+    for left, right in zip(a.get_weights(), b.get_weights(), strict=True):
+        np.testing.assert_allclose(left, right, **{"rtol": 1e-4, "atol": 1e-5, **tolerance})
+
+
+def _trained(history):
+    assert set(history) >= MARGIN_LOGS
+    for values in history.values():
+        assert np.all(np.isfinite(values)), history
+
+
+class Subclassed(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.flatten = keras.layers.Flatten()
+        self.dense = keras.layers.Dense(3)
+
+    def call(self, inputs):
+        return self.dense(self.flatten(inputs))
+
+
+def test_one_step_is_the_gradient_of_loss_and_penalty():
+    """The update against one written out with margin_penalty, which the fixtures check."""
+    x, y = _data(16)
+    model = keras_amm.wrap(_network(keras.layers.MaxPooling2D(2)))
+    twin = keras_amm.wrap(_network(keras.layers.MaxPooling2D(2)))
+    model.compile(keras.optimizers.SGD(0.1), LOSS)
+    model.train_on_batch(x, y)
+    with tf.GradientTape() as tape:
+        total = LOSS(y, twin(x, training=True)) + twin.margin_penalty(x, y)
+    for weight, gradient in zip(twin.trainable_variables, tape.gradient(total, twin.trainable_variables), strict=True):
+        weight.assign_sub(0.1 * gradient)
+    _assert_same_weights(model, twin)
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        (keras.layers.Dropout, 0.5),
+        (keras.layers.BatchNormalization,),
+        (keras.layers.GroupNormalization, 2),
+        (keras.layers.MaxPooling2D, 2),
+        (keras.layers.AveragePooling2D, 2),
+    ],
+    ids=lambda layer: layer[0].__name__,
+)
+def test_layers(between):
+    layer, *arguments = between
+    x, y = _data()
+    _trained(_fit(keras_amm.wrap(_network(layer(*arguments))), x, y))
+
+
+def test_kinds_of_models():
+    x, y = _data()
+    inputs = keras.Input((6, 6, 1))
+    preprocessing = keras.Sequential([keras.layers.Rescaling(0.5), keras.layers.RandomFlip("horizontal")])
+    functional = keras.Model(inputs, _network()(preprocessing(inputs)))
+    subclassed = Subclassed()
+    subclassed(x[:1])
+    unbuilt = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)])
+    for model in (functional, subclassed, unbuilt):
+        _trained(_fit(keras_amm.wrap(model), x, y))
+
+
+@pytest.mark.parametrize(
+    ("loss", "labels"),
+    [
+        (keras.losses.SparseCategoricalCrossentropy, lambda y: y[:, None]),
+        (keras.losses.SparseCategoricalCrossentropy, lambda y: y.astype("float32")),
+        (keras.losses.CategoricalCrossentropy, lambda y: np.eye(3, dtype="float32")[y]),
+        (lambda **k: keras.losses.CategoricalCrossentropy(label_smoothing=0.1, **k), lambda y: np.eye(3)[y]),
+        (keras.losses.CategoricalCrossentropy, lambda y: 0.9 * np.eye(3)[y] + 0.1 / 3),
+    ],
+)
+@pytest.mark.parametrize("head", [None, "softmax"])
+def test_labels_and_heads(loss, labels, head):
+    x, y = _data()
+    _trained(_fit(keras_amm.wrap(_network(head=head)), x, labels(y), loss(from_logits=head is None)))
+
+
+def test_label_forms_give_the_same_penalty():
+    x, y = _data()
+    model = keras_amm.wrap(_network())
+    wanted = float(model.margin_penalty(x, y))
+    for form in (y[:, None], y.astype("float64"), np.eye(3)[y], 0.9 * np.eye(3)[y] + 0.1 / 3):
+        assert float(model.margin_penalty(x, form)) == pytest.approx(wanted, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"run_eagerly": True},
+        {"steps_per_execution": 3},
+        {"jit_compile": True},
+        {"jit_compile": False},
+    ],
+    ids=str,
+)
+def test_modes_of_execution_agree(arguments):
+    x, y = _data()
+    wanted, got = (keras_amm.wrap(_network(keras.layers.MaxPooling2D(2))) for _ in range(2))
+    history = _fit(wanted, x[:40], y[:40])
+    _trained(history)
+    other = _fit(got, x[:40], y[:40], **arguments)
+    _assert_same_weights(got, wanted, rtol=1e-2, atol=1e-3)
+    for name, values in history.items():
+        np.testing.assert_allclose(other[name], values, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("gradient", ["masked", "boundary"])
+def test_other_gradients_and_screening(gradient):
+    x, y = _data()
+    regularizer = keras_amm.MarginRegularizer(gradient=gradient, screening=0.3)
+    _trained(_fit(keras_amm.wrap(_network(), regularizer=regularizer), x, y))
+
+
+def test_full_screening_is_no_screening():
+    x, y = _data()
+    wanted, got = (
+        keras_amm.wrap(_network(), regularizer=keras_amm.MarginRegularizer(screening=screening)) for screening in (None, 1.0)
+    )
+    _fit(wanted, x, y)
+    _fit(got, x, y)
+    _assert_same_weights(got, wanted)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_zero_strength_is_plain_training(jit_compile):
+    x, y = _data()
+    plain, wrapped = _network(keras.layers.Dropout(0.3)), _network(keras.layers.Dropout(0.3))
+    wanted = _fit(plain, x, y, jit_compile=jit_compile)
+    history = _fit(keras_amm.wrap(wrapped, regularizer=keras_amm.MarginRegularizer(0.0)), x, y, jit_compile=jit_compile)
+    assert set(history) == set(wanted)
+    _assert_same_weights(wrapped, plain, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("run_eagerly", [False, True])
+def test_delayed_start(run_eagerly):
+    """While a schedule is zero the update is the plain one, and no margin is shown."""
+    x, y = _data(32)
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([2], [0.0, 32.0])
+    plain, delayed, always = _network(), _network(), _network()
+    _fit(plain, x, y, fit={"epochs": 1})
+    model = keras_amm.wrap(delayed, regularizer=keras_amm.MarginRegularizer(schedule))
+    history = _fit(model, x, y, fit={"epochs": 1}, run_eagerly=run_eagerly)
+    _assert_same_weights(delayed, plain)
+    assert history["margin_penalty"] == [0.0]
+    assert np.isnan(history["margin"][0])
+    history = model.fit(x, y, batch_size=16, epochs=2, verbose=0).history
+    assert np.isfinite(history["margin"][1])
+    assert history["margin_penalty"][1] > 0
+    _fit(keras_amm.wrap(always), x, y, fit={"epochs": 1})
+    assert not np.allclose(always.get_weights()[0], plain.get_weights()[0])
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_with_loss_scaling(policy):
+    x, y = _data()
+    keras.config.set_dtype_policy(policy)
+    try:
+        half = _network()
+        model = keras_amm.wrap(half)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    full = _network()
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.05), initial_scale=256.0)
+    _trained(_fit(model, x, y, optimizer=optimizer if policy == "mixed_float16" else keras.optimizers.SGD(0.05)))
+    _fit(keras_amm.wrap(full), x, y, optimizer=keras.optimizers.SGD(0.05))
+    for a, b in zip(half.get_weights(), full.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=0.05)
+
+
+def test_sample_weights_weigh_the_loss_alone():
+    x, y = _data(16)
+    weighed, twin = keras_amm.wrap(_network()), keras_amm.wrap(_network())
+    weights = np.linspace(0.0, 2.0, 16).astype("float32")
+    weighed.compile(keras.optimizers.SGD(0.1), LOSS)
+    weighed.train_on_batch(x, y, sample_weight=weights)
+    with tf.GradientTape() as tape:
+        total = LOSS(y, twin(x), sample_weight=weights) + twin.margin_penalty(x, y)
+    for weight, gradient in zip(twin.trainable_variables, tape.gradient(total, twin.trainable_variables), strict=True):
+        weight.assign_sub(0.1 * gradient)
+    _assert_same_weights(weighed, twin)
+
+
+def test_class_weights():
+    x, y = _data()
+    _trained(_fit(keras_amm.wrap(_network()), x, y, fit={"epochs": 1, "class_weight": {0: 1.0, 1: 5.0, 2: 0.5}}))
+
+
+def test_extra_losses_are_minimised_and_told_apart():
+    x, y = _data(16)
+    network = _network(keras.layers.ActivityRegularization(l2=0.1))
+    network.layers[0].kernel_regularizer = keras.regularizers.L2(0.3)
+    plain = keras.models.clone_model(network)
+    plain.set_weights(network.get_weights())
+    plain.compile(keras.optimizers.SGD(0.0), LOSS)
+    total = plain.train_on_batch(x, y, return_dict=True)["loss"]
+    cross_entropy = float(LOSS(y, plain(x)))
+    model = keras_amm.wrap(network)
+    model.compile(keras.optimizers.SGD(0.0), LOSS)
+    logs = model.train_on_batch(x, y, return_dict=True)
+    assert logs["cross_entropy"] == pytest.approx(cross_entropy, rel=1e-4)
+    assert logs["loss"] == pytest.approx(total + logs["margin_penalty"], rel=1e-4)
+    assert total > cross_entropy + 0.1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"clipnorm": 0.1}, {"global_clipnorm": 0.1}, {"clipvalue": 0.01}, {"gradient_accumulation_steps": 2}],
+    ids=str,
+)
+def test_clipping_and_accumulation(arguments):
+    x, y = _data()
+    _trained(_fit(keras_amm.wrap(_network()), x, y, optimizer=keras.optimizers.SGD(0.05, **arguments)))
+
+
+def test_frozen_layers_stay():
+    x, y = _data()
+    network = _network(keras.layers.BatchNormalization())
+    network.layers[0].trainable = False
+    before = [w.copy() for w in network.layers[0].get_weights()]
+    _trained(_fit(keras_amm.wrap(network), x, y))
+    for a, b in zip(before, network.layers[0].get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_batches_all_right_and_all_wrong():
+    x, y = _data(16)
+    network = _network()
+    predicted = np.argmax(network(x), axis=1)
+    for labels in (predicted, (predicted + 1) % 3):
+        model = keras_amm.wrap(keras.models.clone_model(network))
+        model.base_model.set_weights(network.get_weights())
+        model.compile("sgd", LOSS)
+        logs = model.train_on_batch(x, labels, return_dict=True)
+        assert np.isfinite(logs["loss"])
+        assert logs["margin_penalty"] > 0
+        assert np.isnan(logs["margin"]) == (labels is not predicted)
+
+
+def test_logs_are_means_over_the_epoch():
+    x, y = _data(40)
+    model = keras_amm.wrap(_network())
+    model.compile(keras.optimizers.SGD(0.0), LOSS, metrics=["accuracy"])
+    logs = model.fit(x, y, batch_size=16, shuffle=False, verbose=0).history
+    parts = [slice(0, 16), slice(16, 32), slice(32, 40)]
+    penalties = [float(model.margin_penalty(x[p], y[p])) * len(y[p]) for p in parts]
+    assert logs["margin_penalty"][0] == pytest.approx(sum(penalties) / 40, rel=1e-4)
+    found = keras_amm.DeepFool().perturb(model, x, y)
+    correct = np.argmax(model(x), axis=1) == y
+    assert logs["margin"][0] == pytest.approx(np.mean(found.norm[correct]), rel=1e-4)
+    assert logs["attack_success"][0] == pytest.approx(np.mean(found.success))
+    assert logs["loss"][0] == pytest.approx(logs["cross_entropy"][0] + logs["margin_penalty"][0], rel=1e-5)
+
+
+def test_everything_else_is_the_classifiers():
+    x, y = _data()
+    network = _network(keras.layers.Dropout(0.5), head="softmax")
+    model = keras_amm.wrap(network)
+    loss = keras.losses.SparseCategoricalCrossentropy()
+    network.compile("sgd", loss, metrics=["accuracy"])
+    model.compile("sgd", loss, metrics=["accuracy"])
+    assert model.base_model is network
+    np.testing.assert_array_equal(model.predict(x, verbose=0), network.predict(x, verbose=0))
+    np.testing.assert_array_equal(model(x), network(x))
+    assert model.evaluate(x, y, verbose=0) == pytest.approx(network.evaluate(x, y, verbose=0))
+    assert set(model.evaluate(x, y, verbose=0, return_dict=True)) == {"loss", "accuracy"}
+
+
+def test_validation_shows_no_margin_of_training():
+    x, y = _data()
+    history = _fit(keras_amm.wrap(_network()), x, y, metrics=["accuracy"], fit={"validation_data": (x, y), "epochs": 1})
+    assert {name for name in history if name.startswith("val_")} == {"val_loss", "val_accuracy"}
+
+
+def test_evaluate_after_fit_leaves_no_trace_in_the_next_epoch():
+    x, y = _data()
+    model = keras_amm.wrap(_network())
+    _fit(model, x, y, optimizer=keras.optimizers.SGD(0.0))
+    first = model.fit(x, y, verbose=0).history
+    model.evaluate(x, y, verbose=0)
+    second = model.fit(x, y, verbose=0).history
+    assert first["margin"] == pytest.approx(second["margin"], rel=1e-3)
+
+
+def test_wrapping_twice_measures_the_same_classifier():
+    x, y = _data()
+    network = _network()
+    a, b = keras_amm.wrap(network), keras_amm.wrap(network)
+    assert float(a.margin_penalty(x, y)) == float(b.margin_penalty(x, y))
+
+
+def test_bad_arguments():
+    with pytest.raises(TypeError, match="Received: regularizer='exp'"):
+        keras_amm.wrap(_network(), regularizer="exp")
+    with pytest.raises(TypeError, match="Received: attack="):
+        keras_amm.wrap(_network(), attack=3)

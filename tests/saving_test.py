@@ -1,0 +1,96 @@
+"""Saving, loading, checkpoints and backups."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_amm
+from tests.model_test import LOSS, _assert_same_weights, _data, _network
+from tests.regularizer_test import farthest, squared_plus
+
+
+def _model(**arguments):
+    regularizer = keras_amm.MarginRegularizer(**{"c": 1.5, "screening": 0.5, **arguments})
+    model = keras_amm.wrap(
+        _network(keras.layers.BatchNormalization()), regularizer=regularizer, attack=keras_amm.DeepFool(4, 3)
+    )
+    model.compile(keras.optimizers.SGD(0.05, momentum=0.9), LOSS, metrics=["accuracy"])
+    return model
+
+
+def test_round_trip_continues_as_if_nothing_had_happened(tmp_path):
+    x, y = _data()
+    model = _model()
+    model.fit(x, y, batch_size=16, epochs=2, shuffle=False, verbose=0)
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    assert type(loaded) is keras_amm.AMMModel
+    assert loaded.regularizer.get_config() == model.regularizer.get_config()
+    assert loaded.attack.get_config() == model.attack.get_config()
+    np.testing.assert_allclose(loaded.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-6)
+    histories = [m.fit(x, y, batch_size=16, shuffle=False, verbose=0).history for m in (model, loaded)]
+    assert histories[0].keys() == histories[1].keys()
+    for name in histories[0]:
+        np.testing.assert_allclose(histories[0][name], histories[1][name], rtol=1e-4)
+    _assert_same_weights(model, loaded)
+    np.testing.assert_allclose(model.optimizer.iterations, loaded.optimizer.iterations)
+
+
+def test_registered_callables_and_schedules_survive(tmp_path):
+    x, y = _data()
+    schedule = keras.optimizers.schedules.PolynomialDecay(0.0, 4, 2.0)
+    model = _model(strength=schedule, aggregation=farthest, shrinkage=squared_plus, screening=None)
+    model.fit(x, y, verbose=0)
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    assert float(loaded.margin_penalty(x, y)) == pytest.approx(float(model.margin_penalty(x, y)), rel=1e-5)
+
+
+def test_unregistered_callables_are_refused(tmp_path):
+    model = _model(shrinkage=lambda t: t)
+    with pytest.raises(ValueError, match="register_keras_serializable"):
+        model.save(tmp_path / "m.keras")
+
+
+def test_the_classifier_saves_alone(tmp_path):
+    x, _ = _data()
+    model = _model()
+    model.base_model.save(tmp_path / "base.keras")
+    loaded = keras.models.load_model(tmp_path / "base.keras")
+    assert not isinstance(loaded, keras_amm.AMMModel)
+    np.testing.assert_allclose(loaded.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-6)
+    model.base_model.export(tmp_path / "export", verbose=False)
+
+
+def test_checkpoint_and_weights(tmp_path):
+    x, y = _data()
+    model = _model()
+    checkpoint = keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", monitor="loss", save_best_only=True)
+    model.fit(x, y, epochs=2, verbose=0, callbacks=[checkpoint])
+    assert isinstance(keras.models.load_model(tmp_path / "best.keras"), keras_amm.AMMModel)
+    model.save_weights(tmp_path / "m.weights.h5")
+    other = _model()
+    other.load_weights(tmp_path / "m.weights.h5")
+    _assert_same_weights(other, model)
+
+
+class _Interrupt(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+
+def test_backup_and_restore(tmp_path):
+    x, y = _data()
+
+    def backup():
+        return keras.callbacks.BackupAndRestore(tmp_path / "backup")
+
+    arguments = {"batch_size": 16, "epochs": 4, "shuffle": False, "verbose": 0}
+    straight = _model()
+    straight.fit(x, y, **arguments)
+    with pytest.raises(KeyboardInterrupt):
+        _model().fit(x, y, callbacks=[backup(), _Interrupt()], **arguments)
+    resumed = _model()
+    resumed.fit(x, y, callbacks=[backup()], **arguments)
+    _assert_same_weights(resumed, straight)
