@@ -291,6 +291,12 @@ class AMMModel(keras.Model):
         return Classifier(self.base_model, self.attack.from_logits)
 
     def _penalty(self, classifier: Classifier, clean: CleanPass, y: Any, step: Any, loss_scale: Any) -> MarginPenalty:
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        if replicas > 1:
+            raise ValueError(
+                "The margin penalty is defined over the whole batch, of which a replica sees a part, and is computed on one "
+                f"device only. Expected: one replica. Received: a strategy of {replicas} replicas."
+            )
         strength = self.regularizer.strength_at(step)
 
         def compute() -> MarginPenalty:

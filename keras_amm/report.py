@@ -21,7 +21,7 @@ class MarginReport:
 
     Made by `keras_amm.evaluate_margins`; the constructor serves to put reports
     together from arrays. DeepFool finds *a* nearby point of another class, so
-    a norm is an upper bound of the true distance.
+    where it succeeded the norm is an upper bound of the true distance.
 
     Args:
         norms: float array [n], the norm of the untargeted perturbation from
@@ -124,8 +124,8 @@ class MarginReport:
         An image counts if its prediction is right and its norm is greater than
         the radius. Where the attack failed nothing was found beyond the norm
         either: such an image counts up to its norm and no further. So radius 0
-        gives the accuracy. DeepFool's norms are upper bounds of the distance,
-        and so is this curve of the true robust accuracy.
+        gives the accuracy. As the norms of successful attacks are upper bounds
+        of the distance, the true robust accuracy tends to be lower.
 
         Args:
             radii: float or array of any shape, l2 radii in the units of the images.
@@ -173,7 +173,7 @@ class MarginReport:
         quantiles = zip(_QUANTILES, np.quantile(self.norms.astype("float64"), _QUANTILES), strict=True)
         lines = [
             f"Margins of {self.model_name or 'the model'} on {len(self):,} image{'s' if len(self) > 1 else ''}",
-            f"  accuracy       {self.accuracy:>6.2%}  ({np.sum(~self.correct)} misclassified)",
+            f"  accuracy       {self.accuracy:>7.2%}  ({np.sum(~self.correct)} misclassified)",
             f"  mean margin    {self.mean:>7.4f}  (all images, from the predicted class)",
             f"  signed mean    {np.mean(self.signed, dtype='float64'):>7.4f}  (misclassified: minus that to the label)",
             f"  median         {self.median:>7.4f}",
@@ -329,7 +329,7 @@ class MarginReport:
         axis.set_ylim(0.0, 101.0)
         axis.set_xlabel("l2 radius, in the units of the images")
         axis.set_ylabel("correct beyond the radius (%)")
-        axis.set_title("Robust accuracy (upper bound, by DeepFool)")
+        axis.set_title("Robust accuracy, by DeepFool")
         axis.grid(alpha=0.3)
 
 

@@ -1,0 +1,210 @@
+"""Margins per second: keras_amm.evaluate_margins beside Foolbox's and ART's DeepFool.
+
+One trained network, the same test images, one process, the libraries in turn:
+
+    pip install foolbox adversarial-robustness-toolbox absl-py tensorflow-datasets importlib_resources
+    python benchmarks/margins.py --network=mlp-800 --network=lenet
+
+needs MNIST prepared by tensorflow-datasets (TFDS_DATA_DIR says where). All three
+attack every image untargeted from the class predicted for it, with the same number
+of steps, candidates and overshoot, and none clips: Foolbox, which always clips, is given
+bounds that no image reaches; ART is given no clip values. `evaluate_margins` also
+finds the misclassified images' distances to their labels, and its time includes that.
+The first run of each, which compiles, is shown apart and not counted. A library whose second
+run takes longer than --patience is not run again, nor at other batch sizes. Processor time
+tells more than the clock where other programs use the machine.
+"""
+
+import logging
+import pathlib
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import app, flags
+
+import keras_amm
+from keras_amm.margins import evaluate_margins
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "examples"))
+import architectures
+import image_data
+
+_NETWORK = flags.DEFINE_multi_enum("network", ["mlp-800"], sorted(architectures.ARCHITECTURES), "Networks to attack.")
+_EPOCHS = flags.DEFINE_integer("epochs", 2, "Epochs of training before the attack.", lower_bound=0)
+_IMAGES = flags.DEFINE_integer("images", 1000, "Test images to attack.", lower_bound=1)
+_STEPS = flags.DEFINE_multi_integer("steps", [50, 6], "Limits of steps.", lower_bound=1)
+_BATCH_SIZES = flags.DEFINE_multi_integer(
+    "batch_size", [128, 500], "Batch sizes; each library is compared at its best.", lower_bound=1
+)
+_REPEATS = flags.DEFINE_integer("repeats", 5, "Timed runs of each library.", lower_bound=1)
+_PATIENCE = flags.DEFINE_float("patience", 30.0, "Seconds of a run from which on there is no other.")
+_LIBRARIES = flags.DEFINE_multi_enum(
+    "library", ["foolbox", "art"], ["foolbox", "art"], "What to compare keras_amm with."
+)
+
+CANDIDATES, OVERSHOOT = 10, 0.02
+
+# Images [n, ...] to what was found: norms [n] and whether the prediction changed [n].
+Measure = Callable[[], tuple[np.ndarray, np.ndarray]]
+
+
+class Result(NamedTuple):
+    """One library with one batch size."""
+
+    library: str
+    batch_size: int
+    first: float
+    seconds: list[float]
+    cpu_seconds: list[float]
+    norms: np.ndarray
+    success: np.ndarray
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+def trained(network: str, epochs: int) -> keras.Model:
+    """A network as training leaves it after a few epochs."""
+    keras.utils.set_random_seed(0)
+    images = image_data.load("mnist", "train")
+    model = architectures.ARCHITECTURES[network]()
+    model.compile(
+        keras.optimizers.SGD(0.05, momentum=0.9),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    model.fit(images.x, images.y, batch_size=100, epochs=epochs, verbose=2)
+    return model
+
+
+def with_keras_amm(model: keras.Model, x: np.ndarray, y: np.ndarray, steps: int, batch_size: int) -> Measure:
+    attack = keras_amm.DeepFool(steps, num_candidates=CANDIDATES, overshoot=OVERSHOOT)
+
+    def measure() -> tuple[np.ndarray, np.ndarray]:
+        report = evaluate_margins(model, (x, y), attack, batch_size=batch_size, verbose=0)
+        return report.norms, report.success
+
+    return measure
+
+
+def with_foolbox(model: keras.Model, x: np.ndarray, y: np.ndarray, steps: int, batch_size: int) -> Measure:
+    import foolbox
+
+    wide = (-1000.0, 1000.0)
+    attacked = foolbox.models.TensorFlowModel(model, bounds=wide, device="/CPU:0")
+    attack = foolbox.attacks.L2DeepFoolAttack(steps=steps, candidates=CANDIDATES, overshoot=OVERSHOOT)
+
+    def measure() -> tuple[np.ndarray, np.ndarray]:
+        found = []
+        for start in range(0, len(x), batch_size):
+            batch = tf.constant(x[start : start + batch_size])
+            predictions = tf.argmax(model(batch, training=False), axis=1)
+            found.append(attack.run(attacked, batch, foolbox.criteria.Misclassification(predictions)).numpy())
+        return judge(model, x, np.concatenate(found))
+
+    return measure
+
+
+def with_art(model: keras.Model, x: np.ndarray, y: np.ndarray, steps: int, batch_size: int) -> Measure:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the optional frameworks that it misses
+        from art.attacks.evasion import DeepFool
+        from art.estimators.classification import TensorFlowV2Classifier
+
+    classifier = TensorFlowV2Classifier(model, nb_classes=model.output_shape[1], input_shape=x.shape[1:])
+    attack = DeepFool(
+        classifier, max_iter=steps, epsilon=OVERSHOOT, nb_grads=CANDIDATES, batch_size=batch_size, verbose=False
+    )
+    return lambda: judge(model, x, attack.generate(x))
+
+
+def judge(model: keras.Model, x: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Norms of the perturbations, and whether the prediction changed."""
+    before, after = (np.argmax(model(images, training=False), axis=1) for images in (x, found))
+    return np.linalg.norm((found - x).reshape(len(x), -1), axis=1), before != after
+
+
+MEASURES = {"keras_amm": with_keras_amm, "foolbox": with_foolbox, "art": with_art}
+
+
+def compare(model: keras.Model, x: np.ndarray, y: np.ndarray, steps: int) -> list[Result]:
+    """All libraries with all batch sizes, timed in turn."""
+    results, runs = [], []
+    for library in ["keras_amm", *dict.fromkeys(_LIBRARIES.value)]:
+        for batch_size in dict.fromkeys(_BATCH_SIZES.value):
+            measure = MEASURES[library](model, x, y, steps, batch_size)
+            first, _, (norms, success) = timed(measure)
+            result = Result(library, batch_size, first, [], [], norms, success)
+            results.append(result)
+            run_again(result, measure)
+            if result.median > _PATIENCE.value:
+                break
+            runs.append((result, measure))
+    for _ in range(_REPEATS.value - 1):
+        for result, measure in runs:
+            run_again(result, measure)
+    return results
+
+
+def run_again(result: Result, measure: Measure) -> None:
+    seconds, cpu_seconds, _ = timed(measure)
+    result.seconds.append(seconds)
+    result.cpu_seconds.append(cpu_seconds)
+
+
+def timed(measure: Measure) -> tuple[float, float, tuple[np.ndarray, np.ndarray]]:
+    """Seconds and processor seconds that a measurement takes, and what it finds."""
+    start, cpu_start = time.perf_counter(), time.process_time()
+    found = measure()
+    return time.perf_counter() - start, time.process_time() - cpu_start, found
+
+
+def show(results: list[Result], images: int) -> None:
+    """The table, and each library against keras_amm, both at their best batch size."""
+    print("library    batch  first run   images/s (min .. max)    CPU ms/image  mean norm  success")
+    for result in results:
+        low, high = images / max(result.seconds), images / min(result.seconds)
+        print(
+            f"{result.library:<10} {result.batch_size:>5} {result.first:>8.2f} s {images / result.median:>10.0f} "
+            f"({low:.0f} .. {high:.0f})".ljust(56)
+            + f"{1000 * statistics.median(result.cpu_seconds) / images:>10.2f} "
+            f"{result.norms[result.success].mean():>10.4f}  {result.success.mean():>7.1%}"
+        )
+    best: dict[str, Result] = {}
+    for result in results:
+        if result.library not in best or result.median < best[result.library].median:
+            best[result.library] = result
+    ours = best.pop("keras_amm")
+    for theirs in best.values():
+        both = ours.success & theirs.success
+        cpu = statistics.median(theirs.cpu_seconds) / statistics.median(ours.cpu_seconds)
+        print(
+            f"keras_amm / {theirs.library}: throughput x {theirs.median / ours.median:.1f} (from "
+            f"{min(theirs.seconds) / max(ours.seconds):.1f}, its best run to our worst, to "
+            f"{max(theirs.seconds) / min(ours.seconds):.1f}; by processor time x {cpu:.1f}), mean norm x "
+            f"{ours.norms[both].mean() / theirs.norms[both].mean():.4f} over {both.sum()} images where both succeed",
+            flush=True,
+        )
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    logging.getLogger().setLevel(logging.ERROR)  # Foolbox and ART log every batch
+    images = image_data.load("mnist", f"test[:{_IMAGES.value}]")
+    for network in dict.fromkeys(_NETWORK.value):
+        model = trained(network, _EPOCHS.value)
+        for steps in dict.fromkeys(_STEPS.value):
+            print(f"\n{network}, at most {steps} steps, {len(images)} test images of MNIST", flush=True)
+            show(compare(model, images.x, images.y, steps), len(images))
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,187 @@
+"""What a training step costs with AMM: time and peak memory beside a plain `fit` step.
+
+    pip install absl-py psutil
+    python benchmarks/step_cost.py --network=mlp-800 --network=lenet
+
+needs no data but the MNIST subset in the repository. All variants start from the
+same weights, plainly trained for a few epochs, and take turns in one process, five steps
+each, so that what else the machine does meets all of them; a ratio is between
+neighbours of one round. Steps are those of `fit`: the function that it runs per batch, with
+the loss, metrics, clipping and SGD with momentum. Peak memory is the largest resident set
+of a process of its own per variant; "steps alone" subtracts what the process held before
+its first training step.
+"""
+
+import pathlib
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import psutil
+import tensorflow as tf
+from absl import app, flags
+
+import keras_amm
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "examples"))
+import architectures
+import quickstart
+
+_NETWORK = flags.DEFINE_multi_enum("network", ["mlp-800", "lenet"], sorted(architectures.ARCHITECTURES), "Networks.")
+_ROUNDS = flags.DEFINE_integer("rounds", 40, "Rounds in which every variant takes its turn.", lower_bound=2)
+_STEPS = flags.DEFINE_integer("steps", 5, "Steps of a turn.", lower_bound=1)
+_EPOCHS = flags.DEFINE_integer("train_epochs", 8, "Epochs of plain training before the measurement.", lower_bound=0)
+_BATCH_SIZE = flags.DEFINE_integer("batch", 100, "Images per batch.", lower_bound=1)
+_JIT = flags.DEFINE_bool("jit_compile", False, "Compile the steps with XLA.")
+_MEMORY = flags.DEFINE_bool("memory", True, "Whether to measure peak memory too.")
+_MEMORY_OF = flags.DEFINE_string("memory_of", None, "Print the peak memory of this one variant, and nothing else.")
+
+VARIANTS: dict[str, dict[str, Any] | None] = {
+    "plain": None,
+    "unrolled": {},
+    "unrolled, screening 0.3": {"screening": 0.3},
+    "masked": {"gradient": "masked"},
+    "boundary": {"gradient": "boundary"},
+    "boundary, screening 0.3": {"gradient": "boundary", "screening": 0.3},
+}
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    images, _ = quickstart.load_subset()
+    for network in _NETWORK.value:
+        trained = train(network, images)
+        if _MEMORY_OF.value:
+            print(*peak_memory(trained, images, VARIANTS[_MEMORY_OF.value]))
+            continue
+        steps = {name: stepper(trained, images, arguments) for name, arguments in VARIANTS.items()}
+        table = alternate(steps)
+        memory = {name: memory_in_its_own_process(network, name) for name in VARIANTS} if _MEMORY.value else {}
+        report(network, table, memory)
+        where_the_time_goes(trained, images)
+
+
+def train(network: str, images: Any) -> keras.Model:
+    """A network in the middle of its training."""
+    keras.utils.set_random_seed(0)
+    model = architectures.ARCHITECTURES[network]()
+    compiled(model, learning_rate=5e-3)
+    model.fit(images.x, images.y, batch_size=_BATCH_SIZE.value, epochs=_EPOCHS.value, verbose=0)
+    return model
+
+
+def compiled(model: keras.Model, learning_rate: float) -> keras.Model:
+    model.compile(
+        keras.optimizers.SGD(learning_rate, momentum=0.9, global_clipnorm=10.0),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=_JIT.value,
+    )
+    return model
+
+
+def stepper(trained: keras.Model, images: Any, arguments: dict[str, Any] | None) -> Callable[[], Any]:
+    """One step of `fit` on a copy of the network; the learning rate is too small to change its state."""
+    model = keras.models.clone_model(trained)
+    model.set_weights(trained.get_weights())
+    if arguments is not None:
+        model = keras_amm.wrap(model, regularizer=keras_amm.MarginRegularizer(**arguments))
+    compiled(model, learning_rate=1e-6)
+    model.make_train_function()
+    run, batches = model.train_function, endless(images)
+    for _ in range(3):
+        run(batches)
+    return lambda: run(batches)
+
+
+def endless(images: Any) -> Iterator[Any]:
+    data = tf.data.Dataset.from_tensor_slices((images.x, images.y))
+    return iter(data.batch(_BATCH_SIZE.value, drop_remainder=True).repeat().prefetch(2))
+
+
+def alternate(steps: dict[str, Callable[[], Any]]) -> dict[str, np.ndarray]:
+    """Milliseconds per step, [rounds] for each variant."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(_ROUNDS.value):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            for _ in range(_STEPS.value):
+                step()
+            times[name].append((time.perf_counter() - start) / _STEPS.value * 1e3)
+    return {name: np.array(values) for name, values in times.items()}
+
+
+def peak_memory(trained: keras.Model, images: Any, arguments: dict[str, Any] | None) -> tuple[int, int]:
+    """Resident bytes before the first step of this variant, and at the peak of fifty."""
+    before = psutil.Process().memory_info().rss
+    step = stepper(trained, images, arguments)
+    for _ in range(50):
+        step()
+    return before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def memory_in_its_own_process(network: str, variant: str) -> tuple[int, int]:
+    command = [sys.executable, __file__, f"--network={network}", f"--memory_of={variant}", f"--batch={_BATCH_SIZE.value}"]
+    command.append(f"--jit_compile={_JIT.value}")
+    # Half an epoch is enough here: memory does not depend on how well it is trained.
+    output = subprocess.run([*command, "--train_epochs=1"], check=True, capture_output=True, text=True).stdout
+    before, peak = output.split()[-2:]
+    return int(before), int(peak)
+
+
+def report(network: str, times: dict[str, np.ndarray], memory: dict[str, tuple[int, int]]) -> None:
+    print(f"\n{network}, batch {_BATCH_SIZE.value}, {_ROUNDS.value} rounds of {_STEPS.value} steps; median [quartiles]\n")
+    print("| step | ms | / plain | peak memory, MB | / plain | steps alone, / plain |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for name, values in times.items():
+        low, middle, high = np.percentile(values / times["plain"], [25, 50, 75])
+        cells = [name, f"{np.median(values):.1f}", f"{middle:.2f} [{low:.2f}, {high:.2f}]"]
+        if memory:
+            (plain_before, plain), (before, peak) = memory["plain"], memory[name]
+            alone = (peak - before) / (plain - plain_before)
+            cells += [f"{peak / 1e6:.0f}", f"{peak / plain:.2f}", f"{alone:.2f}"]
+        print("| " + " | ".join(cells) + " |")
+
+
+def where_the_time_goes(trained: keras.Model, images: Any) -> None:
+    """Median milliseconds of the parts of an AMM step, each alone."""
+    x, y = (tf.constant(array[: _BATCH_SIZE.value]) for array in (images.x, images.y))
+    classifier = keras_amm.classifier.Classifier(trained)
+    weights = trained.trainable_variables
+
+    def search(max_iterations: int, screening: float | None = None) -> Any:
+        attack = keras_amm.DeepFool(max_iterations)
+        clean = keras_amm.search.clean_pass(classifier, x)
+        return attack.path(classifier, clean, y, screening)._replace(checks=[])
+
+    def penalty(**arguments: Any) -> Any:
+        regularizer = keras_amm.MarginRegularizer(**arguments)
+        clean = keras_amm.search.clean_pass(classifier, x)
+        found = keras_amm.penalty.margin_penalty(
+            classifier, keras_amm.DeepFool(), regularizer, clean, y, weights, strength=tf.constant(32.0)
+        )
+        return found.value, found.gradients
+
+    parts: dict[str, Callable[[], Any]] = {
+        "forward pass": lambda: classifier(x),
+        "search, first step": lambda: search(1),
+        "search, all steps": lambda: search(6),
+        "search, screening 0.3": lambda: search(6, 0.3),
+        "search and unrolled gradient": lambda: penalty(),
+        "search and boundary gradient": lambda: penalty(gradient="boundary"),
+    }
+    functions = {name: tf.function(part, autograph=False, jit_compile=_JIT.value) for name, part in parts.items()}
+    for function in functions.values():
+        function()
+    print(f"\nWhere the time goes, {trained.name}, without the plain step:\n\n| part | ms |\n| --- | --- |")
+    for name, values in alternate(functions).items():
+        print(f"| {name} | {np.median(values):.1f} |")
+
+
+if __name__ == "__main__":
+    app.run(main)

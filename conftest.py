@@ -1,0 +1,33 @@
+"""Settings of every test: quiet, seeded, and doctests that need no imports."""
+
+import os
+
+# Before TensorFlow is imported, by whichever test comes first.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["MPLBACKEND"] = "Agg"
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _reproducible():
+    """The same random numbers and printed arrays in whatever order the tests run."""
+    # Not imported above: the controller of pytest-xdist loads this file too, and needs no Keras.
+    import keras
+
+    keras.utils.set_random_seed(0)
+    with np.printoptions(precision=8, suppress=False, threshold=1000, linewidth=75):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _names_of_examples(doctest_namespace):
+    """What docstrings use without importing it."""
+    import keras
+    import tensorflow as tf
+
+    import keras_amm
+
+    doctest_namespace.update(keras=keras, keras_amm=keras_amm, np=np, tf=tf)

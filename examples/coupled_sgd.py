@@ -1,0 +1,40 @@
+"""SGD with weight decay as PyTorch means it."""
+
+from typing import Any
+
+import keras
+
+
+@keras.saving.register_keras_serializable(package="keras_amm_examples")
+class CoupledDecaySGD(keras.optimizers.SGD):
+    """SGD whose weight decay is part of the gradient, on every variable, biases too.
+
+    Gradients are clipped first, then `l2 * variable` is added, then comes momentum:
+    the order of PyTorch's `clip_grad_norm_` followed by `torch.optim.SGD(weight_decay=l2)`.
+    Keras's own `weight_decay` is decoupled: it bypasses the momentum, so that with
+    momentum 0.9 it is a tenth as strong.
+
+    At a constant learning rate the updates are PyTorch's. Where the rate changes
+    they differ for some ten steps: Keras keeps the learning rate inside the
+    momentum (`v = mu v - lr g; p += v`), PyTorch outside (`v = mu v + g; p -= lr v`),
+    so that after a drop Keras still moves by what the old rate had gathered.
+
+    Args:
+        learning_rate: float or `keras.optimizers.schedules.LearningRateSchedule`.
+        momentum: float in [0, 1].
+        l2: float >= 0, the factor of the variable in its gradient.
+        **kwargs: arguments of `keras.optimizers.SGD`, such as `global_clipnorm`.
+    """
+
+    def __init__(self, learning_rate: Any = 5e-3, momentum: float = 0.9, l2: float = 1e-4, **kwargs: Any) -> None:
+        super().__init__(learning_rate=learning_rate, momentum=momentum, **kwargs)
+        self.l2 = l2
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Update one variable, given its clipped gradient."""
+        gradient = keras.ops.cast(gradient, variable.dtype) + self.l2 * keras.ops.convert_to_tensor(variable)
+        super().update_step(gradient, variable, learning_rate)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, for serialisation."""
+        return {**super().get_config(), "l2": self.l2}

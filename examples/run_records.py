@@ -1,0 +1,48 @@
+"""What a training run leaves behind: epoch times, and its history across resumes."""
+
+import csv
+import pathlib
+import time
+from typing import Any
+
+import keras
+
+
+class EpochSeconds(keras.callbacks.Callback):
+    """Adds `seconds` to the epoch's logs: training alone, without the validation after it.
+
+    Callbacks share their logs in order: put it before those that write them.
+    """
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Start the clock."""
+        self._start, self._seconds = time.perf_counter(), None
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Stop the clock where validation begins."""
+        self._stop()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Log the time."""
+        self._stop()
+        if logs is not None:
+            logs["seconds"] = self._seconds
+
+    def _stop(self) -> None:
+        if self._seconds is None:
+            self._seconds = time.perf_counter() - self._start
+
+
+def read_history(path: pathlib.Path) -> list[dict[str, float]]:
+    """The rows of a `CSVLogger`, one per epoch, in order.
+
+    A run that was stopped between log and checkpoint repeats an epoch: its last row counts.
+    """
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        rows = {int(row["epoch"]): row for row in csv.DictReader(file)}
+    return [
+        {"epoch": epoch, **{name: float(value) for name, value in rows[epoch].items() if name != "epoch"}}
+        for epoch in sorted(rows)
+    ]
