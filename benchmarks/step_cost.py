@@ -126,7 +126,13 @@ def peak_memory(trained: keras.Model, images: Any, arguments: dict[str, Any] | N
 
 
 def memory_in_its_own_process(network: str, variant: str) -> tuple[int, int]:
-    command = [sys.executable, __file__, f"--network={network}", f"--memory_of={variant}", f"--batch={_BATCH_SIZE.value}"]
+    command = [
+        sys.executable,
+        __file__,
+        f"--network={network}",
+        f"--memory_of={variant}",
+        f"--batch={_BATCH_SIZE.value}",
+    ]
     command.append(f"--jit_compile={_JIT.value}")
     # Half an epoch is enough here: memory does not depend on how well it is trained.
     output = subprocess.run([*command, "--train_epochs=1"], check=True, capture_output=True, text=True).stdout
@@ -135,7 +141,9 @@ def memory_in_its_own_process(network: str, variant: str) -> tuple[int, int]:
 
 
 def report(network: str, times: dict[str, np.ndarray], memory: dict[str, tuple[int, int]]) -> None:
-    print(f"\n{network}, batch {_BATCH_SIZE.value}, {_ROUNDS.value} rounds of {_STEPS.value} steps; median [quartiles]\n")
+    print(
+        f"\n{network}, batch {_BATCH_SIZE.value}, {_ROUNDS.value} rounds of {_STEPS.value} steps; median [quartiles]\n"
+    )
     print("| step | ms | / plain | peak memory, MB | / plain | steps alone, / plain |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name, values in times.items():

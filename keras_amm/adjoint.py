@@ -36,7 +36,14 @@ class Points(NamedTuple):
 
 
 def differentiate(
-    classifier: Classifier, path: Path, index: Any, factor: Any, weights: list[Any], *, overshoot: float, with_curvature: bool = True
+    classifier: Classifier,
+    path: Path,
+    index: Any,
+    factor: Any,
+    weights: list[Any],
+    *,
+    overshoot: float,
+    with_curvature: bool = True,
 ) -> list[Any]:
     """The gradient of `sum_k factor_k * norm_k` over selected samples.
 

@@ -9,7 +9,7 @@ caller reads from outside.
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -17,6 +17,8 @@ from tensorflow.python.ops import control_flow_util
 
 _MARK = "keras_amm: "
 _FAILED = re.compile(r"assertion failed: \[" + _MARK + r"(?P<message>[^\]]*)\](?P<values>(?: \[[^\]]*\])*)", re.DOTALL)
+# TensorFlow's own check of labels, in the cross-entropy, may be the first to fail.
+_LABELS = re.compile(r"label value of (?P<label>\S+) which is outside the valid range of \[0, (?P<classes>\d+)\)")
 
 
 class Check(NamedTuple):
@@ -96,11 +98,11 @@ def first_failure(checks: Sequence[Check]) -> Any:
 
 
 @contextlib.contextmanager
-def clear_errors(where: str = "") -> Iterator[None]:
+def clear_errors(where: Callable[[], str] = str) -> Iterator[None]:
     """Raise a failed assertion of `enforce` as a `ValueError` with its message alone.
 
     Args:
-        where: words to put before the message, such as the step.
+        where: gives words to put before the message, such as the step; called after a failure only.
 
     Raises:
         ValueError: a check failed in the graph that ran.
@@ -112,11 +114,18 @@ def clear_errors(where: str = "") -> Iterator[None]:
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
-        found = _FAILED.search(str(error))
-        if found is None:
+        message = _message(str(error))
+        if message is None:
             raise
-        values = " ".join(re.findall(r"\[([^\]]*)\]", found["values"]))
-        raise ValueError(where + _sentence(found["message"], values)) from None
+        raise ValueError(where() + message) from None
+
+
+def _message(error: str) -> str | None:
+    if found := _FAILED.search(error):
+        return _sentence(found["message"], " ".join(re.findall(r"\[([^\]]*)\]", found["values"])))
+    if found := _LABELS.search(error):
+        return f"Labels must lie in 0..{int(found['classes']) - 1}, the classifier's outputs. Got {found['label']}."
+    return None
 
 
 def _sentence(message: str, values: str) -> str:

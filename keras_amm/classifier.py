@@ -40,7 +40,9 @@ def check_classifier(model: Any, *, must_be_built: bool = True) -> None:
     >>> keras_amm.classifier.check_classifier(model)
     """
     if not isinstance(model, keras.Model):
-        raise TypeError(f"Expected a Keras model, a single-input classifier. Received: {model!r} of type {type(model).__name__}.")
+        raise TypeError(
+            f"Expected a Keras model, a single-input classifier. Received: {model!r} of type {type(model).__name__}."
+        )
     if not model.built:
         if must_be_built:
             raise ValueError(
@@ -76,11 +78,14 @@ def check_output_shape(shape: tuple[int | None, ...], name: str) -> None:
     >>> keras_amm.classifier.check_output_shape((None, 10), "mlp")
     """
     if len(shape) != 2 or shape[1] is None:
-        raise ValueError(f"A classifier's output must have shape [batch, classes]. Received: model {name!r} with output of shape {shape}.")
+        raise ValueError(
+            f"A classifier's output must have shape [batch, classes]. Received: model {name!r} with output of shape "
+            f"{shape}."
+        )
     if shape[1] < 2:
         raise ValueError(
             f"A margin needs at least two classes, so two or more output units. Received: model {name!r} with one "
-            f"output unit. Give a binary classifier two outputs with a softmax, or logits; a regression model has no margin."
+            f"output unit. Give a binary classifier two outputs, a softmax or logits; a regression model has no margin."
         )
 
 
@@ -158,14 +163,17 @@ class Classifier:
             ValueError: as for `logits`.
         """
         if not keras.ops.is_tensor(output):
-            raise ValueError(f"Expected a classifier with one output. Received: model {self.model.name!r} with output of type {type(output).__name__}.")
+            raise ValueError(
+                f"Expected a classifier with one output. Received: model {self.model.name!r} with output of type "
+                f"{type(output).__name__}."
+            )
         check_output_shape(tuple(output.shape), self.model.name)
         logits, checks = self._undo_softmax(output)
         logits = tf.cast(logits, self.dtype)
         checks.append(
             Check(
                 tf.reduce_all(tf.math.is_finite(logits)),
-                "The classifier's logits must be finite. Got NaN or infinity: look at its weights and at the learning rate.",
+                "The classifier's logits must be finite. Got NaN or infinity: look at its weights and learning rate.",
             )
         )
         return logits, checks
@@ -173,7 +181,9 @@ class Classifier:
     def _runs_alike_in_training(self) -> bool:
         """Whether training mode and half precision change nothing, so that one pass can serve twice."""
         for layer in self.model._flatten_layers():
-            if layer.compute_dtype in _HALF or (layer._call_has_training_arg and type(layer).__name__ not in _CONTAINERS):
+            if layer.compute_dtype in _HALF or (
+                layer._call_has_training_arg and type(layer).__name__ not in _CONTAINERS
+            ):
                 return False
         return True
 
@@ -184,15 +194,15 @@ class Classifier:
         if kept is None:
             if self.from_logits is False:
                 raise ValueError(
-                    f"from_logits=False needs the logits that Keras keeps with the output of a softmax, and the output of "
-                    f"model {self.model.name!r} has none. Let the model end in a softmax layer or activation, or in logits."
+                    "from_logits=False needs the logits that Keras keeps with the output of a softmax, and the output "
+                    f"of model {self.model.name!r} has none. Let it end in a softmax layer or activation, or in logits."
                 )
             return output, [
                 Check(
                     tf.logical_not(_are_probabilities(output)),
-                    f"The output of model {self.model.name!r} looks like probabilities, and its logits could not be found, "
-                    "which DeepFool needs. Let the model end in a softmax layer or activation, or in logits, or pass "
-                    "DeepFool(from_logits=True) if these are logits.",
+                    f"The output of model {self.model.name!r} looks like probabilities, and its logits, which "
+                    "DeepFool needs, could not be found. Let the model end in a softmax layer or activation, or in logits, "
+                    "or pass DeepFool(from_logits=True) if these are logits.",
                 )
             ]
         return kept, [

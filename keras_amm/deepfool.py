@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_amm.checks import clear_errors, enforce
+from keras_amm.checks import Check, clear_errors, enforce
 from keras_amm.classifier import Classifier
 from keras_amm.labels import class_indices
 from keras_amm.norms import like, squared_norm
@@ -124,7 +124,9 @@ class DeepFool:
         with clear_errors():
             return self._compile(model, classifier)(x, labels)
 
-    def path(self, classifier: Classifier, clean: CleanPass, labels: Any | None, screening: float | None = None) -> Path:
+    def path(
+        self, classifier: Classifier, clean: CleanPass, labels: Any | None, screening: float | None = None
+    ) -> Path:
         """Search with the settings of this attack; see `keras_amm.search.search`.
 
         Args:
@@ -202,7 +204,7 @@ class DeepFool:
         return compiled[setting]
 
     def _perturb(self, classifier: Classifier, x: Any, labels: Any) -> Perturbation:
-        checks = []
+        checks: list[Check] = []
         clean = clean_pass(classifier, x)
         if labels is not None:
             labels, checks = class_indices(labels, clean.logits.shape[1])

@@ -62,17 +62,20 @@ def _from_integers(y: Any, num_classes: int) -> tuple[Any, list[Check]]:
             )
         )
     elif not (y.dtype.is_integer or y.dtype.is_bool):
-        raise ValueError(f"Labels must be numbers, the indices of the classes. Received: labels of dtype {y.dtype.name}.")
+        raise ValueError(
+            f"Labels must be numbers, the indices of the classes. Received: labels of dtype {y.dtype.name}."
+        )
     indices = tf.cast(y, tf.int32)
     outside = tf.logical_or(indices < 0, indices >= num_classes)
     checks.append(
         Check(
             tf.logical_not(tf.reduce_any(outside)),
-            f"Labels must lie in 0..{num_classes - 1}, since the classifier has {num_classes} outputs. Got labels such as",
+            f"Labels must lie in 0..{num_classes - 1}, the classifier's outputs. Got labels such as",
             (_first(indices, outside),),
         )
     )
-    return indices, checks
+    # In range whatever they are, so that it is the check that fails.
+    return tf.clip_by_value(indices, 0, num_classes - 1), checks
 
 
 def _from_probabilities(y: Any) -> tuple[Any, list[Check]]:

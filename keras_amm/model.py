@@ -74,6 +74,7 @@ class AMMModel(keras.Model):
             _NanMean(name="margin"),
             _NanMean(name="attack_success"),
         ]
+        self.train_function: Any = None
         self._fault: Any = None
         self._fault_messages: list[str] = []
         self.built = base_model.built
@@ -187,7 +188,7 @@ class AMMModel(keras.Model):
             clean = clean_pass(classifier, classifier.inputs(images))
         found = self._penalty(classifier, clean, y, self.optimizer.iterations, self.optimizer.scale_loss(tf.ones(())))
         gradients = [_sum(g, p) for g, p in zip(gradients, found.gradients, strict=True)]
-        self.optimizer.apply(self._guarded(gradients, found), weights)
+        self._apply_if_sound(gradients, found)
         self._track(loss, extra_losses, found, tf.shape(y_pred)[0])
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
@@ -232,12 +233,12 @@ class AMMModel(keras.Model):
         run = self.train_function
 
         def train_function(iterator: Any) -> Any:
-            with clear_errors(self._where()):
+            with clear_errors(self._where):
                 logs = run(iterator)
             if self._fault is not None and int(self._fault) > 0:
                 message = self._fault_messages[int(self._fault) - 1]
                 self._fault.assign(0)
-                raise ValueError(f"{self._where()}{message}")
+                raise ValueError(f"{self._where()}{message} (run without jit_compile to see the value)")
             return logs
 
         self.train_function = train_function
@@ -294,8 +295,8 @@ class AMMModel(keras.Model):
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         if replicas > 1:
             raise ValueError(
-                "The margin penalty is defined over the whole batch, of which a replica sees a part, and is computed on one "
-                f"device only. Expected: one replica. Received: a strategy of {replicas} replicas."
+                "The margin penalty is defined over the whole batch, of which a replica sees a part, and is computed "
+                f"on one device only. Expected: one replica. Received: a strategy of {replicas} replicas."
             )
         strength = self.regularizer.strength_at(step)
 
@@ -313,31 +314,48 @@ class AMMModel(keras.Model):
 
         return unless_off(strength, self.trainable_weights, compute) if self.regularizer.is_scheduled else compute()
 
-    def _guarded(self, gradients: list[Any], found: MarginPenalty) -> list[Any]:
-        """The gradients, on condition that all checks hold: a fault never reaches the weights."""
+    def _apply_if_sound(self, gradients: list[Any], found: MarginPenalty) -> None:
+        """Update the weights, on condition that all checks hold: a fault never reaches them."""
         finite = [tf.reduce_all(tf.math.is_finite(g)) for g in found.gradients if g is not None]
         checks = [
             *found.checks,
             Check(
                 tf.reduce_all(finite) if finite else tf.constant(True),
-                "The gradient of the margin penalty must be finite. Got NaN or infinity from a layer whose second derivative has none.",
+                "The gradient of the margin penalty must be finite. Got NaN or infinity from a layer whose second "
+                "derivative has none.",
             ),
         ]
-        if in_xla():
-            self._fault_messages = [check.message for check in checks]
-            fault = first_failure(checks)
-            self._fault.assign(tf.where(self._fault > 0, self._fault, fault))
-            return [g if g is None else tf.where(fault > 0, tf.zeros_like(g), g) for g in gradients]
-        with tf.control_dependencies(enforce(checks)):
-            return [g if g is None else tf.identity(g) for g in gradients]
+        weights = self.trainable_weights
+        if not in_xla():
+            with tf.control_dependencies(enforce(checks)):
+                gradients = [g if g is None else tf.identity(g) for g in gradients]
+            self.optimizer.apply(gradients, weights)
+            return
+        if not self.optimizer.built:
+            self.optimizer.build(weights)
+
+        def update() -> Any:
+            self.optimizer.apply(gradients, weights)
+            return 0
+
+        # XLA cannot assert: the fault is kept in a variable, for the host to raise.
+        self._fault_messages = [check.message for check in checks]
+        fault = first_failure(checks)
+        self._fault.assign(tf.where(self._fault > 0, self._fault, fault))
+        tf.cond(fault > 0, lambda: 0, update)
 
     def _track(self, loss: Any, extra_losses: list[Any], found: MarginPenalty, batch_size: Any) -> None:
         cross_entropy, penalty, margin, success = self._margin_metrics
         self._loss_tracker.update_state(loss + tf.cast(found.value, loss.dtype), sample_weight=batch_size)
         cross_entropy.update_state(loss - sum(tf.cast(e, loss.dtype) for e in extra_losses), sample_weight=batch_size)
         penalty.update_state(found.value, sample_weight=batch_size)
-        margin.update_state(tf.math.divide_no_nan(found.margin, tf.cast(found.num_margins, found.margin.dtype)), sample_weight=found.num_margins)
-        success.update_state(tf.math.divide_no_nan(found.num_success, found.num_searched), sample_weight=found.num_searched)
+        margin.update_state(
+            tf.math.divide_no_nan(found.margin, tf.cast(found.num_margins, found.margin.dtype)),
+            sample_weight=found.num_margins,
+        )
+        success.update_state(
+            tf.math.divide_no_nan(found.num_success, found.num_searched), sample_weight=found.num_searched
+        )
 
     def _where(self) -> str:
         return f"In training step {int(self.optimizer.iterations) + 1}, whose update was not applied: "
@@ -363,7 +381,8 @@ def wrap(
             subclassed model that is not built.
 
     Example:
-    >>> model = keras_amm.wrap(keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(), keras.layers.Dense(10)]))
+    >>> classifier = keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(), keras.layers.Dense(10)])
+    >>> model = keras_amm.wrap(classifier)
     >>> model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
 
     Reference: Yan, Guo, Zhang, "Adversarial Margin Maximization Networks", TPAMI 2019.

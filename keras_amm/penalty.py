@@ -86,13 +86,17 @@ def margin_penalty(
         tape.watch(path.norm)
         value = regularizer.penalize(path.norm, path.correct, selected, strength, batch_size)
     slope = tape.gradient(value, path.norm)
-    checks = path.checks + checks + [
-        Check(
-            tf.reduce_all(tf.math.is_finite(slope)) & tf.math.is_finite(value),
-            "The margin penalty must be finite. Got",
-            (value,),
-        )
-    ]
+    checks = (
+        path.checks
+        + checks
+        + [
+            Check(
+                tf.reduce_all(tf.math.is_finite(slope)) & tf.math.is_finite(value),
+                "The margin penalty must be finite. Got",
+                (value,),
+            )
+        ]
+    )
     index = _indices(selected, regularizer.max_selected(clean.x.shape[0] or batch_size, num_classes))
     factor = tf.gather(tf.where(selected, slope, tf.zeros_like(slope)), index) * tf.cast(loss_scale, slope.dtype)
     if regularizer.gradient == "boundary":

@@ -120,7 +120,7 @@ class MarginRegularizer(keras.layers.Layer):
         >>> float(keras_amm.MarginRegularizer(strength=4.0).strength_at(0))
         4.0
         """
-        value = self.strength(step) if self.is_scheduled else self.strength
+        value = self.strength(step) if callable(self.strength) else self.strength
         return ops.cast(value, "float32")
 
     def select(self, norm: Any, labels: Any, correct: Any, success: Any) -> Any:

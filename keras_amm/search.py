@@ -225,7 +225,13 @@ def _screen(
 
 
 def _advance(
-    classifier: Classifier, state: _State, here: _Start, index: Any, source: Any, nearest: tuple[Any, Any, Any], overshoot: float
+    classifier: Classifier,
+    state: _State,
+    here: _Start,
+    index: Any,
+    source: Any,
+    nearest: tuple[Any, Any, Any],
+    overshoot: float,
 ) -> _State:
     """Take the step towards the nearest boundary; `index` None stands for the whole batch."""
     w, g, target = nearest
@@ -254,7 +260,9 @@ def _advance(
 
 
 def _finish(start: _Start, state: _State, estimate: Any, searched: Any, checks: list[Check]) -> Path:
-    finite = Check(tf.reduce_all(tf.math.is_finite(start.x)), "Images must be finite. Got NaN or infinity in a batch of images.")
+    finite = Check(
+        tf.reduce_all(tf.math.is_finite(start.x)), "Images must be finite. Got NaN or infinity in a batch of images."
+    )
     delta = state.point - start.x
     w, g, targets, sources = (array.stack() for array in state.record)
     return Path(
@@ -294,7 +302,10 @@ def _gradients(classifier: Classifier, clean: CleanPass, values: Any, columns: l
     if number == 1 or not classifier.is_dense:
         # One pass per candidate: faster than a vectorised Jacobian where there
         # are convolutions, lighter in memory, and possible for any layer.
-        found = [clean.tape.gradient(column, clean.x, unconnected_gradients=tf.UnconnectedGradients.ZERO) for column in columns]
+        found = [
+            clean.tape.gradient(column, clean.x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            for column in columns
+        ]
         return tf.stack(found)
 
     def gradient(k: Any) -> Any:

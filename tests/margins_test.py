@@ -193,7 +193,7 @@ class TestData:
         assert "before the model's own rescaling (to_unit)" in report.units
         assert "to_unit" in report.summary()
 
-    @pytest.mark.parametrize("batch_size, sizes", [(None, [32, 18]), (20, [20, 12, 18]), (100, [32, 18])])
+    @pytest.mark.parametrize(("batch_size", "sizes"), [(None, [32, 18]), (20, [20, 12, 18]), (100, [32, 18])])
     def test_batch_size_bounds_a_datasets_batches(self, problem, monkeypatch, batch_size, sizes):
         model, x, y = problem
         seen = spy_on_sizes(monkeypatch)
@@ -321,7 +321,7 @@ class TestProgress:
 
 class TestErrors:
     @pytest.mark.parametrize(
-        "form, got",
+        ("form", "got"),
         [
             (lambda x, y: x, "ndarray of shape (50, 6)"),
             (lambda x, y: (x,), "tuple of 1"),
@@ -354,7 +354,7 @@ class TestErrors:
             evaluate_margins(model, form(x, y), verbose=0)
 
     @pytest.mark.parametrize(
-        "form, message",
+        ("form", "message"),
         [
             (lambda x, y: (x, y[:-1]), r"equally many.*\(50, 6\).*\(49,\)"),
             (lambda x, y: (x, y + 1), "0..3.*such as 4"),

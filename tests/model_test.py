@@ -156,7 +156,8 @@ def test_other_gradients_and_screening(gradient):
 def test_full_screening_is_no_screening():
     x, y = _data()
     wanted, got = (
-        keras_amm.wrap(_network(), regularizer=keras_amm.MarginRegularizer(screening=screening)) for screening in (None, 1.0)
+        keras_amm.wrap(_network(), regularizer=keras_amm.MarginRegularizer(screening=screening))
+        for screening in (None, 1.0)
     )
     _fit(wanted, x, y)
     _fit(got, x, y)
@@ -265,7 +266,7 @@ def test_frozen_layers_stay():
 
 
 def test_batches_all_right_and_all_wrong():
-    x, y = _data(16)
+    x, _ = _data(16)
     network = _network()
     predicted = np.argmax(network(x), axis=1)
     for labels in (predicted, (predicted + 1) % 3):

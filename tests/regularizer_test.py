@@ -53,7 +53,9 @@ def test_wrong_norms_are_capped_as_the_authors_cap_them():
     one = {"labels": np.array([0]), "correct": np.array([False]), "success": np.array([True])}
     huge = np.array([1e4], "float32")
     assert float(keras_amm.MarginRegularizer(32.0, "avg", "exp", 2.0, 1.0)(huge, **one)) == 50.0
-    assert float(keras_amm.MarginRegularizer(32.0, "avg", "inv", 1.0, 0.5)(huge, **one)) == pytest.approx(50.0, rel=1e-5)
+    assert float(keras_amm.MarginRegularizer(32.0, "avg", "inv", 1.0, 0.5)(huge, **one)) == pytest.approx(
+        50.0, rel=1e-5
+    )
     near = np.array([0.2], "float32")
     assert float(keras_amm.MarginRegularizer(32.0, "avg", "exp", 2.0, 1.0)(near, **one)) == pytest.approx(
         32.0 * np.exp(0.2), rel=1e-5

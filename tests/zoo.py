@@ -77,7 +77,9 @@ def _residual(x):
 
 
 def _nested(x):
-    inner = keras.Sequential([keras.Input(SHAPE), _conv(4, "relu"), keras.layers.MaxPooling2D(2), keras.layers.Flatten()])
+    inner = keras.Sequential(
+        [keras.Input(SHAPE), _conv(4, "relu"), keras.layers.MaxPooling2D(2), keras.layers.Flatten()]
+    )
     x = keras.layers.Rescaling(2.0, offset=-0.1)(x)
     return keras.Sequential([keras.Input((36,)), keras.layers.Dropout(0.5), _dense(CLASSES)])(inner(x))
 
