@@ -44,7 +44,7 @@ _BATCH_SIZES = flags.DEFINE_multi_integer(
     "batch_size", [128, 500], "Batch sizes; each library is compared at its best.", lower_bound=1
 )
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Timed runs of each library.", lower_bound=1)
-_PATIENCE = flags.DEFINE_float("patience", 30.0, "Seconds of a run from which on there is no other.")
+_PATIENCE = flags.DEFINE_float("patience", 120.0, "Seconds of a run from which on there is no other.")
 _LIBRARIES = flags.DEFINE_multi_enum(
     "library", ["foolbox", "art"], ["foolbox", "art"], "What to compare keras_amm with."
 )

@@ -40,12 +40,11 @@ def load(name: str, split: str, mean: float = MNIST_MEAN) -> Images:
     import tensorflow_datasets as tfds
 
     try:
-        pixels, labels = tfds.as_numpy(
-            tfds.load(name, split=split, as_supervised=True, batch_size=-1, download=False)
-        )
+        pixels, labels = tfds.as_numpy(tfds.load(name, split=split, as_supervised=True, batch_size=-1, download=False))
     except (AssertionError, tfds.core.registered.DatasetNotFoundError) as error:
         raise SystemExit(
-            f"The data set {name!r} is not prepared in {tfds.core.constants.DATA_DIR}. Prepare it once, with a network:\n"
+            f"The data set {name!r} is not prepared in {tfds.core.constants.DATA_DIR}. "
+            f"Prepare it once, with a network:\n"
             f"    pip install importlib_resources\n"
             f"    python -c \"import tensorflow_datasets as tfds; tfds.load('{name}')\"\n"
             f"or let TFDS_DATA_DIR name the folder where it is. ({error})"

@@ -31,7 +31,6 @@ import keras_amm
 from architectures import ARCHITECTURES
 from coupled_sgd import CoupledDecaySGD
 from image_data import Images, ShuffledBatches, hold_out, load
-from keras_amm.margins import evaluate_margins
 from run_records import EpochSeconds, read_history
 
 NUM_VALIDATION = 5_000
@@ -190,7 +189,7 @@ def measure(model: keras.Model, images: Images) -> dict[str, Any]:
     """The error on all images and the untargeted margins of the first `--eval_margins`."""
     logs = model.evaluate(images.x, images.y, batch_size=1000, verbose=0, return_dict=True)
     images = images[: FLAGS.eval_margins or len(images)]
-    report = evaluate_margins(model, images, batch_size=500, verbose=0)
+    report = keras_amm.evaluate_margins(model, images, batch_size=500, verbose=0)
     return {
         "error_percent": 100.0 * (1.0 - logs["accuracy"]),
         "cross_entropy": logs["loss"],

@@ -17,8 +17,6 @@ from matplotlib.figure import Figure
 
 import keras_amm
 from image_data import Images, scale
-from keras_amm.margins import evaluate_margins
-from keras_amm.report import MarginReport
 
 SUBSET = pathlib.Path(__file__).parent / "data" / "mnist_subset.npz"
 BATCH_SIZE = 50
@@ -41,7 +39,7 @@ def main(argv: list[str]) -> None:
     print(f"\n{'':12}{'test error':>12}{'mean margin':>13}{'s per epoch':>13}")
     for name, report in reports.items():
         print(f"{name:12}{report.error:>12.2%}{report.mean:>13.3f}{seconds[name]:>13.2f}")
-    print(f"The margin is the l2 distance to the decision boundary; pixels range over [0, 1]. {len(test):,} test images.")
+    print(f"{len(test):,} test images. Margin: l2 distance to the decision boundary, pixels ranging over [0, 1].")
     draw(reports).savefig(FLAGS.out, dpi=150)
     print(f"Saved {FLAGS.out}")
 
@@ -55,7 +53,7 @@ def load_subset() -> tuple[Images, Images]:
         )
 
 
-def train_and_measure(with_amm: bool, train: Images, test: Images) -> tuple[MarginReport, float]:
+def train_and_measure(with_amm: bool, train: Images, test: Images) -> tuple[keras_amm.MarginReport, float]:
     """Train a new network; its test margins and the median seconds of an epoch."""
     keras.utils.set_random_seed(FLAGS.seed)
     model = build_network()
@@ -72,7 +70,7 @@ def train_and_measure(with_amm: bool, train: Images, test: Images) -> tuple[Marg
     times: list[float] = [time.perf_counter()]
     clock = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: times.append(time.perf_counter()))
     model.fit(train.x, train.y, batch_size=BATCH_SIZE, epochs=FLAGS.epochs, callbacks=[clock])
-    return evaluate_margins(model, test), float(np.median(np.diff(times)))
+    return keras_amm.evaluate_margins(model, test), float(np.median(np.diff(times)))
 
 
 def build_network() -> keras.Model:
@@ -88,7 +86,7 @@ def build_network() -> keras.Model:
     )
 
 
-def draw(reports: dict[str, MarginReport]) -> Figure:
+def draw(reports: dict[str, keras_amm.MarginReport]) -> Figure:
     """The margins' histograms, and how accuracy falls with the radius of an attack."""
     colors = dict(zip(reports, ("tab:gray", "tab:blue"), strict=True))
     figure = Figure(figsize=(10.0, 4.0), layout="constrained")
@@ -99,7 +97,9 @@ def draw(reports: dict[str, MarginReport]) -> Figure:
         histogram.hist(report.norms, bins=np.linspace(0.0, largest, 50), color=colors[name], alpha=0.6, label=name)
         histogram.axvline(report.mean, color=colors[name], linestyle="--", linewidth=1.2)
         robustness.plot(radii, 100.0 * report.robust_accuracy(radii), color=colors[name], label=name)
-    histogram.set(title="Margins of the test images (dashed: mean)", xlabel="l2 distance to the boundary", ylabel="images")
+    histogram.set(
+        title="Margins of the test images (dashed: mean)", xlabel="l2 distance to the boundary", ylabel="images"
+    )
     robustness.set(
         title="Test images that stay correctly classified",
         xlabel="l2 radius of the attack",

@@ -141,7 +141,7 @@ def compile_epoch(
 ) -> Callable[[Any, Any], None]:
     """A function of one epoch's batches [steps, batch size, ...]: one call into the graph per epoch."""
 
-    # XLA fuses the many small operations of so small a problem: a hundred times faster than without.
+    # XLA fuses the many small operations of so small a problem, which takes tens of times longer without.
     @tf.function(autograph=False, jit_compile=True)
     def run_epoch(xs: Any, ys: Any) -> None:
         def step(i: Any) -> tuple[Any]:
@@ -177,7 +177,7 @@ def draw_panel(axis: Axes, name: str, line: Line, train: Points, test: Points) -
     along = np.array([-normal[1], normal[0]])
     foot = -line.b / np.linalg.norm(line.w) * normal
     margin = np.min(line.distances(train))
-    for offset in (-margin, margin):
+    for offset in (-margin, margin) if margin > 0 else ():
         ends = (foot + offset * normal)[:, None] + along[:, None] * reach
         axis.plot(*ends, color="tab:red", linewidth=0.8, linestyle=":", label="margin" if offset > 0 else None)
     axis.plot(*(foot[:, None] + along[:, None] * reach), color="tab:red", label="decision boundary")

@@ -201,8 +201,8 @@ class Classifier:
                 Check(
                     tf.logical_not(_are_probabilities(output)),
                     f"The output of model {self.model.name!r} looks like probabilities, and its logits, which "
-                    "DeepFool needs, could not be found. Let the model end in a softmax layer or activation, or in logits, "
-                    "or pass DeepFool(from_logits=True) if these are logits.",
+                    "DeepFool needs, could not be found. Let the model end in a softmax layer or activation, or in "
+                    "logits, or pass DeepFool(from_logits=True) if these are logits.",
                 )
             ]
         return kept, [

@@ -188,7 +188,7 @@ class AMMModel(keras.Model):
             clean = clean_pass(classifier, classifier.inputs(images))
         found = self._penalty(classifier, clean, y, self.optimizer.iterations, self.optimizer.scale_loss(tf.ones(())))
         gradients = [_sum(g, p) for g, p in zip(gradients, found.gradients, strict=True)]
-        self._apply_if_sound(gradients, found)
+        self._apply_if_sound(gradients, loss, found)
         self._track(loss, extra_losses, found, tf.shape(y_pred)[0])
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
@@ -314,7 +314,7 @@ class AMMModel(keras.Model):
 
         return unless_off(strength, self.trainable_weights, compute) if self.regularizer.is_scheduled else compute()
 
-    def _apply_if_sound(self, gradients: list[Any], found: MarginPenalty) -> None:
+    def _apply_if_sound(self, gradients: list[Any], loss: Any, found: MarginPenalty) -> None:
         """Update the weights, on condition that all checks hold: a fault never reaches them."""
         finite = [tf.reduce_all(tf.math.is_finite(g)) for g in found.gradients if g is not None]
         checks = [
@@ -327,9 +327,9 @@ class AMMModel(keras.Model):
         ]
         weights = self.trainable_weights
         if not in_xla():
-            with tf.control_dependencies(enforce(checks)):
-                gradients = [g if g is None else tf.identity(g) for g in gradients]
-            self.optimizer.apply(gradients, weights)
+            # The loss too: its labels may be refused, and the step must not be counted then.
+            with tf.control_dependencies([*enforce(checks), loss]):
+                self.optimizer.apply([g if g is None else tf.identity(g) for g in gradients], weights)
             return
         if not self.optimizer.built:
             self.optimizer.build(weights)
