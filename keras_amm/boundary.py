@@ -43,9 +43,7 @@ def differentiate(classifier: Classifier, path: Path, index: Any, factor: Any, w
     """
     delta = tf.gather(path.delta, index)
     direction = like(tf.math.divide_no_nan(1.0, tf.sqrt(squared_norm(delta))), delta) * delta
-    last = tf.maximum(tf.gather(path.iterations, index) - 1, 0)
-    source = tf.gather_nd(path.sources, tf.stack([last, index], axis=1))
-    target = tf.gather(path.target, index)
+    source, target = tf.gather(path.source, index), tf.gather(path.target, index)
     x = tf.gather(path.x, index) + delta
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)

@@ -125,7 +125,13 @@ class DeepFool:
             return self._compile(model, classifier)(x, labels)
 
     def path(
-        self, classifier: Classifier, clean: CleanPass, labels: Any | None, screening: float | None = None
+        self,
+        classifier: Classifier,
+        clean: CleanPass,
+        labels: Any | None,
+        *,
+        screening: float | None = None,
+        keep_path: bool = True,
     ) -> Path:
         """Search with the settings of this attack; see `keras_amm.search.search`.
 
@@ -134,6 +140,7 @@ class DeepFool:
             clean: its pass over the images.
             labels: int32 tensor [B], or None.
             screening: the fraction of the correct samples to search, or None for all.
+            keep_path: bool, whether to record the steps.
 
         Returns:
             The recorded `Path`.
@@ -154,6 +161,7 @@ class DeepFool:
             num_candidates=self.num_candidates,
             overshoot=self.overshoot,
             screening=screening,
+            keep_path=keep_path,
         )
 
     def get_config(self) -> dict[str, Any]:
@@ -208,7 +216,7 @@ class DeepFool:
         clean = clean_pass(classifier, x)
         if labels is not None:
             labels, checks = class_indices(labels, clean.logits.shape[1])
-        path = self.path(classifier, clean, labels)
+        path = self.path(classifier, clean, labels, keep_path=False)
         with tf.control_dependencies(enforce(path.checks + checks)):
             delta = tf.identity(path.delta)
         if self.refine_steps:

@@ -79,7 +79,8 @@ def margin_penalty(
     """
     num_classes = clean.logits.shape[1]
     labels, checks = class_indices(y, num_classes)
-    path = attack.path(classifier, clean, labels, regularizer.screening)
+    keep_path = regularizer.gradient != "boundary"
+    path = attack.path(classifier, clean, labels, screening=regularizer.screening, keep_path=keep_path)
     selected = regularizer.select(path.norm, labels, path.correct, path.success)
     batch_size = tf.shape(labels)[0]
     with tf.GradientTape() as tape:

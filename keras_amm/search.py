@@ -25,15 +25,17 @@ class Path(NamedTuple):
         prediction: int32 tensor [B], the class predicted at `x`.
         correct: boolean tensor [B], whether that is the label; all True in a
             search without labels.
+        source: int32 tensor [B], the class the last step led away from.
         target: int32 tensor [B], the class the last step aimed at.
         iterations: int32 tensor [B], the number of steps taken.
         success: boolean tensor [B], whether the goal was reached.
         searched: boolean tensor [B], False for samples that were screened out;
             their norm is the first-order estimate and their path is empty.
-        w: float tensor [S, B, ...], per step the gradient of g with respect to the point.
-        g: float tensor [S, B], per step the logit of the target less the one of the source.
-        targets: int32 tensor [S, B].
-        sources: int32 tensor [S, B].
+        w: None if the path was not kept, or float tensor [S, B, ...], per step
+            the gradient of g with respect to the point.
+        g: None, or float tensor [S, B], per step the logit of the target less the one of the source.
+        targets: None, or int32 tensor [S, B].
+        sources: None, or int32 tensor [S, B].
         checks: what the values must satisfy for all this to be meaningful.
     """
 
@@ -42,6 +44,7 @@ class Path(NamedTuple):
     norm: Any
     prediction: Any
     correct: Any
+    source: Any
     target: Any
     iterations: Any
     success: Any
@@ -84,6 +87,7 @@ class _State(NamedTuple):
 
     i: Any
     point: Any
+    prediction: Any
     source: Any
     target: Any
     iterations: Any
@@ -121,6 +125,7 @@ def search(
     num_candidates: int,
     overshoot: float,
     screening: float | None = None,
+    keep_path: bool = True,
 ) -> Path:
     """Walk each sample to the nearest decision boundary (Equations 2-4).
 
@@ -135,6 +140,7 @@ def search(
         overshoot: float, by what fraction each step goes beyond the linear boundary.
         screening: float in (0, 1], the fraction of the correctly classified
             samples, nearest by a first-order estimate, that is searched; None for all.
+        keep_path: bool, whether to record the steps for `adjoint`.
 
     Returns:
         The `Path`.
@@ -148,14 +154,14 @@ def search(
     TensorShape([4])
     """
     start = _start(clean, labels, num_candidates)
-    state = _initial(start, max_iterations)
+    state = _initial(start, max_iterations if keep_path else None)
 
     def step(state: _State) -> _State:
         # Samples that stopped drop out, except under XLA, whose shapes are static.
         everything = tf.range(tf.shape(start.prediction)[0])
         index = everything if in_xla() else tf.cast(tf.where(state.active)[:, 0], tf.int32)
         here = _gather(start, index)._replace(x=tf.gather(state.point, index))
-        source = tf.gather(state.source, index)
+        source = tf.gather(state.prediction, index)
         nearest = _nearest(classifier, clean_pass(classifier, here.x), source, here.candidates)
         return _advance(classifier, state, here, index, source, nearest, overshoot)
 
@@ -186,26 +192,45 @@ def _start(clean: CleanPass, labels: Any | None, num_candidates: int) -> _Start:
     return _Start(clean.x, labels, prediction, correct, others)
 
 
-def _initial(start: _Start, max_iterations: int) -> _State:
-    static = in_xla()
-    zeros = tf.zeros_like(start.prediction)
-    record = tuple(
-        tf.TensorArray(dtype, size=max_iterations if static else 0, dynamic_size=not static, element_shape=shape)
-        for dtype, shape in (
-            (start.x.dtype, start.x.shape),
-            (start.x.dtype, start.prediction.shape),
-            (tf.int32, start.prediction.shape),
-            (tf.int32, start.prediction.shape),
-        )
+def _initial(start: _Start, max_recorded: int | None) -> _State:
+    per_sample = start.prediction.shape
+    parts = (
+        (start.x.dtype, start.x.shape),
+        (start.x.dtype, per_sample),
+        (tf.int32, per_sample),
+        (tf.int32, per_sample),
     )
-    first = start.candidates[:, 0]
-    return _State(tf.constant(0), start.x, start.prediction, first, zeros, tf.ones_like(start.correct), record)
+    record = [_array(dtype, shape, max_recorded) for dtype, shape in parts] if max_recorded else []
+    return _State(
+        i=tf.constant(0),
+        point=start.x,
+        prediction=start.prediction,
+        source=start.prediction,
+        target=start.candidates[:, 0],
+        iterations=tf.zeros_like(start.prediction),
+        active=tf.ones_like(start.correct),
+        record=tuple(record),
+    )
+
+
+def _array(dtype: Any, shape: Any, size: int) -> Any:
+    static = in_xla()
+    return tf.TensorArray(dtype, size=size if static else 0, dynamic_size=not static, element_shape=shape)
 
 
 def _shapes(start: _Start, state: _State) -> _State:
     per_sample = tf.TensorShape([None])
     record = tuple(tf.TensorShape(None) for _ in state.record)
-    return _State(tf.TensorShape([]), start.x.shape, per_sample, per_sample, per_sample, per_sample, record)
+    return _State(
+        i=tf.TensorShape([]),
+        point=start.x.shape,
+        prediction=per_sample,
+        source=per_sample,
+        target=per_sample,
+        iterations=per_sample,
+        active=per_sample,
+        record=record,
+    )
 
 
 def _gather(start: _Start, index: Any) -> _Start:
@@ -243,19 +268,21 @@ def _advance(
     return _State(
         i=state.i + 1,
         point=tf.ensure_shape(put(state.point, point), state.point.shape),
-        source=put(state.source, tf.where(here.correct, source, prediction)),
+        prediction=put(state.prediction, tf.where(here.correct, source, prediction)),
+        source=put(state.source, source),
         target=put(state.target, target),
         iterations=put(state.iterations, steps),
         active=put(state.active, tf.logical_not(stopped)),
-        record=tuple(
-            array.write(state.i, put(tf.zeros_like(whole), part))
-            for array, whole, part in zip(
-                state.record,
-                (state.point, tf.cast(state.source, g.dtype), state.target, state.source),
-                (w, g, target, source),
-                strict=True,
-            )
-        ),
+        record=_written(state, put, (w, g, target, source)),
+    )
+
+
+def _written(state: _State, put: Callable[[Any, Any], Any], step: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The record with one more step, in which samples that stopped have zeros."""
+    whole = (state.point, tf.cast(state.source, state.point.dtype), state.target, state.source)
+    return tuple(
+        array.write(state.i, put(tf.zeros_like(like_this), part))
+        for array, like_this, part in zip(state.record, whole, step, strict=False)
     )
 
 
@@ -264,13 +291,14 @@ def _finish(start: _Start, state: _State, estimate: Any, searched: Any, checks: 
         tf.reduce_all(tf.math.is_finite(start.x)), "Images must be finite. Got NaN or infinity in a batch of images."
     )
     delta = state.point - start.x
-    w, g, targets, sources = (array.stack() for array in state.record)
+    w, g, targets, sources = [array.stack() for array in state.record] or [None] * 4
     return Path(
         x=start.x,
         delta=delta,
         norm=tf.where(searched, tf.sqrt(squared_norm(delta)), estimate),
         prediction=start.prediction,
         correct=start.correct,
+        source=state.source,
         target=state.target,
         iterations=state.iterations,
         success=tf.logical_and(searched, tf.logical_not(state.active)),

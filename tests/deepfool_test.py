@@ -116,9 +116,9 @@ def test_more_candidates_than_classes_means_all():
 def test_a_sample_does_not_depend_on_its_batch():
     keras.utils.set_random_seed(2)
     model = zoo.build("batch_norm_cnn")
-    x = zoo.images(16)
-    together = keras_amm.DeepFool().perturb(model, x).norm
-    alone = [float(keras_amm.DeepFool().perturb(model, x[i : i + 1]).norm[0]) for i in range(16)]
+    x, attack = zoo.images(16), keras_amm.DeepFool()
+    together = attack.perturb(model, x).norm
+    alone = [float(attack.perturb(model, x[i : i + 1]).norm[0]) for i in range(16)]
     np.testing.assert_allclose(together, alone, rtol=1e-4)
 
 
