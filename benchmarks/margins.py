@@ -6,13 +6,15 @@ One trained network, the same test images, one process, the libraries in turn:
     python benchmarks/margins.py --network=mlp-800 --network=lenet
 
 needs MNIST prepared by tensorflow-datasets (TFDS_DATA_DIR says where). All three
-attack every image untargeted from the class predicted for it, with the same number
-of steps, candidates and overshoot, and none clips: Foolbox, which always clips, is given
-bounds that no image reaches; ART is given no clip values. `evaluate_margins` also
-finds the misclassified images' distances to their labels, and its time includes that.
-The first run of each, which compiles, is shown apart and not counted. A library whose second
-run takes longer than --patience is not run again, nor at other batch sizes. Processor time
-tells more than the clock where other programs use the machine.
+attack every image untargeted from the class predicted for it, with the same number of
+steps, candidates and overshoot; keras_amm with fewer candidates besides. None clips:
+Foolbox, which always clips, is given bounds that no image reaches, ART no clip values.
+`evaluate_margins` also finds the misclassified images' distances to their labels, and
+its time includes that.
+
+The first run of each, which compiles, is shown apart and not counted. A library whose
+second run takes longer than --patience is not run again, nor at other batch sizes.
+Processor time tells more than the clock where other programs use the machine.
 """
 
 import logging
@@ -43,13 +45,16 @@ _STEPS = flags.DEFINE_multi_integer("steps", [50, 6], "Limits of steps.", lower_
 _BATCH_SIZES = flags.DEFINE_multi_integer(
     "batch_size", [128, 500], "Batch sizes; each library is compared at its best.", lower_bound=1
 )
+_CANDIDATES = flags.DEFINE_multi_integer(
+    "candidates", [10, 4], "Classes that keras_amm considers; the others consider the first number.", lower_bound=2
+)
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Timed runs of each library.", lower_bound=1)
 _PATIENCE = flags.DEFINE_float("patience", 120.0, "Seconds of a run from which on there is no other.")
 _LIBRARIES = flags.DEFINE_multi_enum(
     "library", ["foolbox", "art"], ["foolbox", "art"], "What to compare keras_amm with."
 )
 
-CANDIDATES, OVERSHOOT = 10, 0.02
+OVERSHOOT = 0.02
 
 # Images [n, ...] to what was found: norms [n] and whether the prediction changed [n].
 Measure = Callable[[], tuple[np.ndarray, np.ndarray]]
@@ -59,6 +64,7 @@ class Result(NamedTuple):
     """One library with one batch size."""
 
     library: str
+    candidates: int
     batch_size: int
     first: float
     seconds: list[float]
@@ -85,8 +91,10 @@ def trained(network: str, epochs: int) -> keras.Model:
     return model
 
 
-def with_keras_amm(model: keras.Model, x: np.ndarray, y: np.ndarray, steps: int, batch_size: int) -> Measure:
-    attack = keras_amm.DeepFool(steps, num_candidates=CANDIDATES, overshoot=OVERSHOOT)
+def with_keras_amm(
+    model: keras.Model, x: np.ndarray, y: np.ndarray, *, steps: int, candidates: int, batch_size: int
+) -> Measure:
+    attack = keras_amm.DeepFool(steps, num_candidates=candidates, overshoot=OVERSHOOT)
 
     def measure() -> tuple[np.ndarray, np.ndarray]:
         report = evaluate_margins(model, (x, y), attack, batch_size=batch_size, verbose=0)
@@ -95,12 +103,14 @@ def with_keras_amm(model: keras.Model, x: np.ndarray, y: np.ndarray, steps: int,
     return measure
 
 
-def with_foolbox(model: keras.Model, x: np.ndarray, y: np.ndarray, steps: int, batch_size: int) -> Measure:
+def with_foolbox(
+    model: keras.Model, x: np.ndarray, y: np.ndarray, *, steps: int, candidates: int, batch_size: int
+) -> Measure:
     import foolbox
 
     wide = (-1000.0, 1000.0)
     attacked = foolbox.models.TensorFlowModel(model, bounds=wide, device="/CPU:0")
-    attack = foolbox.attacks.L2DeepFoolAttack(steps=steps, candidates=CANDIDATES, overshoot=OVERSHOOT)
+    attack = foolbox.attacks.L2DeepFoolAttack(steps=steps, candidates=candidates, overshoot=OVERSHOOT)
 
     def measure() -> tuple[np.ndarray, np.ndarray]:
         found = []
@@ -113,7 +123,9 @@ def with_foolbox(model: keras.Model, x: np.ndarray, y: np.ndarray, steps: int, b
     return measure
 
 
-def with_art(model: keras.Model, x: np.ndarray, y: np.ndarray, steps: int, batch_size: int) -> Measure:
+def with_art(
+    model: keras.Model, x: np.ndarray, y: np.ndarray, *, steps: int, candidates: int, batch_size: int
+) -> Measure:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the optional frameworks that it misses
         from art.attacks.evasion import DeepFool
@@ -121,7 +133,7 @@ def with_art(model: keras.Model, x: np.ndarray, y: np.ndarray, steps: int, batch
 
     classifier = TensorFlowV2Classifier(model, nb_classes=model.output_shape[1], input_shape=x.shape[1:])
     attack = DeepFool(
-        classifier, max_iter=steps, epsilon=OVERSHOOT, nb_grads=CANDIDATES, batch_size=batch_size, verbose=False
+        classifier, max_iter=steps, epsilon=OVERSHOOT, nb_grads=candidates, batch_size=batch_size, verbose=False
     )
     return lambda: judge(model, x, attack.generate(x))
 
@@ -138,11 +150,14 @@ MEASURES = {"keras_amm": with_keras_amm, "foolbox": with_foolbox, "art": with_ar
 def compare(model: keras.Model, x: np.ndarray, y: np.ndarray, steps: int) -> list[Result]:
     """All libraries with all batch sizes, timed in turn."""
     results, runs = [], []
-    for library in ["keras_amm", *dict.fromkeys(_LIBRARIES.value)]:
+    settings = [("keras_amm", candidates) for candidates in dict.fromkeys(_CANDIDATES.value)]
+    for library, candidates in settings + [
+        (library, _CANDIDATES.value[0]) for library in dict.fromkeys(_LIBRARIES.value)
+    ]:
         for batch_size in dict.fromkeys(_BATCH_SIZES.value):
-            measure = MEASURES[library](model, x, y, steps, batch_size)
+            measure = MEASURES[library](model, x, y, steps=steps, candidates=candidates, batch_size=batch_size)
             first, _, (norms, success) = timed(measure)
-            result = Result(library, batch_size, first, [], [], norms, success)
+            result = Result(library, candidates, batch_size, first, [], [], norms, success)
             results.append(result)
             run_again(result, measure)
             if result.median > _PATIENCE.value:
@@ -168,31 +183,32 @@ def timed(measure: Measure) -> tuple[float, float, tuple[np.ndarray, np.ndarray]
 
 
 def show(results: list[Result], images: int) -> None:
-    """The table, and each library against keras_amm, both at their best batch size."""
-    print("library    batch  first run   images/s (min .. max)    CPU ms/image  mean norm  success")
+    """The table, and each setting of keras_amm against each library, all at their best batch size."""
+    print("library    classes  batch  first run   images/s (min .. max)    CPU ms/image  mean norm  success")
     for result in results:
         low, high = images / max(result.seconds), images / min(result.seconds)
         print(
-            f"{result.library:<10} {result.batch_size:>5} {result.first:>8.2f} s {images / result.median:>10.0f} "
-            f"({low:.0f} .. {high:.0f})".ljust(56)
+            f"{result.library:<10} {result.candidates:>7} {result.batch_size:>6} {result.first:>8.2f} s "
+            f"{images / result.median:>10.0f} ({low:.0f} .. {high:.0f})".ljust(65)
             + f"{1000 * statistics.median(result.cpu_seconds) / images:>10.2f} "
             f"{result.norms[result.success].mean():>10.4f}  {result.success.mean():>7.1%}"
         )
-    best: dict[str, Result] = {}
-    for result in results:
-        if result.library not in best or result.median < best[result.library].median:
-            best[result.library] = result
-    ours = best.pop("keras_amm")
-    for theirs in best.values():
-        both = ours.success & theirs.success
-        cpu = statistics.median(theirs.cpu_seconds) / statistics.median(ours.cpu_seconds)
-        print(
-            f"keras_amm / {theirs.library}: throughput x {theirs.median / ours.median:.1f} (from "
-            f"{min(theirs.seconds) / max(ours.seconds):.1f}, its best run to our worst, to "
-            f"{max(theirs.seconds) / min(ours.seconds):.1f}; by processor time x {cpu:.1f}), mean norm x "
-            f"{ours.norms[both].mean() / theirs.norms[both].mean():.4f} over {both.sum()} images where both succeed",
-            flush=True,
-        )
+    best: dict[tuple[str, int], Result] = {}
+    for result in sorted(results, key=lambda result: result.median):
+        best.setdefault((result.library, result.candidates), result)
+    for ours in (result for result in best.values() if result.library == "keras_amm"):
+        for theirs in (result for result in best.values() if result.library != "keras_amm"):
+            print(against(ours, theirs), flush=True)
+
+
+def against(ours: Result, theirs: Result) -> str:
+    both = ours.success & theirs.success
+    cpu = statistics.median(theirs.cpu_seconds) / statistics.median(ours.cpu_seconds)
+    return (
+        f"keras_amm with {ours.candidates} classes / {theirs.library}: throughput x {theirs.median / ours.median:.1f} "
+        f"(best runs x {min(theirs.seconds) / min(ours.seconds):.1f}, by processor time x {cpu:.1f}), mean norm x "
+        f"{ours.norms[both].mean() / theirs.norms[both].mean():.4f} over {both.sum()} images where both succeed"
+    )
 
 
 def main(argv: list[str]) -> None:

@@ -70,6 +70,7 @@ def test_checkpoint_and_weights(tmp_path):
     assert isinstance(keras.models.load_model(tmp_path / "best.keras"), keras_amm.AMMModel)
     model.save_weights(tmp_path / "m.weights.h5")
     other = _model()
+    other.optimizer.build(other.trainable_variables)
     other.load_weights(tmp_path / "m.weights.h5")
     _assert_same_weights(other, model)
 
