@@ -164,9 +164,12 @@ def _measure_batch(model: Any, attack: DeepFool, x: Any, y: Any) -> _Measured:
     found = attack.perturb(model, x)
     wrong = tf.where(predictions != labels)
 
+    # The label is the one class they aim at: more candidates would be as many copies of its gradient.
+    targeted = type(attack).from_config({**attack.get_config(), "num_candidates": 2})
+
     def towards_labels() -> Any:
         index = wrong[:, 0]
-        distance = attack.perturb(model, tf.gather(x, index), tf.gather(labels, index)).norm
+        distance = targeted.perturb(model, tf.gather(x, index), tf.gather(labels, index)).norm
         return tf.tensor_scatter_nd_update(found.norm, wrong, -distance)
 
     signed = tf.cond(tf.size(wrong) > 0, towards_labels, lambda: found.norm)
