@@ -22,7 +22,7 @@ CLASSES = 5
 
 def build(name: str) -> keras.Model:
     """A network of the zoo, with weights as large as a trained one's."""
-    inputs = keras.Input(SHAPE, dtype=keras.config.dtype_policy().compute_dtype)
+    inputs = keras.Input(SHAPE, dtype=keras.config.dtype_policy().variable_dtype)
     outputs = _BODIES[name](inputs)
     model = keras.Model(inputs, outputs, name=name)
     if name == "batch_norm_cnn":
