@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from keras_amm.checks import in_xla
 from keras_amm.classifier import Classifier
-from keras_amm.norms import inner, like, over, squared_norm
+from keras_amm.norms import inner, like, over, squared_norm, unit
 from keras_amm.search import Path, differences
 
 
@@ -93,7 +93,6 @@ class _Steps:
         self.source = tf.gather(path.sources[:length], index, axis=1)
         self.target = tf.gather(path.targets[:length], index, axis=1)
         self.delta = tf.gather(path.delta, index)
-        self.norm = tf.sqrt(squared_norm(self.delta))
         taken = tf.range(length)[:, None] < self.iterations[None, :]
         # Steps that were not taken count as steps of no gradient, whose factors are zero.
         self.taken = taken
@@ -101,11 +100,6 @@ class _Steps:
         self.squared = squared_norm(self.w, lead=2)
         step = -self.scale * like(over(self.g, self.squared), self.w) * self.w
         self.x = tf.gather(path.x, index)[None] + tf.cumsum(step, axis=0, exclusive=True)
-
-    @property
-    def direction(self) -> Any:
-        """Delta / N, and zero where N is zero."""
-        return like(tf.math.divide_no_nan(1.0, self.norm), self.delta) * self.delta
 
 
 def _path_points(classifier: Classifier, steps: _Steps, factor: Any, *, with_curvature: bool) -> Points:
@@ -148,7 +142,7 @@ def _adjoint(classifier: Classifier, steps: _Steps, *, with_curvature: bool) -> 
     _, v, record = tf.while_loop(
         lambda i, v, record: i > 0,
         body,
-        (steps.length - 1, steps.direction, record),
+        (steps.length - 1, unit(steps.delta), record),
         shape_invariants=(tf.TensorShape([]), steps.delta.shape, tf.TensorShape(None)),
     )
     return record.write(0, v).stack()

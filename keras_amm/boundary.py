@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_amm.classifier import Classifier
-from keras_amm.norms import inner, like, squared_norm
+from keras_amm.norms import inner, squared_norm, unit
 from keras_amm.search import Path, differences
 
 # Below this cosine between the perturbation and the boundary's normal the path
@@ -42,7 +42,7 @@ def differentiate(classifier: Classifier, path: Path, index: Any, factor: Any, w
     Reference: this library's own; not in the paper.
     """
     delta = tf.gather(path.delta, index)
-    direction = like(tf.math.divide_no_nan(1.0, tf.sqrt(squared_norm(delta))), delta) * delta
+    direction = unit(delta)
     source, target = tf.gather(path.source, index), tf.gather(path.target, index)
     x = tf.gather(path.x, index) + delta
     with tf.GradientTape(persistent=True) as tape:

@@ -66,6 +66,23 @@ def like(values: Any, v: Any) -> Any:
     return tf.reshape(values, tf.concat([tf.shape(values), [1] * trailing], axis=0)) if trailing else values
 
 
+def unit(v: Any) -> Any:
+    """v / ||v||, and zero where v is zero.
+
+    Args:
+        v: float tensor [B, ...].
+
+    Returns:
+        Float tensor of the same shape.
+
+    Example:
+    >>> keras_amm.norms.unit(tf.constant([[3.0, 4.0], [0.0, 0.0]])).numpy()
+    array([[0.6, 0.8],
+           [0. , 0. ]], dtype=float32)
+    """
+    return like(tf.math.divide_no_nan(1.0, tf.sqrt(squared_norm(v))), v) * v
+
+
 def over(numerator: Any, squared: Any) -> Any:
     """numerator / ||w||^2, and zero where w is zero, in value and derivative.
 
