@@ -30,7 +30,7 @@ import keras_amm
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "examples"))
 import architectures
-import quickstart
+import image_data
 
 _NETWORK = flags.DEFINE_multi_enum("network", ["mlp-800", "lenet"], sorted(architectures.ARCHITECTURES), "Networks.")
 _ROUNDS = flags.DEFINE_integer("rounds", 40, "Rounds in which every variant takes its turn.", lower_bound=2)
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> None:
     del argv
     # One function is compiled per variant, on purpose.
     tf.get_logger().setLevel("ERROR")
-    images, _ = quickstart.load_subset()
+    images, _ = image_data.load_subset()
     for network in _NETWORK.value:
         trained = train(network, images)
         if _MEMORY_OF.value:

@@ -11,7 +11,6 @@ training images; the best rate for the reference alone is larger.
 """
 
 import os
-import pathlib
 import time
 
 import keras
@@ -20,9 +19,8 @@ from absl import app, flags
 from matplotlib.figure import Figure
 
 import keras_amm
-from image_data import Images, scale
+from image_data import Images, load_subset
 
-SUBSET = pathlib.Path(__file__).parent / "data" / "mnist_subset.npz"
 BATCH_SIZE = 50
 LEARNING_RATE = 0.03
 
@@ -48,15 +46,6 @@ def main(argv: list[str]) -> None:
     print(f"{len(test):,} test images. Margin: l2 distance to the decision boundary, pixels ranging over [0, 1].")
     draw(reports).savefig(FLAGS.out, dpi=150)
     print(f"Saved {FLAGS.out}")
-
-
-def load_subset() -> tuple[Images, Images]:
-    """The embedded training and test images."""
-    with np.load(SUBSET) as arrays:
-        return tuple(
-            Images(scale(arrays[f"{split}_images"])[..., None], arrays[f"{split}_labels"].astype("int32"))
-            for split in ("train", "test")
-        )
 
 
 def train_and_measure(with_amm: bool, train: Images, test: Images) -> tuple[keras_amm.MarginReport, float]:
