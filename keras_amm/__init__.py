@@ -1,6 +1,18 @@
 """Large input-space margins for Keras classifiers: Adversarial Margin Maximization."""
 
-from keras_amm import adjoint, aggregation, boundary, checks, classifier, labels, norms, penalty, search, shrinkage
+from keras_amm import (
+    adjoint,
+    aggregation,
+    boundary,
+    checks,
+    classifier,
+    labelled_data,
+    labels,
+    norms,
+    penalty,
+    search,
+    shrinkage,
+)
 from keras_amm.deepfool import DeepFool, Perturbation
 from keras_amm.margins import evaluate_margins
 from keras_amm.model import AMMModel, wrap

@@ -118,11 +118,42 @@ class DeepFool:
         classifier = Classifier(model, self.from_logits)
         x = classifier.inputs(x)
         if not tf.executing_eagerly() or tf.config.functions_run_eagerly():
-            return self._perturb(classifier, x, labels)
+            return self.perturb_from(classifier, clean_pass(classifier, x), labels)
         if labels is not None:
             labels = tf.convert_to_tensor(labels)
         with clear_errors():
             return self._compile(model, classifier)(x, labels)
+
+    def perturb_from(self, classifier: Classifier, clean: CleanPass, labels: Any = None) -> Perturbation:
+        """`perturb`, going out from a pass over the images that has been made already.
+
+        Args:
+            classifier: the network.
+            clean: its pass over the images.
+            labels: None, or indices [B] or probabilities [B, C], as for `perturb`.
+
+        Returns:
+            A `Perturbation`.
+
+        Raises:
+            ValueError: images or labels are not fit for the network.
+
+        Example:
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+        >>> classifier = keras_amm.classifier.Classifier(model)
+        >>> clean = keras_amm.search.clean_pass(classifier, tf.ones((1, 2)))
+        >>> keras_amm.DeepFool().perturb_from(classifier, clean).norm.shape
+        TensorShape([1])
+        """
+        checks: list[Check] = []
+        if labels is not None:
+            labels, checks = class_indices(labels, clean.logits.shape[1])
+        path = self.path(classifier, clean, labels, keep_path=False)
+        with tf.control_dependencies(enforce(path.checks + checks)):
+            delta = tf.identity(path.delta)
+        if self.refine_steps:
+            delta = self._refine(classifier, path, delta, labels)
+        return Perturbation(delta, tf.sqrt(squared_norm(delta)), path.target, path.iterations, path.success)
 
     def path(
         self,
@@ -206,22 +237,11 @@ class DeepFool:
             reference = weakref.ref(model)
 
             def run(x: Any, labels: Any) -> Perturbation:
-                return self._perturb(Classifier(reference(), self.from_logits), x, labels)
+                classifier = Classifier(reference(), self.from_logits)
+                return self.perturb_from(classifier, clean_pass(classifier, x), labels)
 
             compiled[setting] = tf.function(run, reduce_retracing=True, autograph=False)
         return compiled[setting]
-
-    def _perturb(self, classifier: Classifier, x: Any, labels: Any) -> Perturbation:
-        checks: list[Check] = []
-        clean = clean_pass(classifier, x)
-        if labels is not None:
-            labels, checks = class_indices(labels, clean.logits.shape[1])
-        path = self.path(classifier, clean, labels, keep_path=False)
-        with tf.control_dependencies(enforce(path.checks + checks)):
-            delta = tf.identity(path.delta)
-        if self.refine_steps:
-            delta = self._refine(classifier, path, delta, labels)
-        return Perturbation(delta, tf.sqrt(squared_norm(delta)), path.target, path.iterations, path.success)
 
     def _refine(self, classifier: Classifier, path: Path, delta: Any, labels: Any) -> Any:
         """Bisect for the first change of the prediction along a successful perturbation."""

@@ -2,7 +2,7 @@
 
 import time
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -10,29 +10,21 @@ import numpy as np
 import tensorflow as tf
 
 from keras_amm.checks import clear_errors, enforce
-from keras_amm.classifier import Classifier, as_images
+from keras_amm.classifier import Classifier
 from keras_amm.deepfool import DeepFool
+from keras_amm.labelled_data import LabelledBatches, describe, labelled_batches
 from keras_amm.labels import class_indices
 from keras_amm.report import MarginReport
-
-_DEFAULT_BATCH_SIZE = 128
+from keras_amm.search import clean_pass
 
 # Per model, so that measuring after every epoch compiles once.
 _compiled: Any = weakref.WeakKeyDictionary()
-
-
-class _Source(NamedTuple):
-    """Batches of (x, y) and how many there will be; None if unknown."""
-
-    batches: Iterable[tuple[Any, Any]]
-    number: int | None
 
 
 class _Measured(NamedTuple):
     """One batch's share of the report, each [B]."""
 
     norms: Any
-    signed: Any
     predictions: Any
     labels: Any
     success: Any
@@ -91,14 +83,15 @@ def evaluate_margins(
     # Margins are those of the wrapped classifier, in training and here.
     model = getattr(model, "base_model", model)
     classifier = Classifier(model, attack.from_logits)
-    source = _source(data, model, batch_size)
+    batches = labelled_batches(data, model, batch_size)
 
     start = time.perf_counter()
-    measured = _measure_all(classifier, attack, source, batch_size, verbose=1 if verbose == "auto" else int(verbose))
+    measured, signed = _measure_all(classifier, attack, batches, verbose=1 if verbose == "auto" else int(verbose))
     if not measured:
-        raise ValueError(f"There are no images to measure. Received: empty data, {_describe(data)}.")
+        raise ValueError(f"There are no images to measure. Received: empty data, {describe(data)}.")
     return MarginReport(
         **{name: np.concatenate([getattr(part, name) for part in measured]) for name in _Measured._fields},
+        signed=signed,
         seconds=time.perf_counter() - start,
         attack=attack.get_config(),
         model_name=model.name,
@@ -112,24 +105,27 @@ def _default_attack(model: Any) -> DeepFool:
 
 
 def _measure_all(
-    classifier: Classifier, attack: DeepFool, source: _Source, batch_size: int | None, verbose: int
-) -> list[_Measured]:
+    classifier: Classifier, attack: DeepFool, batches: LabelledBatches, verbose: int
+) -> tuple[list[_Measured], np.ndarray]:
     measured: list[_Measured] = []
+    misclassified = _Misclassified(classifier, attack)
     total, count, done = 0.0, 0, 0
-    bar = keras.utils.Progbar(source.number, verbose=verbose, stateful_metrics=["margin"], unit_name="batch")
-    for x, y in source.batches:
-        x, y = _arrays(x, y)
-        for part_x, part_y in _slices(x, y, batch_size):
-            part = _measure(classifier, attack, part_x, part_y)
+    bar = keras.utils.Progbar(batches.number, verbose=verbose, stateful_metrics=["margin"], unit_name="batch")
+    for parts in batches.batches:
+        for x, y in parts:
+            part = _measure(classifier, attack, x, y)
+            misclassified.add(x, part.labels, np.flatnonzero(part.predictions != part.labels), first=count)
             measured.append(part)
             total, count = total + float(np.sum(part.norms, dtype="float64")), count + len(part.norms)
             # A large batch moves the bar once, at its end; its mean moves with every slice.
             bar.update(done, [("margin", total / count)], finalize=False)
         done += 1
-    if measured:
-        bar.target = done
-        bar.update(done, [("margin", total / count)], finalize=True)
-    return measured
+    if not measured:
+        return [], np.zeros(0)
+    signed = misclassified.sign(np.concatenate([part.norms for part in measured]))
+    bar.target = done
+    bar.update(done, [("margin", total / count)], finalize=True)
+    return measured, signed
 
 
 def _measure(classifier: Classifier, attack: DeepFool, x: Any, y: Any) -> _Measured:
@@ -142,114 +138,67 @@ def _measure(classifier: Classifier, attack: DeepFool, x: Any, y: Any) -> _Measu
 def _compile(model: keras.Model, attack: DeepFool, x: Any, y: Any) -> Any:
     """The measurement of one batch of any size, compiled once per model, attack and kind of batch."""
     signature = [tf.TensorSpec([None, *t.shape[1:]], t.dtype) for t in (x, y)]
-    key = (type(attack), tuple(attack.get_config().items()), *signature)
-    compiled = _compiled.setdefault(model, {})
-    if key not in compiled:
-        # A strong reference to the model would keep its entry alive for ever.
-        reference = weakref.ref(model)
 
+    def make(reference: Any) -> Any:
         def run(x: Any, y: Any) -> _Measured:
             return _measure_batch(reference(), attack, x, y)
 
-        compiled[key] = tf.function(run, input_signature=signature, autograph=False)
-    return compiled[key]
+        return tf.function(run, input_signature=signature, autograph=False)
+
+    return _once(model, attack, tuple(signature), make)
+
+
+def _once(model: keras.Model, attack: DeepFool, kind: Any, make: Callable[[Any], Any]) -> Any:
+    """What `make` makes of a weak reference to the model; a strong one would keep its own entry alive for ever."""
+    key = (type(attack), tuple(attack.get_config().items()), kind)
+    made = _compiled.setdefault(model, {})
+    if key not in made:
+        made[key] = make(weakref.ref(model))
+    return made[key]
 
 
 def _measure_batch(model: Any, attack: DeepFool, x: Any, y: Any) -> _Measured:
-    logits, _ = Classifier(model, attack.from_logits).logits(x)
-    labels, checks = class_indices(y, logits.shape[1])
+    classifier = Classifier(model, attack.from_logits)
+    clean = clean_pass(classifier, x)
+    labels, checks = class_indices(y, clean.logits.shape[1])
     with tf.control_dependencies(enforce(checks)):
         labels = tf.identity(labels)
-    predictions = tf.argmax(logits, axis=1, output_type=tf.int32)
-    found = attack.perturb(model, x)
-    wrong = tf.where(predictions != labels)
-
-    # The label is the one class they aim at: more candidates would be as many copies of its gradient.
-    targeted = type(attack).from_config({**attack.get_config(), "num_candidates": 2})
-
-    def towards_labels() -> Any:
-        index = wrong[:, 0]
-        distance = targeted.perturb(model, tf.gather(x, index), tf.gather(labels, index)).norm
-        return tf.tensor_scatter_nd_update(found.norm, wrong, -distance)
-
-    signed = tf.cond(tf.size(wrong) > 0, towards_labels, lambda: found.norm)
-    return _Measured(found.norm, signed, predictions, labels, found.success)
+    found = attack.perturb_from(classifier, clean)
+    predictions = tf.argmax(clean.logits, axis=1, output_type=tf.int32)
+    return _Measured(found.norm, predictions, labels, found.success)
 
 
-def _source(data: Any, model: keras.Model, batch_size: int | None) -> _Source:
-    if isinstance(data, tf.data.Dataset):
-        return _from_dataset(data, model, batch_size)
-    if isinstance(data, keras.utils.PyDataset):
-        if data.num_batches is None:
-            raise ValueError(f"Margins need a finite data set. Received: an infinite {type(data).__name__}.")
-        return _Source((_labelled(data[i], data) for i in range(data.num_batches)), data.num_batches)
-    return _from_arrays(data, batch_size or _DEFAULT_BATCH_SIZE)
+class _Misclassified:
+    """Misclassified images on their way to their labels, gathered until they fill a batch: they are few."""
 
+    def __init__(self, classifier: Classifier, attack: DeepFool) -> None:
+        self._model = classifier.model
+        # The label is the one class they aim at: more candidates would be as many copies of its gradient.
+        config = {**attack.get_config(), "num_candidates": 2}
+        self._attack = _once(self._model, attack, "towards labels", lambda _: type(attack).from_config(config))
+        self._waiting: list[tuple[Any, Any, Any]] = []
+        self._found: list[tuple[Any, Any]] = []
 
-def _from_dataset(data: Any, model: keras.Model, batch_size: int | None) -> _Source:
-    x, y = _labelled(data.element_spec, data)
-    inputs = getattr(model, "inputs", None)
-    rank, expected = getattr(x, "shape", tf.TensorShape(None)).rank, inputs and len(inputs[0].shape)
-    # A subclassed model does not say its rank, but a single label has none.
-    if getattr(y, "shape", tf.TensorShape(None)).rank == 0 or (rank and expected and rank == expected - 1):
-        data = data.batch(batch_size or _DEFAULT_BATCH_SIZE)
-    number = int(data.cardinality())
-    if number == tf.data.INFINITE_CARDINALITY:
-        raise ValueError(
-            f"Margins need a finite data set; take(n) makes one. Received: {_describe(data)}, which repeats for ever."
-        )
-    return _Source((_labelled(element, data) for element in data), number if number >= 0 else None)
+    def add(self, x: Any, labels: np.ndarray, index: np.ndarray, first: int) -> None:
+        """Images `index` of a batch that began at the data set's image number `first`."""
+        if index.size:
+            self._waiting.append((tf.gather(x, index), labels[index], first + index))
+        if sum(len(position) for *_, position in self._waiting) >= len(labels):
+            self._attack_waiting()
 
+    def sign(self, norms: np.ndarray) -> np.ndarray:
+        """Norms [n], with minus the distance to the label where misclassified."""
+        self._attack_waiting()
+        signed = norms.copy()
+        for position, distance in self._found:
+            signed[position] = -distance
+        return signed
 
-def _from_arrays(data: Any, batch_size: int) -> _Source:
-    x, y = _arrays(*_labelled(data, data))
-    return _Source(_slices(x, y, batch_size), -(-int(x.shape[0]) // batch_size))
-
-
-def _arrays(x: Any, y: Any) -> tuple[Any, Any]:
-    """Images and labels as arrays or tensors of equal lengths."""
-    x = x if hasattr(x, "shape") else as_images(x)
-    y = y if hasattr(y, "shape") else np.asarray(y)
-    if not x.shape or not y.shape or x.shape[0] != y.shape[0]:
-        raise ValueError(
-            "Images and labels must be equally many. "
-            f"Received: x of shape {tuple(x.shape)} and y of shape {tuple(y.shape)}."
-        )
-    return x, y
-
-
-def _slices(x: Any, y: Any, size: int | None) -> Iterator[tuple[Any, Any]]:
-    """A batch in parts of bounded size; nothing of an empty one."""
-    number = int(y.shape[0])
-    size = size or max(number, 1)
-    for start in range(0, number, size):
-        yield x[start : start + size], y[start : start + size]
-
-
-def _labelled(element: Any, data: Any) -> tuple[Any, Any]:
-    """Images and labels of (x, y) or (x, y, sample_weight)."""
-    # Iterated, not measured: a named tuple may have a length of its own.
-    parts = [*element] if isinstance(element, (tuple, list)) else [element]
-    if len(parts) not in (2, 3) or parts[1] is None:
-        raise ValueError(
-            "Margins are signed by labels, and there are none. Expected: a pair (x, y) of arrays, or a tf.data.Dataset "
-            f"or keras.utils.PyDataset of batches (x, y) or (x, y, sample_weight). Received: {_describe(data)}. "
-            "keras_amm.DeepFool().perturb(model, x) measures images without labels."
-        )
-    return parts[0], parts[1]
-
-
-def _describe(data: Any) -> str:
-    if isinstance(data, tf.data.Dataset):
-        return f"a data set of {data.element_spec}"
-    if isinstance(data, (tuple, list)):
-        inside = [*data]
-        parts = ", ".join(_describe(part) for part in inside[:3]) + (", ..." if len(inside) > 3 else "")
-        return f"a {type(data).__name__} of {len(inside)}: ({parts})"
-    if data is None or isinstance(data, (int, float)):
-        return repr(data)
-    shape = getattr(data, "shape", None)
-    return f"{type(data).__name__}" + ("" if shape is None else f" of shape {tuple(shape)}")
+    def _attack_waiting(self) -> None:
+        if self._waiting:
+            x, labels, position = (np.concatenate(parts) for parts in zip(*self._waiting, strict=True))
+            self._found.append((position, self._attack.perturb(self._model, x, labels).norm.numpy()))
+            self._waiting = []
 
 
 def _units(model: keras.Model) -> str:

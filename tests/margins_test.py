@@ -288,7 +288,7 @@ class TestModelAndAttack:
         model = linear(weights, bias)
         for _ in range(2):
             evaluate_margins(model, (x, y), batch_size=20, verbose=0)
-        (run,) = margins._compiled[model].values()
+        _, run = margins._compiled[model].values()
         assert run.experimental_get_tracing_count() == 1
         before = len(margins._compiled)
         del model, run
