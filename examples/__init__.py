@@ -1,0 +1,1 @@
+"""The paper's experiments. Scripts run from this folder; `examples.architectures` may be imported."""
