@@ -83,30 +83,10 @@ def build_network() -> keras.Model:
 
 def draw(reports: dict[str, keras_amm.MarginReport]) -> Figure:
     """The margins' histograms, and how accuracy falls with the radius of an attack."""
-    colors = dict(zip(reports, ("tab:gray", "tab:blue"), strict=True))
-    figure = Figure(figsize=(10.0, 4.0), layout="constrained")
-    histogram, robustness = figure.subplots(1, 2)
-    largest = max(np.max(report.norms) for report in reports.values())
-    radii = np.linspace(0.0, largest, 300)
-    for name, report in reports.items():
-        histogram.hist(report.norms, bins=np.linspace(0.0, largest, 50), color=colors[name], alpha=0.6, label=name)
-        histogram.axvline(report.mean, color=colors[name], linestyle="--", linewidth=1.2)
-        robustness.plot(radii, 100.0 * report.robust_accuracy(radii), color=colors[name], label=name)
-    histogram.set(
-        title="Margins of the test images (dashed: mean)", xlabel="l2 distance to the boundary", ylabel="images"
-    )
-    robustness.set(
-        title="Test images that stay correctly classified",
-        xlabel="l2 radius of the attack",
-        ylabel="accuracy (%)",
-        xlim=(0.0, largest),
-        ylim=(0.0, 101.0),
-    )
-    robustness.grid(alpha=0.3)
-    for axis in (histogram, robustness):
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.legend(frameon=False)
-    return figure
+    figure = Figure(figsize=(13.5, 4.2), layout="constrained")
+    *histograms, robustness = figure.subplots(1, 3)
+    keras_amm.plots.margin_histogram(reports, histograms)
+    return keras_amm.plots.robust_accuracy(reports, robustness)
 
 
 if __name__ == "__main__":

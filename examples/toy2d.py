@@ -26,12 +26,15 @@ import tensorflow as tf
 from absl import app, flags
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 import keras_amm
 from coupled_sgd import CoupledDecaySGD
+from keras_amm.plots.style import COLORS
 
 # Corners (left, bottom) and (right, top), by class.
 RECTANGLES = (((-1.01, -4.00), (-0.99, 2.00)), ((0.99, -2.00), (1.01, 4.00)))
+LIMITS = ((-3.0, 3.0), (-4.6, 4.6))
 NUM_PER_CLASS = 200
 BATCH_SIZE = 20
 INITIAL_LEARNING_RATE = 0.1
@@ -63,6 +66,12 @@ class Line(NamedTuple):
         """Signed distances of the points, negative where they are misclassified."""
         return (2 * points.y - 1) * (points.x @ self.w + self.b) / np.linalg.norm(self.w)
 
+    @classmethod
+    def of(cls, model: keras.Model) -> "Line":
+        """Where the two logits of a linear classifier are equal."""
+        w, b = (variable.numpy() for variable in model.trainable_variables)
+        return cls(w[:, 1] - w[:, 0], float(b[1] - b[0]))
+
     @property
     def angle(self) -> float:
         """Degrees between the boundary and the upright."""
@@ -74,11 +83,12 @@ def main(argv: list[str]) -> None:
     del argv
     rng = np.random.default_rng(FLAGS.seed)
     train, test = sample(rng), sample(rng)
-    lines = {}
+    models = {}
     print(f"{'':12}{'train acc.':>11}{'test acc.':>11}{'margin':>9}{'angle':>8}{'seconds':>9}")
     for name, regularizer in configurations().items():
         start = time.perf_counter()
-        lines[name] = line = fit_line(train, regularizer)
+        models[name] = fit(train, regularizer)
+        line = Line.of(models[name])
         accuracies = [np.mean(line.distances(points) > 0) for points in (train, test)]
         print(
             f"{name:12}{accuracies[0]:>11.2%}{accuracies[1]:>11.2%}{np.min(line.distances(train)):>9.4f}"
@@ -89,7 +99,7 @@ def main(argv: list[str]) -> None:
         "margin: the smallest signed distance of a training point; angle: between boundary and upright, "
         f"{Line(centres[1] - centres[0], 0.0).angle:.1f}° for the boundary orthogonal to the line joining the centres"
     )
-    draw(lines, train, test).savefig(FLAGS.out, dpi=150)
+    draw(models, train, test).savefig(FLAGS.out, dpi=150)
     print(f"Saved {FLAGS.out}")
 
 
@@ -110,8 +120,8 @@ def configurations() -> dict[str, keras_amm.MarginRegularizer | None]:
     return {"reference": None, **forms}
 
 
-def fit_line(train: Points, regularizer: keras_amm.MarginRegularizer | None) -> Line:
-    """Minimise the penalty, or the cross-entropy where there is none."""
+def fit(train: Points, regularizer: keras_amm.MarginRegularizer | None) -> keras.Model:
+    """A linear classifier that minimises the penalty, or the cross-entropy where there is none."""
     keras.utils.set_random_seed(FLAGS.seed)
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     steps = len(train.y) // BATCH_SIZE
@@ -133,8 +143,7 @@ def fit_line(train: Points, regularizer: keras_amm.MarginRegularizer | None) -> 
     for _ in range(FLAGS.epochs):
         order = rng.permutation(len(train.y)).reshape(steps, BATCH_SIZE)
         run_epoch(train.x[order], train.y[order])
-    w, b = (variable.numpy() for variable in model.trainable_variables)
-    return Line(w[:, 1] - w[:, 0], float(b[1] - b[0]))
+    return model
 
 
 def compile_epoch(
@@ -156,37 +165,38 @@ def compile_epoch(
     return run_epoch
 
 
-def draw(lines: dict[str, Line], train: Points, test: Points) -> Figure:
+def draw(models: dict[str, keras.Model], train: Points, test: Points) -> Figure:
     """One panel per classifier, with the test points; the first column holds reference and legend."""
-    figure = Figure(figsize=(11.0, 7.4), layout="constrained")
+    figure = Figure(figsize=(10.5, 8.2), layout="constrained")
     axes = figure.subplots(2, 4, sharex=True, sharey=True)
-    places = dict(zip(lines, [axes[0, 0], *axes[0, 1:], *axes[1, 1:]], strict=True))
-    for name, line in lines.items():
-        draw_panel(places[name], name, line, train, test)
+    places = dict(zip(models, [axes[0, 0], *axes[0, 1:], *axes[1, 1:]], strict=True))
+    for name, model in models.items():
+        draw_panel(places[name], name, model, train, test)
     axes[1, 0].axis("off")
     axes[0, 0].tick_params(labelbottom=True)
     axes[1, 1].tick_params(labelleft=True)
-    handles, labels = places["reference"].get_legend_handles_labels()
-    axes[1, 0].legend(handles, labels, loc="center", frameon=False)
+    axes[1, 1].set_ylabel(axes[0, 0].get_ylabel())
+    axes[0, 0].set_xlabel(axes[1, 1].get_xlabel())
+    handles, _ = places["MIN+EXP"].get_legend_handles_labels()
+    classes = [Patch(facecolor=COLORS[label], alpha=0.45, label=f"class {label}") for label in (0, 1)]
+    axes[1, 0].legend(handles=[*classes, *handles], loc="center", frameon=False)
     return figure
 
 
-def draw_panel(axis: Axes, name: str, line: Line, train: Points, test: Points) -> None:
-    """The boundary, the band that is free of training points, and the test points."""
-    reach = np.array([-12.0, 12.0])
-    normal = line.w / np.linalg.norm(line.w)
-    along = np.array([-normal[1], normal[0]])
-    foot = -line.b / np.linalg.norm(line.w) * normal
+def draw_panel(axis: Axes, name: str, model: keras.Model, train: Points, test: Points) -> None:
+    """The decision regions, the test points, and the band that is free of training points."""
+    keras_amm.plots.decision_regions(model, test.x, test.y, limits=LIMITS, axes=axis, legend=False)
+    line = Line.of(model)
+    length = np.linalg.norm(line.w)
+    normal, reach = line.w / length, np.array([-12.0, 12.0])
+    along, foot = np.array([-normal[1], normal[0]]), -line.b / length * normal
     margin = np.min(line.distances(train))
     for offset in (-margin, margin) if margin > 0 else ():
         ends = (foot + offset * normal)[:, None] + along[:, None] * reach
-        axis.plot(*ends, color="tab:red", linewidth=0.8, linestyle=":", label="margin" if offset > 0 else None)
-    axis.plot(*(foot[:, None] + along[:, None] * reach), color="tab:red", label="decision boundary")
-    for label, color, marker in ((0, "tab:blue", "o"), (1, "tab:orange", "s")):
-        chosen = test.x[test.y == label]
-        axis.scatter(*chosen.T, s=9, color=color, marker=marker, linewidths=0, alpha=0.7, label=f"class {label}, test")
-    axis.set(xlim=(-3.0, 3.0), ylim=(-4.6, 4.6), aspect="equal")
-    axis.set_title(f"{name}\nmargin {margin:.3f}, test accuracy {np.mean(line.distances(test) > 0):.1%}", fontsize=9)
+        axis.plot(*ends, color="black", linewidth=1.0, linestyle=":", label="margin" if offset > 0 else None)
+    axis.set(xlim=LIMITS[0], ylim=LIMITS[1], aspect="equal")
+    axis.label_outer()
+    axis.set_title(f"{name}\nmargin {margin:.3f}, accuracy {np.mean(line.distances(test) > 0):.1%}", fontsize=9)
 
 
 if __name__ == "__main__":

@@ -261,6 +261,38 @@ class MarginReport:
             units=content.get("units", ""),
         )
 
+    @classmethod
+    def concatenate(cls, reports: "Sequence[MarginReport]") -> "MarginReport":
+        """One report of what several measured, on other images each, of the same model by the same attack.
+
+        Args:
+            reports: one `MarginReport` or more, in the order of the images.
+
+        Returns:
+            A `MarginReport` of all images. The seconds add up; all else is the first report's.
+
+        Raises:
+            ValueError: there is no report, or they are of different attacks.
+
+        Example:
+        >>> report = keras_amm.report.MarginReport(norms=[0.1], signed=[0.1], predictions=[3],
+        ...     labels=[3], success=[True])
+        >>> len(keras_amm.report.MarginReport.concatenate([report, report]))
+        2
+        """
+        if not reports or any(report.attack != reports[0].attack for report in reports):
+            raise ValueError(
+                "Reports of one attack can be joined, one report or more. "
+                f"Received: {len(reports)} reports, of attacks {[report.attack for report in reports[:3]]}."
+            )
+        return cls(
+            **{name: np.concatenate([getattr(report, name) for report in reports]) for name in _ARRAYS},
+            seconds=sum(report.seconds for report in reports),
+            attack=reports[0].attack,
+            model_name=reports[0].model_name,
+            units=reports[0].units,
+        )
+
     def plot(self, axes: "Sequence[Axes] | None" = None) -> "Figure":
         """Draw the distribution of the margins, and robust accuracy over the radius.
 
@@ -282,55 +314,12 @@ class MarginReport:
         >>> len(report.plot().axes)
         2
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError(
-                "Plots need matplotlib, which is not installed: pip install keras-amm[plots]. "
-                "All else of a report works without it."
-            ) from error
-        if axes is None:
-            # Without pyplot, which would keep the figure and pick a window system.
-            axes = Figure(figsize=(10.0, 4.0), layout="constrained").subplots(1, 2)
-        if len(axes) != 2:
-            raise ValueError(f"A report is drawn into two axes. Received: axes={axes!r}.")
-        self._plot_histogram(axes[0])
-        self._plot_robustness(axes[1])
-        figure = axes[0].get_figure()
-        assert isinstance(figure, Figure)
-        return figure
+        # Drawing is another room, and one that few programs enter.
+        from keras_amm import plots
 
-    def _plot_histogram(self, axis: "Axes") -> None:
-        finite = np.isfinite(self.signed)
-        groups = (
-            (self.correct & finite, "correct", "tab:blue"),
-            (~self.correct & finite, "misclassified", "tab:red"),
-        )
-        low, high = (float(f(self.signed[finite], initial=0.0)) for f in (np.min, np.max))
-        # Zero is an edge, so that no bar mixes the two sides.
-        width = max(high - low, 1e-6) / 60
-        edges = width * np.arange(np.floor(low / width), np.ceil(high / width) + 1)
-        for mask, name, color in groups:
-            if mask.any():
-                axis.hist(
-                    self.signed[mask], bins=edges.tolist(), color=color, alpha=0.8, label=f"{name} ({mask.sum():,})"
-                )
-        axis.axvline(self.mean, color="black", linestyle="--", linewidth=1.0, label=f"mean margin {self.mean:.3f}")
-        axis.set_xlabel("signed margin (l2; misclassified: minus the distance to the label)")
-        axis.set_ylabel("images")
-        axis.set_title(f"Margins of {self.model_name}" if self.model_name else "Margins")
-        axis.legend()
-
-    def _plot_robustness(self, axis: "Axes") -> None:
-        finite = self.norms[np.isfinite(self.norms)]
-        radii = np.linspace(0.0, 1.02 * float(np.max(finite, initial=1e-6)), 400)
-        axis.plot(radii, 100.0 * self.robust_accuracy(radii), color="tab:blue")
-        axis.set_xlim(0.0, radii[-1])
-        axis.set_ylim(0.0, 101.0)
-        axis.set_xlabel("l2 radius, in the units of the images")
-        axis.set_ylabel("correct beyond the radius (%)")
-        axis.set_title("Robust accuracy, by DeepFool")
-        axis.grid(alpha=0.3)
+        histogram, robustness = plots.style.panels(axes, 2, 5.0, 4.0)
+        plots.margin_histogram(self, histogram)
+        return plots.robust_accuracy(self, robustness)
 
 
 def _plain(array: np.ndarray) -> list[Any]:

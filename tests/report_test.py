@@ -210,7 +210,7 @@ class TestPlot:
         figure = Figure()
         axes = figure.subplots(1, 2)
         assert report_of().plot(axes) is figure
-        with pytest.raises(ValueError, match="two axes"):
+        with pytest.raises(ValueError, match="2 axes"):
             report_of().plot([axes[0]])
 
     def test_does_not_import_pyplot(self):

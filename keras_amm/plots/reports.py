@@ -1,0 +1,158 @@
+"""Pictures of margin reports: histograms, and accuracy over the radius of an attack."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_amm.plots.style import COLORS, LINE_STYLES, figure_of, panels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from keras_amm.report import MarginReport
+
+_RIGHT, _WRONG = COLORS[0], COLORS[2]
+
+
+def margin_histogram(
+    reports: "MarginReport | Sequence[MarginReport] | Mapping[str, MarginReport]",
+    axes: "Axes | Sequence[Axes] | None" = None,
+    *,
+    bins: int = 60,
+) -> "Figure":
+    """Draw the distribution of signed margins, one panel per report, on equal scales.
+
+    Correctly classified and misclassified images are apart, and a dashed line
+    marks the mean margin that the paper reports. Infinite margins are left out.
+
+    Args:
+        reports: a `MarginReport`; several, which are called by their model's
+            name; or a mapping from names to reports.
+        axes: as many matplotlib axes as there are reports; None for a new figure.
+        bins: int, the number of bars over the range of all reports.
+
+    Returns:
+        The matplotlib figure.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+        ValueError: there is no report, or there are not as many axes.
+
+    Example:
+    >>> report = keras_amm.MarginReport(norms=[1.5, 0.5], signed=[1.5, -0.2],
+    ...     predictions=[3, 1], labels=[3, 2], success=[True, True])
+    >>> figure = keras_amm.plots.margin_histogram({"before": report, "after": report})
+    >>> [panel.get_title() for panel in figure.axes]
+    ['before', 'after']
+
+    Reference: the mean margin is that of Section 4.4 of the paper.
+    """
+    named = _by_name(reports)
+    new = axes is None
+    drawn = panels(axes, len(named), 4.6, 3.8, share=True)
+    edges = _edges([report.signed for _, report in named], bins)
+    tallest = 0.0
+    for panel, (name, report) in zip(drawn, named, strict=True):
+        tallest = max(tallest, _draw_histogram(panel, report, edges))
+        panel.set_title(name if len(named) > 1 else f"Margins of {name}")
+        panel.set_xlabel("signed margin (l2)\nmisclassified: minus the distance to the label")
+        if not new or panel is drawn[0]:
+            panel.set_ylabel("images")
+        panel.legend(loc="upper right", frameon=False)
+    for panel in drawn:
+        # Room above the bars for the legend.
+        panel.set_ylim(0.0, 1.4 * tallest)
+    return figure_of(drawn[0])
+
+
+def robust_accuracy(
+    reports: "MarginReport | Sequence[MarginReport] | Mapping[str, MarginReport]",
+    axes: "Axes | None" = None,
+    *,
+    radii: Any = None,
+) -> "Figure":
+    """Draw how accuracy falls with the radius of an attack, one line per report.
+
+    See `MarginReport.robust_accuracy`: the true robust accuracy tends to be lower.
+
+    Args:
+        reports: as for `margin_histogram`.
+        axes: matplotlib axes; None for a new figure.
+        radii: float array [n], l2 radii in the units of the images; None for
+            all up to the largest finite margin.
+
+    Returns:
+        The matplotlib figure.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+        ValueError: there is no report, or a radius is negative.
+
+    Example:
+    >>> report = keras_amm.MarginReport(norms=[1.5, 0.5], signed=[1.5, -0.2],
+    ...     predictions=[3, 1], labels=[3, 2], success=[True, True])
+    >>> figure = keras_amm.plots.robust_accuracy(report)
+    >>> figure.axes[0].get_ylabel()
+    'correct beyond the radius (%)'
+    """
+    named = _by_name(reports)
+    (panel,) = panels(axes, 1, 5.0, 3.8)
+    if radii is None:
+        norms = np.concatenate([report.norms for _, report in named])
+        radii = np.linspace(0.0, 1.02 * float(np.max(norms[np.isfinite(norms)], initial=1e-6)), 400)
+    for i, (name, report) in enumerate(named):
+        panel.plot(
+            radii,
+            100.0 * report.robust_accuracy(radii),
+            color=COLORS[i % len(COLORS)],
+            linestyle=LINE_STYLES[i % len(LINE_STYLES)],
+            linewidth=1.8,
+            label=name,
+        )
+    panel.set_xlim(float(np.min(radii)), float(np.max(radii)))
+    panel.set_ylim(0.0, 101.0)
+    panel.set_xlabel("l2 radius, in the units of the images")
+    panel.set_ylabel("correct beyond the radius (%)")
+    panel.set_title("Robust accuracy, by DeepFool")
+    panel.grid(alpha=0.3)
+    if len(named) > 1:
+        # Curves fall, so this corner is empty.
+        panel.legend(loc="upper right", frameon=False)
+    return figure_of(panel)
+
+
+def _by_name(reports: Any) -> "list[tuple[str, MarginReport]]":
+    if isinstance(reports, Mapping):
+        named = list(reports.items())
+    else:
+        several = reports if isinstance(reports, Sequence) else [reports]
+        named = [(report.model_name or "the model", report) for report in several]
+    if not named:
+        raise ValueError("Expected one margin report or more. Received: none.")
+    return named
+
+
+def _edges(signed: list[np.ndarray], bins: int) -> list[float]:
+    values = np.concatenate(signed)
+    finite = values[np.isfinite(values)]
+    low, high = float(np.min(finite, initial=0.0)), float(np.max(finite, initial=0.0))
+    # Zero is an edge, so that no bar mixes the two sides.
+    width = max(high - low, 1e-6) / bins
+    edges: list[float] = (width * np.arange(np.floor(low / width), max(np.ceil(high / width), 1.0) + 1.0)).tolist()
+    return edges
+
+
+def _draw_histogram(panel: "Axes", report: "MarginReport", edges: list[float]) -> float:
+    """Draw the bars of a report, and say how high they go."""
+    finite, tallest = np.isfinite(report.signed), 1.0
+    for mask, name, color in ((report.correct, "correct", _RIGHT), (~report.correct, "misclassified", _WRONG)):
+        if np.any(mask & finite):
+            heights, _, _ = panel.hist(
+                report.signed[mask & finite], bins=edges, color=color, label=f"{name} ({np.sum(mask & finite):,})"
+            )
+            tallest = max(tallest, float(np.max(heights)))
+    if np.isfinite(report.mean):
+        panel.axvline(report.mean, color="black", linestyle="--", linewidth=1.0, label=f"mean margin {report.mean:.3f}")
+    return tallest
