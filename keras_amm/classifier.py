@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_amm.checks import Check, in_xla
+from keras_amm.convolution import cheap_image_gradients
 from keras_amm.pooling import exact_second_derivatives
 
 _HALF = ("float16", "bfloat16")
@@ -146,8 +147,8 @@ class Classifier:
             ValueError: the output's shape is not that of a classifier, or it
                 is known to be probabilities whose logits cannot be had.
         """
-        pooling = exact_second_derivatives() if in_xla() else contextlib.nullcontext()
-        with _full_precision(self.model), pooling:
+        kernels = exact_second_derivatives() if in_xla() else cheap_image_gradients()
+        with _full_precision(self.model), kernels:
             return self.read(self.model(x, training=False))
 
     def read(self, output: Any) -> tuple[Any, list[Check]]:
