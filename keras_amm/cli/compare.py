@@ -1,0 +1,146 @@
+"""`keras-amm compare`: the margins of several models on the same images."""
+
+import argparse
+import json
+import math
+import pathlib
+from typing import Any
+
+from keras_amm import plots
+from keras_amm.cli import options, session
+from keras_amm.cli.paired import PairedTests, paired_tests
+from keras_amm.cli.refusal import Refusal
+from keras_amm.report import MarginReport
+
+HELP = "put models side by side on the same images, and test each against the first"
+_EXPLANATION = """\
+Margins are tested by the Wilcoxon signed-rank test on the differences per image, errors by the exact McNemar test;
+both two-sided, p-values not adjusted for several models. They are about these models on other images like these, not
+about training again."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments.
+
+    Args:
+        parser: the command's parser.
+    """
+    parser.description, parser.epilog = HELP, _EXPLANATION
+    parser.add_argument(
+        "models",
+        metavar="MODEL.keras",
+        nargs="+",
+        help="two classifiers or more; the first is what others are tested against",
+    )
+    for add in (options.add_dataset, options.add_pixels, options.add_attack, options.add_common):
+        add(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure, test, print and write.
+
+    Args:
+        args: what was parsed.
+
+    Raises:
+        Refusal: there is one model only, or models or images are not fit.
+    """
+    if len(args.models) < 2:
+        raise Refusal("compare needs two models or more; keras-amm margins measures one.")
+    measured = session.measure(args, args.models)
+    first, *others = measured.reports
+    tests = {name: paired_tests(measured.reports[first], measured.reports[name]) for name in others}
+    print(f"The same {measured.images}")
+    print(table(measured.reports))
+    for name, test in tests.items():
+        print(sentences(first, name, test))
+    print(_EXPLANATION)
+    session.finish(measured, _write(measured, first, tests))
+
+
+def table(reports: dict[str, MarginReport]) -> str:
+    """The models side by side.
+
+    Args:
+        reports: the reports by name.
+
+    Returns:
+        A string of several lines.
+
+    Example:
+    >>> report = keras_amm.MarginReport(norms=[1.5, 0.5], signed=[1.5, -0.2],
+    ...     predictions=[3, 1], labels=[3, 2], success=[True, True])
+    >>> print(keras_amm.cli.compare.table({"mlp": report}))
+           accuracy  mean margin    median  attack success
+      mlp    50.00%       1.0000    1.0000         100.00%
+    """
+    width = max(map(len, reports))
+    lines = [f"  {'':{width}}  accuracy  mean margin    median  attack success"]
+    lines += [
+        f"  {name:{width}}  {report.accuracy:>8.2%}  {report.mean:>11.4f}  {report.median:>8.4f}  "
+        f"{report.success_rate:>14.2%}"
+        for name, report in reports.items()
+    ]
+    return "\n".join(lines)
+
+
+def sentences(first: str, second: str, test: PairedTests) -> str:
+    """What the paired tests say.
+
+    Args:
+        first: the name of the first model.
+        second: the name of the second.
+        test: their `PairedTests`.
+
+    Returns:
+        A string of several lines.
+
+    Example:
+    >>> test = keras_amm.cli.paired.PairedTests(0.9, 0.5, 1e-9, 12, 3, 0.035)
+    >>> print(keras_amm.cli.compare.sentences("plain", "amm", test))
+    amm against plain
+      margins  larger on 90.0% of the images, median difference +0.5000; Wilcoxon signed-rank p = 1e-09
+      errors   12 images only plain misclassifies, 3 only amm; exact McNemar p = 0.035
+    """
+    return (
+        f"{second} against {first}\n"
+        f"  margins  larger on {test.larger:.1%} of the images, median difference {test.median_difference:+.4f}; "
+        f"Wilcoxon signed-rank {_p(test.wilcoxon_p)}\n"
+        f"  errors   {test.first_wrong} images only {first} misclassifies, {test.second_wrong} only {second}; "
+        f"exact McNemar {_p(test.mcnemar_p)}"
+    )
+
+
+def _p(value: float) -> str:
+    # Smaller ones are zero in double precision, which no p-value is.
+    return "p < 1e-300" if value < 1e-300 else f"p = {value:.2g}"
+
+
+def _write(measured: session.Session, first: str, tests: dict[str, PairedTests]) -> list[pathlib.Path]:
+    files = []
+    for name, report in measured.reports.items():
+        files.append(measured.out / f"{name}-margins.json")
+        report.to_json(files[-1])
+    content = {
+        "format": "keras_amm.comparison",
+        "version": 1,
+        "images": measured.images,
+        "first": first,
+        "models": {name: _figures(report) for name, report in measured.reports.items()},
+        "tests": {name: {key: _json(value) for key, value in test._asdict().items()} for name, test in tests.items()},
+    }
+    files.append(measured.out / "comparison.json")
+    files[-1].write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    for name, draw in (("margins", plots.margin_histogram), ("robust-accuracy", plots.robust_accuracy)):
+        files.append(measured.out / f"comparison-{name}.png")
+        draw(measured.reports).savefig(files[-1], dpi=150)
+    return files
+
+
+def _figures(report: MarginReport) -> dict[str, Any]:
+    names = ("accuracy", "mean", "median", "success_rate", "seconds")
+    return {name: _json(getattr(report, name)) for name in names}
+
+
+def _json(value: Any) -> Any:
+    return value if not isinstance(value, float) or math.isfinite(value) else None

@@ -1,0 +1,197 @@
+"""The options that commands share."""
+
+import argparse
+import inspect
+from fractions import Fraction
+from typing import Any
+
+import keras
+
+from keras_amm.cli.datasets import Options
+from keras_amm.deepfool import DeepFool
+
+_ATTACK = {name: p.default for name, p in inspect.signature(DeepFool).parameters.items()}
+
+
+def add_dataset(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which images to measure.
+
+    Args:
+        parser: the parser of a command.
+
+    Example:
+    >>> parser = argparse.ArgumentParser()
+    >>> add_dataset(parser)
+    >>> parser.parse_args(["--dataset=mnist"]).split
+    'test'
+    """
+    group = parser.add_argument_group("images")
+    group.add_argument(
+        "--dataset",
+        required=True,
+        help="a name of TensorFlow Datasets, such as mnist; or an .npz file with x_SPLIT and y_SPLIT, SPLIT_images and "
+        "SPLIT_labels, or x and y; or a folder with one folder of images per class, or with such folders per split. "
+        "Class indices of folders are the places of their names in sorted order, as in "
+        "keras.utils.image_dataset_from_directory",
+    )
+    group.add_argument("--split", default="test", help="the split of the data set; test[:1000] for TensorFlow Datasets")
+    group.add_argument(
+        "--num_images",
+        type=_positive,
+        metavar="N",
+        help="measure N images only, the same ones every time: random ones of a file or folder, the first ones of "
+        "TensorFlow Datasets, which are shuffled already",
+    )
+    group.add_argument("--download", action="store_true", help="let TensorFlow Datasets download what is not prepared")
+    group.add_argument("--batch_size", type=_positive, default=128, metavar="N", help="images attacked at a time")
+
+
+def add_pixels(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what a model expects of pixels.
+
+    Args:
+        parser: the parser of a command.
+
+    Example:
+    >>> parser = argparse.ArgumentParser()
+    >>> add_pixels(parser)
+    >>> parser.parse_args(["--scale=1/4", "--mean=0.1,0.2,0.3"]).scale
+    0.25
+    """
+    group = parser.add_argument_group("pixels, as the model has been trained on them: scale * pixels - mean")
+    group.add_argument(
+        "--scale",
+        type=_number,
+        help="number or fraction that pixels are multiplied by; by default 1/255 for integers, unless the model has a "
+        "Rescaling or Normalization layer, and 1 for all else",
+    )
+    group.add_argument(
+        "--mean",
+        type=_numbers,
+        default=(0.0,),
+        help="number, or one per channel as R,G,B, that is subtracted after scaling; 0.1307 for the models of "
+        "examples/mnist.py (default: 0)",
+    )
+    group.add_argument(
+        "--image_size",
+        type=_size,
+        metavar="HEIGHT,WIDTH",
+        help="size to which files are resized; the model's by default",
+    )
+    group.add_argument("--class_names", type=_strings, metavar="A,B,...", help="names of the classes, in order")
+
+
+def add_attack(parser: argparse.ArgumentParser) -> None:
+    """Add the settings of DeepFool.
+
+    Args:
+        parser: the parser of a command.
+
+    Example:
+    >>> parser = argparse.ArgumentParser()
+    >>> add_attack(parser)
+    >>> parser.parse_args([]).max_iterations
+    6
+    """
+    group = parser.add_argument_group("attack")
+    for name, kind, text in (
+        ("max_iterations", _positive, "steps after which an image is given up"),
+        ("num_candidates", _positive, "classes considered in each step"),
+        ("overshoot", float, "fraction by which a step goes beyond the linearised boundary"),
+        ("refine_steps", int, "bisection steps towards the boundary after success"),
+    ):
+        group.add_argument(f"--{name}", type=kind, default=_ATTACK[name], help=f"{text} (default: {_ATTACK[name]})")
+    group.add_argument(
+        "--from_logits",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="whether the model's output is logits; found out by default",
+    )
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Add what every command has.
+
+    Args:
+        parser: the parser of a command.
+
+    Example:
+    >>> parser = argparse.ArgumentParser()
+    >>> add_common(parser)
+    >>> parser.parse_args([]).out
+    '.'
+    """
+    parser.add_argument("--out", default=".", metavar="FOLDER", help="where results are written (default: here)")
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a Python module to import first, which registers custom layers; may be repeated",
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def dataset(args: argparse.Namespace) -> Options:
+    """The images that a command line asks for.
+
+    Args:
+        args: what was parsed.
+
+    Returns:
+        The `Options`.
+
+    Example:
+    >>> parser = argparse.ArgumentParser()
+    >>> add_dataset(parser); add_pixels(parser)
+    >>> dataset(parser.parse_args(["--dataset=mnist", "--num_images=10"])).num_images
+    10
+    """
+    return Options(**{name: getattr(args, name) for name in Options._fields})
+
+
+def attack(args: argparse.Namespace, model: keras.Model) -> DeepFool:
+    """The attack that a command line asks for.
+
+    Args:
+        args: what was parsed.
+        model: the classifier; an `AMMModel` knows whether its output is logits.
+
+    Returns:
+        A `DeepFool`.
+
+    Example:
+    >>> parser = argparse.ArgumentParser()
+    >>> add_attack(parser)
+    >>> attack(parser.parse_args(["--refine_steps=3"]), keras.Sequential()).refine_steps
+    3
+    """
+    settings = {name: getattr(args, name) for name in _ATTACK}
+    if settings["from_logits"] is None:
+        settings["from_logits"] = getattr(getattr(model, "attack", None), "from_logits", None)
+    return DeepFool(**settings)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
+    return number
+
+
+def _number(text: str) -> float:
+    return float(Fraction(text))
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(_number(part) for part in text.split(","))
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, width = (_positive(part) for part in text.split(","))
+    return height, width
+
+
+def _strings(text: str) -> list[Any]:
+    return [part.strip() for part in text.split(",")]

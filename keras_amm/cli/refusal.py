@@ -1,0 +1,58 @@
+"""What the user can mend: one line, and no traceback."""
+
+import contextlib
+import importlib.util
+from collections.abc import Iterator
+
+
+class Refusal(Exception):
+    r"""Something given to a command is not fit for it; the message says what, and how to mend it.
+
+    Args:
+        message: string; line breaks become spaces.
+
+    Example:
+    >>> str(keras_amm.cli.refusal.Refusal("No such\nfile."))
+    'No such file.'
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+@contextlib.contextmanager
+def refusing(before: str, *expected: type[BaseException]) -> Iterator[None]:
+    """Turn the exceptions that unfit input is known to raise into a `Refusal`.
+
+    Args:
+        before: string, words before the exception's message.
+        *expected: exception types. All others are bugs, and pass.
+
+    Raises:
+        Refusal: one of the expected exceptions was raised.
+
+    Example:
+    >>> with keras_amm.cli.refusal.refusing("Reading failed:", OSError):
+    ...     pass
+    """
+    try:
+        yield
+    except expected as error:
+        raise Refusal(f"{before} {error}") from error
+
+
+def require(*packages: str) -> None:
+    """Refuse to begin what cannot be finished without a package.
+
+    Args:
+        *packages: strings, names to import.
+
+    Raises:
+        Refusal: one of them is not installed.
+
+    Example:
+    >>> keras_amm.cli.refusal.require("numpy")
+    """
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise Refusal(f"This needs {', '.join(missing)}, not installed: pip install 'keras-amm[cli]'.")
