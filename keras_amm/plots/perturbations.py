@@ -79,7 +79,7 @@ def perturbation_grid(
         panels = grid[3 * block : 3 * block + 3, column]
         truth = "" if labels[i] == before[i] else f"\n(label {class_name(labels[i], class_names)})"
         _show(panels[0], image, low, high, class_name(before[i], class_names) + truth)
-        _show_change(panels[1], delta, largest, f"l2 {np.linalg.norm(delta):.3g}")
+        _show_change(panels[1], delta, largest, f"l2 {np.linalg.norm(delta):#.3g}")
         _show(panels[2], image + delta, low, high, class_name(after[i], class_names))
         if column == 0:
             for panel, name in zip(panels, _ROWS, strict=True):

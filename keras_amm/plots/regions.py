@@ -211,7 +211,7 @@ def _mark(panel: "Axes", norm: float) -> list[Any]:
     panel.plot([0.0, norm], [0.0, 0.0], color="black", linewidth=0.9)
     style: dict[str, Any] = {"linestyle": "none", "color": "white", "markeredgecolor": "black", "markersize": 8}
     (start,) = panel.plot(0.0, 0.0, marker="o", label="image", **style)
-    (end,) = panel.plot(norm, 0.0, marker="X", label=f"perturbed, l2 {norm:.3g}", **style)
+    (end,) = panel.plot(norm, 0.0, marker="X", label=f"perturbed, l2 {norm:#.3g}", **style)
     return [start, end]
 
 

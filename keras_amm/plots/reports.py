@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from keras_amm.report import MarginReport
 
 _RIGHT, _WRONG = COLORS[0], COLORS[2]
+# Times the highest bar: the legend stands above.
+_ROOM = 1.4
 
 
 def margin_histogram(
@@ -62,8 +64,7 @@ def margin_histogram(
             panel.set_ylabel("images")
         panel.legend(loc="upper right", frameon=False)
     for panel in drawn:
-        # Room above the bars for the legend.
-        panel.set_ylim(0.0, 1.4 * tallest)
+        panel.set_ylim(0.0, _ROOM * tallest)
     return figure_of(drawn[0])
 
 
@@ -154,5 +155,12 @@ def _draw_histogram(panel: "Axes", report: "MarginReport", edges: list[float]) -
             )
             tallest = max(tallest, float(np.max(heights)))
     if np.isfinite(report.mean):
-        panel.axvline(report.mean, color="black", linestyle="--", linewidth=1.0, label=f"mean margin {report.mean:.3f}")
+        panel.axvline(
+            report.mean,
+            ymax=1.0 / _ROOM,
+            color="black",
+            linestyle="--",
+            linewidth=1.0,
+            label=f"mean margin {report.mean:.3f}",
+        )
     return tallest
