@@ -204,10 +204,10 @@ def test_stride_of_the_bottleneck():
         ("lenet-mnist", {}),
         ("liunet-mnist", {}),
         ("lenet", {}),
-        ("nin", {}),
-        ("liunet", {}),
-        ("resnet-20", {"depth": 8}),
-        ("densenet-40", {"depth": 10}),
+        ("nin", {"input_shape": (16, 16, 3)}),
+        ("liunet", {"input_shape": (16, 16, 3)}),
+        ("resnet-20", {"depth": 8, "input_shape": (16, 16, 3)}),
+        ("densenet-40", {"depth": 10, "input_shape": (16, 16, 3)}),
     ],
 )
 def test_margin_penalty(name, options):
@@ -216,7 +216,7 @@ def test_margin_penalty(name, options):
     network.layers[-1].kernel.assign(0.1 * network.layers[-1].kernel) if name != "nin" else None
     freeze_batch_normalization(network)
     model = keras_amm.wrap(network)
-    x = images(6, IMAGE.get(name, (32, 32, 3)))
+    x = images(6, network.input_shape[1:])
     model.compile(
         keras.optimizers.SGD(1e-3, global_clipnorm=10.0),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
