@@ -12,7 +12,7 @@ from keras_amm import plots
 from keras_amm.classifier import Classifier
 from keras_amm.cli import models, options, session
 from keras_amm.cli.pixels import file_format, pixels_for
-from keras_amm.cli.refusal import refusing, require
+from keras_amm.cli.refusal import Refusal, refusing, require
 from keras_amm.deepfool import DeepFool
 
 HELP = "show the nearest decision boundary of one image"
@@ -71,9 +71,11 @@ def run(args: argparse.Namespace) -> None:
     pixels = pixels_for(model, True, args.scale, args.mean)
     x = pixels(read_image(args.image, size, colours)[None], model)
     attack = options.attack(args, model)
+    names = args.class_names
+    if names and models.num_classes(model) not in (None, len(names)):
+        raise Refusal(f"--class_names must name all {models.num_classes(model)} classes. Received: {len(names)} names.")
     with refusing("The image or the model are not fit for the attack:", ValueError):
         found = find(model, x, attack)
-    names = args.class_names
     print(f"{args.image}, {size[0]} x {size[1]} {colours}; {pixels}")
     print(describe(found, attack.max_iterations, names))
     stem = f"{models.names([args.model])[0]}-{pathlib.Path(args.image).stem}"

@@ -175,19 +175,19 @@ def _from_tfds(options: Options, model: keras.Model) -> Images:
             f"There is no file or folder {name}, and to look for a data set of this name tensorflow-datasets must be "
             "installed: pip install 'keras-amm[cli]'."
         ) from error
-    with refusing(
-        f"{name!r} is no file or folder, and no data set of tensorflow-datasets.",
-        tfds.core.registered.DatasetNotFoundError,
-        ValueError,
-    ):
+    try:
         builder = tfds.builder(name)
+    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
+        # Its message lists all that there are.
+        raise Refusal(f"{name!r} is no file or folder, and no data set of tensorflow-datasets.") from error
     if not builder.is_prepared():
         if not options.download:
             raise Refusal(
                 f"The data set {name!r} is not prepared in {tfds.core.constants.DATA_DIR}. --download fetches it; "
                 "or let TFDS_DATA_DIR name the folder where it is."
             )
-        builder.download_and_prepare()
+        with refusing(f"The data set {name!r} could not be fetched:", OSError, ImportError):
+            builder.download_and_prepare()
     if builder.info.supervised_keys is None:
         raise Refusal(f"The data set {name!r} has no images with labels.")
     with refusing(f"{name!r}:", ValueError):

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_amm.cli.datasets import Options
+from keras_amm.cli.refusal import refusing
 from keras_amm.deepfool import DeepFool
 
 _ATTACK = {name: p.default for name, p in inspect.signature(DeepFool).parameters.items()}
@@ -161,6 +162,9 @@ def attack(args: argparse.Namespace, model: keras.Model) -> DeepFool:
     Returns:
         A `DeepFool`.
 
+    Raises:
+        Refusal: a setting is out of its range.
+
     Example:
     >>> parser = argparse.ArgumentParser()
     >>> add_attack(parser)
@@ -170,18 +174,21 @@ def attack(args: argparse.Namespace, model: keras.Model) -> DeepFool:
     settings = {name: getattr(args, name) for name in _ATTACK}
     if settings["from_logits"] is None:
         settings["from_logits"] = getattr(getattr(model, "attack", None), "from_logits", None)
-    return DeepFool(**settings)
+    with refusing("The attack cannot have these settings:", ValueError):
+        return DeepFool(**settings)
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
 
 
 def _number(text: str) -> float:
-    return float(Fraction(text))
+    try:
+        return float(Fraction(text))
+    except (ValueError, ZeroDivisionError) as error:
+        raise argparse.ArgumentTypeError(f"expected a number or a fraction such as 1/255, got {text!r}") from error
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -189,8 +196,10 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def _size(text: str) -> tuple[int, int]:
-    height, width = (_positive(part) for part in text.split(","))
-    return height, width
+    size = [_positive(part) for part in text.split(",")]
+    if len(size) != 2:
+        raise argparse.ArgumentTypeError(f"expected HEIGHT,WIDTH, got {text!r}")
+    return size[0], size[1]
 
 
 def _strings(text: str) -> list[Any]:
