@@ -3,7 +3,7 @@
 One trained network, the same test images, one process, the libraries in turn:
 
     pip install foolbox adversarial-robustness-toolbox absl-py tensorflow-datasets importlib_resources
-    python benchmarks/margins.py --network=mlp-800 --network=lenet
+    python benchmarks/margins.py --network=mlp-800 --network=lenet-mnist
 
 needs MNIST prepared by tensorflow-datasets (TFDS_DATA_DIR says where). All three
 attack every image untargeted from the class predicted for it, with the same number of
@@ -39,7 +39,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "example
 import architectures
 import image_data
 
-_NETWORK = flags.DEFINE_multi_enum("network", ["mlp-800"], sorted(architectures.ARCHITECTURES), "Networks to attack.")
+_MNIST_NETWORKS = ["mlp-800", "lenet-mnist", "liunet-mnist"]
+
+_NETWORK = flags.DEFINE_multi_enum("network", ["mlp-800"], _MNIST_NETWORKS, "Networks to attack.")
 _EPOCHS = flags.DEFINE_integer("epochs", 2, "Epochs of training before the attack.", lower_bound=0)
 _IMAGES = flags.DEFINE_integer("images", 1000, "Test images to attack.", lower_bound=1)
 _STEPS = flags.DEFINE_multi_integer("steps", [6, 50], "Limits of steps.", lower_bound=1)
@@ -82,7 +84,7 @@ def trained(network: str, epochs: int) -> keras.Model:
     """A network as training leaves it after a few epochs."""
     keras.utils.set_random_seed(0)
     images = image_data.load("mnist", "train")
-    model = architectures.ARCHITECTURES[network]()
+    model = architectures.build(network)
     model.compile(
         keras.optimizers.SGD(0.05, momentum=0.9),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),

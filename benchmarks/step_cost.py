@@ -1,7 +1,7 @@
 """What a training step costs with AMM: time and peak memory beside a plain `fit` step.
 
     pip install absl-py psutil
-    python benchmarks/step_cost.py --network=mlp-800 --network=lenet
+    python benchmarks/step_cost.py --network=mlp-800 --network=lenet-mnist
 
 needs no data but the MNIST subset in the repository. All variants start from the
 same weights, plainly trained for a few epochs, and take turns in one process, five steps
@@ -9,7 +9,7 @@ each, so that what else the machine does meets all of them; a ratio is between
 neighbours of one round. Steps are those of `fit`: the function that it runs per batch, with
 the loss, metrics, clipping and SGD with momentum. Peak memory is the largest resident set
 of a process of its own per variant; "steps alone" subtracts what the process held before
-its first training step.
+its first training step, so it includes the traced function itself, which does not grow with the batch.
 """
 
 import pathlib
@@ -32,7 +32,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "example
 import architectures
 import image_data
 
-_NETWORK = flags.DEFINE_multi_enum("network", ["mlp-800", "lenet"], sorted(architectures.ARCHITECTURES), "Networks.")
+_MNIST_NETWORKS = ["mlp-800", "lenet-mnist", "liunet-mnist"]
+
+_NETWORK = flags.DEFINE_multi_enum("network", ["mlp-800", "lenet-mnist"], _MNIST_NETWORKS, "Networks.")
 _ROUNDS = flags.DEFINE_integer("rounds", 40, "Rounds in which every variant takes its turn.", lower_bound=2)
 _STEPS = flags.DEFINE_integer("steps", 5, "Steps of a turn.", lower_bound=1)
 _EPOCHS = flags.DEFINE_integer("train_epochs", 8, "Epochs of plain training before the measurement.", lower_bound=0)
@@ -71,7 +73,7 @@ def main(argv: list[str]) -> None:
 def train(network: str, images: Any) -> keras.Model:
     """A network in the middle of its training."""
     keras.utils.set_random_seed(0)
-    model = architectures.ARCHITECTURES[network]()
+    model = architectures.build(network)
     compiled(model, learning_rate=5e-3)
     model.fit(images.x, images.y, batch_size=_BATCH_SIZE.value, epochs=_EPOCHS.value, verbose=0)
     return model
@@ -94,6 +96,7 @@ def stepper(trained: keras.Model, images: Any, arguments: dict[str, Any] | None)
     if arguments is not None:
         model = keras_amm.wrap(model, regularizer=keras_amm.MarginRegularizer(**arguments))
     compiled(model, learning_rate=1e-6)
+    model.optimizer.build(model.trainable_variables)  # as `fit` does, before it traces
     model.make_train_function()
     run, batches = model.train_function, endless(images)
     for _ in range(3):
@@ -165,33 +168,36 @@ def where_the_time_goes(trained: keras.Model, images: Any) -> None:
     """Median milliseconds of the parts of an AMM step, each alone."""
     x, y = (tf.constant(array[: _BATCH_SIZE.value]) for array in (images.x, images.y))
     classifier = keras_amm.classifier.Classifier(trained)
-    weights = trained.trainable_variables
 
     def search(max_iterations: int, screening: float | None = None) -> Any:
         attack = keras_amm.DeepFool(max_iterations)
         clean = keras_amm.search.clean_pass(classifier, x)
         return attack.path(classifier, clean, y, screening=screening)._replace(checks=[])
 
-    def penalty(**arguments: Any) -> Any:
-        regularizer = keras_amm.MarginRegularizer(**arguments)
-        clean = keras_amm.search.clean_pass(classifier, x)
-        found = keras_amm.penalty.margin_penalty(
-            classifier, keras_amm.DeepFool(), regularizer, clean, y, weights, strength=tf.constant(32.0)
+    path = tf.function(lambda: search(6), autograph=False)()
+    selected = keras_amm.MarginRegularizer().select(path.norm, y, path.correct, path.success)
+    index = tf.cast(tf.where(selected)[:, 0], tf.int32)
+    rest = (index, tf.ones(tf.size(index)), trained.trainable_variables)
+
+    def adjoint(with_curvature: bool) -> Any:
+        return keras_amm.adjoint.differentiate(
+            classifier, path, *rest, overshoot=keras_amm.DeepFool().overshoot, with_curvature=with_curvature
         )
-        return found.value, found.gradients
 
     parts: dict[str, Callable[[], Any]] = {
         "forward pass": lambda: classifier(x),
         "search, first step": lambda: search(1),
         "search, all steps": lambda: search(6),
         "search, screening 0.3": lambda: search(6, 0.3),
-        "search and unrolled gradient": lambda: penalty(),
-        "search and boundary gradient": lambda: penalty(gradient="boundary"),
+        "unrolled gradient": lambda: adjoint(with_curvature=True),
+        "masked gradient": lambda: adjoint(with_curvature=False),
+        "boundary gradient": lambda: keras_amm.boundary.differentiate(classifier, path, *rest),
     }
     functions = {name: tf.function(part, autograph=False, jit_compile=_JIT.value) for name, part in parts.items()}
     for function in functions.values():
         function()
-    print(f"\nWhere the time goes, {trained.name}, without the plain step:\n\n| part | ms |\n| --- | --- |")
+    print(f"\nWhere the time goes, {trained.name}, without the plain step; {len(index)} samples are differentiated:\n")
+    print("| part | ms |\n| --- | --- |")
     for name, values in alternate(functions).items():
         print(f"| {name} | {np.median(values):.1f} |")
 

@@ -288,6 +288,11 @@ class AMMModel(keras.Model):
         }
         return cls(**parts)
 
+    def _get_metrics_result_or_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
+        # Keras before 3.15 gives `evaluate` tensors for numbers if its logs, here without margins, lack a metric.
+        results = self.get_metrics_result()
+        return {name: results[name] for name in logs} if set(logs) <= set(results) else logs
+
     def _classifier(self) -> Classifier:
         return Classifier(self.base_model, self.attack.from_logits)
 

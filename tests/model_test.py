@@ -324,6 +324,18 @@ def test_evaluate_after_fit_leaves_no_trace_in_the_next_epoch():
     assert first["margin"] == pytest.approx(second["margin"], rel=1e-3)
 
 
+def test_evaluate_gives_the_classifiers_numbers():
+    x, y = _data()
+    network = _network()
+    _fit(keras_amm.wrap(network), x, y)
+    network.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    wrapped = keras_amm.wrap(network)
+    wrapped.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    got, wanted = wrapped.evaluate(x, y, verbose=0), network.evaluate(x, y, verbose=0)
+    assert all(isinstance(value, float) for value in got)
+    assert got == pytest.approx(wanted, rel=1e-5)
+
+
 def test_wrapping_twice_measures_the_same_classifier():
     x, y = _data()
     network = _network()
