@@ -1,11 +1,15 @@
-"""What a training run leaves behind: epoch times, and its history across resumes."""
+"""What a training run leaves behind: epoch times, its history across resumes, and what it was made with."""
 
 import csv
 import pathlib
+import platform
 import time
 from typing import Any
 
 import keras
+import tensorflow as tf
+
+import keras_amm
 
 
 class EpochSeconds(keras.callbacks.Callback):
@@ -46,3 +50,14 @@ def read_history(path: pathlib.Path) -> list[dict[str, float]]:
         {"epoch": epoch, **{name: float(value) for name, value in rows[epoch].items() if name != "epoch"}}
         for epoch in sorted(rows)
     ]
+
+
+def versions() -> dict[str, str]:
+    """What the run was made with."""
+    return {
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "keras_amm": keras_amm.__version__,
+        "devices": ", ".join(device.device_type for device in tf.config.list_physical_devices()),
+    }

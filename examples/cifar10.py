@@ -1,0 +1,14 @@
+"""The paper's CIFAR-10 experiments (Section 4.4.2).
+
+    python examples/cifar10.py --model=lenet --out=runs/cifar10-amm
+    python examples/cifar10.py --model=lenet --noamm --out=runs/cifar10-reference
+    python examples/cifar10.py --model=resnet-20 --out=runs/cifar10-resnet-20
+
+The last trains a reference first and fine-tunes it with AMM. `--help` lists all settings, and
+`trainer.py` says what the defaults are. A run that was stopped continues from its last epoch.
+"""
+
+import trainer
+
+if __name__ == "__main__":
+    trainer.run("cifar10")

@@ -1,0 +1,14 @@
+"""Fashion-MNIST, which is not in the paper, by its protocol for MNIST.
+
+    python examples/fashion_mnist.py --model=mlp-800 --out=runs/fashion_mnist-amm
+    python examples/fashion_mnist.py --model=mlp-800 --noamm --out=runs/fashion_mnist-reference
+    python examples/fashion_mnist.py --model=liunet-mnist --out=runs/fashion_mnist-liunet-mnist
+
+The last trains a reference first and fine-tunes it with AMM. `--help` lists all settings, and
+`trainer.py` says what the defaults are. A run that was stopped continues from its last epoch.
+"""
+
+import trainer
+
+if __name__ == "__main__":
+    trainer.run("fashion_mnist")

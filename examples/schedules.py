@@ -1,0 +1,62 @@
+"""The paper's training schedules: Table 2 of the appendix."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+
+class Schedule(NamedTuple):
+    """One row of the table.
+
+    Attributes:
+        batch_size: images per batch.
+        epochs: number of epochs.
+        learning_rate: the initial one.
+        drop_at: epochs from which the learning rate is lower.
+        scratch: whether AMM starts from new weights; if not, from a trained reference.
+        drop_to: factors of the initial learning rate from these epochs on.
+    """
+
+    batch_size: int
+    epochs: int
+    learning_rate: float
+    drop_at: tuple[int, ...]
+    scratch: bool
+    drop_to: tuple[float, ...] = (0.1, 0.01)
+
+
+_MNIST = {
+    "mlp-800": Schedule(100, 100, 5e-3, (50, 80), scratch=True),
+    "lenet-mnist": Schedule(100, 100, 5e-3, (50, 80), scratch=True),
+    "liunet-mnist": Schedule(100, 100, 5e-3, (50, 80), scratch=False),
+}
+_LONG = Schedule(128, 400, 1e-2, (250, 350), scratch=False)
+_RESIDUAL = {"resnet-20": _LONG, "resnet-56": _LONG, "densenet-40": _LONG}
+_SHORT = Schedule(128, 100, 5e-3, (50, 80), scratch=False)
+_CIFAR_LENET = Schedule(100, 160, 5e-3, (100, 140), scratch=True)
+_CIFAR_PLAIN = Schedule(100, 400, 5e-3, (250, 350), scratch=False)
+_SVHN_PLAIN = Schedule(100, 100, 5e-3, (50, 80), scratch=False)
+_IMAGENET = Schedule(32, 10, 1e-2, (5, 8), scratch=False)
+
+# Fashion-MNIST is not in the paper and takes MNIST's rows. The first network of a data set is its default.
+SCHEDULES: Mapping[str, Mapping[str, Schedule]] = MappingProxyType(
+    {
+        "mnist": _MNIST,
+        "fashion_mnist": _MNIST,
+        "cifar10": {"lenet": _CIFAR_LENET, "nin": _CIFAR_PLAIN, "liunet": _CIFAR_PLAIN, **_RESIDUAL},
+        "cifar100": {"lenet": _CIFAR_LENET, "nin": _CIFAR_PLAIN, "liunet-96": _CIFAR_PLAIN, **_RESIDUAL},
+        "svhn_cropped": {
+            "lenet": _SVHN_PLAIN._replace(scratch=True),
+            "nin": _SVHN_PLAIN,
+            "liunet": _SVHN_PLAIN,
+            "resnet-20": _SHORT,
+            "resnet-56": _SHORT,
+            "densenet-40": _SHORT,
+        },
+        "imagenet2012": {
+            "resnet-18": _IMAGENET,
+            "resnet-50": _IMAGENET,
+            "senet-50": _IMAGENET._replace(epochs=20, drop_at=(10, 15)),
+        },
+    }
+)

@@ -1,0 +1,14 @@
+"""The paper's SVHN experiments (Section 4.4.4).
+
+    python examples/svhn.py --model=lenet --out=runs/svhn-amm
+    python examples/svhn.py --model=lenet --noamm --out=runs/svhn-reference
+    python examples/svhn.py --model=resnet-20 --out=runs/svhn-resnet-20
+
+The last trains a reference first and fine-tunes it with AMM. `--help` lists all settings, and
+`trainer.py` says what the defaults are. A run that was stopped continues from its last epoch.
+"""
+
+import trainer
+
+if __name__ == "__main__":
+    trainer.run("svhn_cropped")

@@ -1,0 +1,361 @@
+"""The training run that all scripts share: reference or AMM, from new weights or fine-tuned, resumable.
+
+`run(data_set)` makes a script of it. The protocol is that of Section 4.2: cross-entropy,
+SGD with momentum 0.9 and L2 1e-4, gradients clipped to norm 10, MIN+EXP with
+(lambda, c, d) = (32, 2, 1); batch, epochs and learning rates from Table 2 of the appendix.
+
+Where that table says that a network is fine-tuned, AMM takes two steps: a reference is
+trained without AMM in `reference` within the run's folder, and then fine-tuned with AMM, its batch
+normalisation frozen. `--init_from` names a reference that is there already.
+"""
+
+import functools
+import json
+import pathlib
+import shutil
+import sys
+import time
+from typing import Any
+
+import keras
+import numpy as np
+from absl import app, flags
+
+import architectures
+import data_sets
+import keras_amm
+from coupled_sgd import CoupledDecaySGD
+from data_sets import DataSet
+from data_sources import NotPreparedError
+from initial_weights import load_network
+from run_records import EpochSeconds, read_history, versions
+from schedules import SCHEDULES
+
+# Settings under which a run may be continued although they changed.
+_FREE = ("epochs", "eval_margins", "log_margins", "data_dir")
+
+
+def run(data_set: str) -> None:
+    """Train on a data set as the command line says.
+
+    Args:
+        data_set: str, one of `data_sets.DATA_SETS`.
+    """
+    _define_flags(data_set)
+    app.run(functools.partial(_main, data_set))
+
+
+def _define_flags(data_set: str) -> None:
+    networks = list(SCHEDULES[data_set])
+    flags.DEFINE_enum("model", networks[0], networks, "the network")
+    flags.DEFINE_bool("amm", True, "whether to train for margin")
+    flags.DEFINE_string(
+        "init_from",
+        None,
+        "start from these weights: the folder of a run, a file .keras or .weights.h5, or `imagenet` for those of "
+        "keras.applications (resnet-50)",
+    )
+    flags.DEFINE_bool(
+        "two_step", None, "with --amm: train a reference first, then fine-tune it; by default where Table 2 does"
+    )
+    flags.DEFINE_bool(
+        "freeze_batch_normalization", None, "keep statistics, scale and offset as they are; by default when fine-tuning"
+    )
+    flags.DEFINE_integer("epochs", None, "number of epochs (default: Table 2)", lower_bound=0)
+    flags.DEFINE_integer("batch_size", None, "images per batch (default: Table 2)", lower_bound=1)
+    flags.DEFINE_float("learning_rate", None, "initial learning rate (default: Table 2)", lower_bound=0.0)
+    flags.DEFINE_list("drop_at", None, "epochs from which the learning rate is lower (default: Table 2)")
+    flags.DEFINE_list("drop_to", None, "factors of the initial learning rate from then on (default: 0.1,0.01)")
+    flags.DEFINE_integer("seed", 0, "seed of initialisation, order and augmentation")
+    flags.DEFINE_float("strength", 32.0, "lambda, the weight of the margin penalty")
+    flags.DEFINE_enum("aggregation", "min", ["min", "avg"], "which samples count")
+    flags.DEFINE_enum("shrinkage", "exp", ["lin", "exp", "inv", "hinge"], "how much small margins count")
+    flags.DEFINE_float("c", 2.0, "scale of correctly classified samples")
+    flags.DEFINE_float("d", 1.0, "scale of misclassified samples")
+    flags.DEFINE_enum("gradient", "unrolled", ["unrolled", "masked", "boundary"], "how margins are differentiated")
+    flags.DEFINE_float("screening", None, "fraction of the correct samples that are searched in full; all by default")
+    flags.DEFINE_integer("num_candidates", 10, "classes that DeepFool considers", lower_bound=2)
+    flags.DEFINE_bool("validation", False, "hold out 5,000 training images and report on them instead of the test set")
+    flags.DEFINE_integer("num_train", 0, "train on so many random images only; 0 for all", lower_bound=0)
+    flags.DEFINE_integer("num_random_labels", 0, "give so many training images a random label", lower_bound=0)
+    flags.DEFINE_bool("augment", True, "whether training images are cropped and mirrored at random")
+    flags.DEFINE_integer("eval_margins", 0, "images whose margin is measured at the end; 0 for all", lower_bound=0)
+    flags.DEFINE_integer(
+        "log_margins",
+        1000,
+        "images whose margin is measured after each epoch, for logs and TensorBoard; 0 for none",
+        lower_bound=0,
+    )
+    flags.DEFINE_string("data_dir", None, "where data sets are prepared (default: TFDS_DATA_DIR)")
+    flags.DEFINE_bool("resume", True, "continue from the checkpoint in --out, if there is one")
+    flags.DEFINE_string("out", f"runs/{data_set}", "folder of checkpoint, logs, model and result")
+    # So that --help of the script shows them.
+    for flag in flags.FLAGS.get_flags_for_module(sys.modules[__name__]):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+
+
+def _main(data_set: str, argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown arguments: {argv[1:]}")
+    given = {flag.name: flag.value for flag in flags.FLAGS.get_flags_for_module(sys.modules[__name__])}
+    try:
+        train_in_steps(resolve(data_set, given), pathlib.Path(flags.FLAGS.out), flags.FLAGS.resume)
+    except NotPreparedError as error:
+        raise SystemExit(str(error)) from error
+
+
+def resolve(data_set: str, given: dict[str, Any]) -> dict[str, Any]:
+    """All settings of a run: what was given, and Table 2 where nothing was.
+
+    Args:
+        data_set: str.
+        given: the flags' values by name; None where not given.
+
+    Returns:
+        A dictionary that JSON can hold.
+
+    Raises:
+        ValueError: settings contradict each other.
+    """
+    settings = {name: value for name, value in given.items() if name not in ("out", "resume")}
+    schedule = SCHEDULES[data_set][settings["model"]]
+    for name in ("epochs", "batch_size", "learning_rate", "drop_at", "drop_to"):
+        if settings[name] is None:
+            settings[name] = getattr(schedule, name)
+    settings["drop_at"] = [int(epoch) for epoch in settings["drop_at"]]
+    settings["drop_to"] = [float(factor) for factor in settings["drop_to"]][: len(settings["drop_at"]) or None]
+    if settings["drop_at"] and len(settings["drop_at"]) != len(settings["drop_to"]):
+        raise ValueError(
+            "--drop_to must have a factor for each epoch of --drop_at. "
+            f"Received: drop_at={settings['drop_at']}, drop_to={settings['drop_to']}."
+        )
+    if settings["two_step"] and (settings["init_from"] or not settings["amm"]):
+        raise ValueError("--two_step trains its own reference for AMM: it goes neither with --init_from nor --noamm.")
+    if settings["two_step"] is None:
+        settings["two_step"] = settings["amm"] and not settings["init_from"] and not schedule.scratch
+    if settings["freeze_batch_normalization"] is None:
+        settings["freeze_batch_normalization"] = bool(settings["init_from"] or settings["two_step"])
+    return {"data_set": data_set, **settings}
+
+
+def train_in_steps(settings: dict[str, Any], out: pathlib.Path, resume: bool = True) -> dict[str, Any]:
+    """Train, with a reference before if there is to be one, and report both.
+
+    Args:
+        settings: from `resolve`.
+        out: path of the run's folder.
+        resume: bool, whether to continue what is in the folder; otherwise it is started over.
+
+    Returns:
+        The result, as it is written to `result.json`.
+    """
+    if settings["two_step"]:
+        plain = {**settings, "amm": False, "two_step": False, "freeze_batch_normalization": False}
+        train(plain, out / "reference", resume)
+        settings = {**settings, "init_from": str(out / "reference" / "model.keras")}
+    return train(settings, out, resume)
+
+
+def train(settings: dict[str, Any], out: pathlib.Path, resume: bool = True) -> dict[str, Any]:
+    """One training, from its folder's last checkpoint on, measured at the end.
+
+    Args:
+        settings: from `resolve`.
+        out: path of the run's folder.
+        resume: bool, whether to continue what is in the folder; otherwise it is started over.
+
+    Returns:
+        The result, as it is written to `result.json`.
+    """
+    _prepare_folder(out, settings, resume)
+    data = _load(settings)
+    measured, name = (data.validation, "validation") if settings["validation"] else (data.test, "test")
+    keras.utils.set_random_seed(settings["seed"])
+    model = _compiled(_network(settings, data.description.num_classes), settings, len(data.train))
+    reference = None
+    if settings["init_from"]:
+        reference = _once(out / "initial.json", lambda: measure(model, measured, settings["eval_margins"]))
+    start = time.perf_counter()
+    model.fit(
+        data.train,
+        validation_data=measured,
+        epochs=settings["epochs"],
+        callbacks=[data.callback, *_record_keepers(out, measured, settings)],
+        verbose=2,
+    )
+    seconds = time.perf_counter() - start
+    model.save(out / "model.keras")
+    result = {
+        "config": settings,
+        "seed": settings["seed"],
+        "versions": versions(),
+        "measured_on": name,
+        "training_images": data.num_train,
+        **({"before_fine_tuning": reference} if reference else {}),
+        **measure(model, measured, settings["eval_margins"]),
+        **summarize_history(read_history(out / "history.csv"), seconds),
+    }
+    (out / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    _print(result)
+    return result
+
+
+def _prepare_folder(out: pathlib.Path, settings: dict[str, Any], resume: bool) -> None:
+    """Make the folder, or see that the run in it has the same settings."""
+    if not resume:
+        for name in ("checkpoint", "tensorboard"):
+            shutil.rmtree(out / name, ignore_errors=True)
+        for name in ("history.csv", "config.json", "initial.json", "model.keras", "result.json"):
+            (out / name).unlink(missing_ok=True)
+    path = out / "config.json"
+    if path.exists():
+        # A longer run may continue a shorter one, and margins may be measured again.
+        before = json.loads(path.read_text())
+        different = [n for n in settings if settings[n] != before.get(n) and n not in _FREE]
+        if different:
+            raise SystemExit(
+                f"{out} holds a run with other settings: "
+                + ", ".join(f"{n}={before.get(n)!r} there and {settings[n]!r} here" for n in different)
+                + ". Choose another --out, or start over with --noresume."
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def _load(settings: dict[str, Any]) -> DataSet:
+    return data_sets.load(
+        settings["data_set"],
+        batch_size=settings["batch_size"],
+        seed=settings["seed"],
+        num_validation=data_sets.NUM_VALIDATION if settings["validation"] else 0,
+        num_train=settings["num_train"] or None,
+        num_random_labels=settings["num_random_labels"],
+        augment=settings["augment"],
+        data_dir=settings["data_dir"],
+    )
+
+
+def _network(settings: dict[str, Any], num_classes: int) -> keras.Model:
+    """The network with the weights that training starts from."""
+    if settings["init_from"]:
+        network = load_network(settings["model"], num_classes, settings["init_from"])
+    else:
+        network = architectures.build(settings["model"], num_classes)
+    if settings["freeze_batch_normalization"]:
+        architectures.freeze_batch_normalization(network)
+    return network
+
+
+def _compiled(network: keras.Model, settings: dict[str, Any], steps_per_epoch: int) -> keras.Model:
+    """The network, wrapped or not, compiled alike."""
+    model = network
+    if settings["amm"]:
+        names = ("strength", "aggregation", "shrinkage", "c", "d", "gradient", "screening")
+        regularizer = keras_amm.MarginRegularizer(**{name: settings[name] for name in names})
+        attack = keras_amm.DeepFool(num_candidates=settings["num_candidates"])
+        model = keras_amm.wrap(network, regularizer=regularizer, attack=attack)
+    model.compile(
+        CoupledDecaySGD(_learning_rate(settings, steps_per_epoch), momentum=0.9, l2=1e-4, global_clipnorm=10.0),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return model
+
+
+def _learning_rate(
+    settings: dict[str, Any], steps_per_epoch: int
+) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    """The learning rate as a function of the optimizer's iterations, so that it resumes with them."""
+    initial = settings["learning_rate"]
+    if not settings["drop_at"]:
+        return initial
+    # Keras keeps a value up to and including its boundary.
+    boundaries = [epoch * steps_per_epoch - 1 for epoch in settings["drop_at"]]
+    return keras.optimizers.schedules.PiecewiseConstantDecay(
+        boundaries, [initial * factor for factor in [1.0, *settings["drop_to"]]]
+    )
+
+
+def _record_keepers(out: pathlib.Path, measured: Any, settings: dict[str, Any]) -> list[keras.callbacks.Callback]:
+    """Logs and checkpoint. The checkpoint comes last: what it counts as done has been logged."""
+    keepers = [
+        EpochSeconds(),
+        keras.callbacks.CSVLogger(out / "history.csv", append=True),
+        keras.callbacks.TensorBoard(out / "tensorboard", write_graph=False),
+        keras.callbacks.BackupAndRestore(out / "checkpoint", double_checkpoint=True, delete_checkpoint=False),
+    ]
+    if settings["log_margins"]:
+        # Before those that read the logs.
+        keepers.insert(
+            0, keras_amm.callbacks.MarginLogger(measured, out / "tensorboard", num_samples=settings["log_margins"])
+        )
+    return keepers
+
+
+def measure(model: keras.Model, batches: Any, num_margins: int = 0) -> dict[str, Any]:
+    """The error on all images, and the untargeted margins of the first ones.
+
+    Args:
+        model: compiled `keras.Model`.
+        batches: `tf.data.Dataset` of (x, y).
+        num_margins: int, images whose margin is measured; 0 for all.
+
+    Returns:
+        A dictionary of numbers.
+    """
+    logs = model.evaluate(batches, verbose=0, return_dict=True)
+    if num_margins:
+        batches = batches.unbatch().take(num_margins).batch(500)
+    report = keras_amm.evaluate_margins(model, batches, verbose=0)
+    return {
+        "error_percent": 100.0 * (1.0 - logs["accuracy"]),
+        "cross_entropy": logs["loss"],
+        "margin_images": len(report.norms),
+        "margin_mean": report.mean,
+        "margin_median": report.median,
+        "attack_success": report.success_rate,
+    }
+
+
+def summarize_history(history: list[dict[str, float]], seconds: float) -> dict[str, Any]:
+    """Epochs, times, and the history itself.
+
+    Args:
+        history: from `read_history`.
+        seconds: float, those of `fit` in this process.
+
+    Returns:
+        A dictionary that JSON can hold.
+    """
+    # The first epoch of a process includes the tracing of the graph; the median leaves it out.
+    per_epoch = [row["seconds"] for row in history]
+    return {
+        "epochs": len(history),
+        "seconds_per_epoch": float(np.median(per_epoch)) if per_epoch else 0.0,
+        "training_seconds": float(np.sum(per_epoch)),
+        "fit_seconds_of_last_process": seconds,
+        "history": history,
+    }
+
+
+def _once(path: pathlib.Path, compute: Any) -> dict[str, Any]:
+    """What was computed when the run began, also after it was resumed."""
+    if not path.exists():
+        path.write_text(json.dumps(compute(), indent=2) + "\n")
+    return json.loads(path.read_text())
+
+
+def _print(result: dict[str, Any]) -> None:
+    config = result["config"]
+    print(
+        f"{config['model']} {'with' if config['amm'] else 'without'} AMM, seed {config['seed']}, "
+        f"{result['epochs']} epochs: {result['measured_on']} error {result['error_percent']:.2f}%, "
+        f"margin mean {result['margin_mean']:.3f}, median {result['margin_median']:.3f} "
+        f"on {result['margin_images']} images, attack success {result['attack_success']:.4f}, "
+        f"{result['seconds_per_epoch']:.1f} s per epoch"
+    )
+    if before := result.get("before_fine_tuning"):
+        print(
+            f"It was fine-tuned from {config['init_from']}: error {before['error_percent']:.2f}%, "
+            f"margin mean {before['margin_mean']:.3f}"
+        )

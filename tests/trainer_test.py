@@ -1,0 +1,201 @@
+"""The shared trainer on a tiny CIFAR-100: settings, resuming after SIGKILL, two steps, where weights come from."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+
+import initial_weights
+import trainer
+from examples import architectures
+from schedules import SCHEDULES
+from tests import tiny_data_sets
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"),
+]
+
+DEFAULTS = {
+    "amm": True, "init_from": None, "two_step": None, "freeze_batch_normalization": None, "epochs": None,
+    "batch_size": None, "learning_rate": None, "drop_at": None, "drop_to": None, "seed": 0, "strength": 32.0,
+    "aggregation": "min", "shrinkage": "exp", "c": 2.0, "d": 1.0, "gradient": "unrolled", "screening": None,
+    "num_candidates": 10, "validation": False, "num_train": 0, "num_random_labels": 0, "augment": True,
+    "eval_margins": 0, "log_margins": 0, "data_dir": None,
+}  # fmt: skip
+
+
+def resolve(data_set, model, **given):
+    return trainer.resolve(data_set, {**DEFAULTS, "model": model, **given})
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cifar100")
+    tiny_data_sets.prepare_cifar100(folder)
+    return str(folder)
+
+
+def test_table_2():
+    """A sample of its rows, typed from the paper."""
+    rows = {
+        ("mnist", "mlp-800"): (100, 100, 5e-3, (50, 80), True),
+        ("cifar10", "lenet"): (100, 160, 5e-3, (100, 140), True),
+        ("cifar100", "densenet-40"): (128, 400, 1e-2, (250, 350), False),
+        ("svhn_cropped", "resnet-56"): (128, 100, 5e-3, (50, 80), False),
+        ("imagenet2012", "senet-50"): (32, 20, 1e-2, (10, 15), False),
+    }
+    for (data_set, model), row in rows.items():
+        assert SCHEDULES[data_set][model] == (*row, (0.1, 0.01))
+    assert sum(map(len, SCHEDULES.values())) == 2 * 3 + 3 * 6 + 3
+    assert {name for models in SCHEDULES.values() for name in models} == set(architectures.ARCHITECTURES)
+
+
+def test_settings_are_table_2_unless_given():
+    settings = resolve("cifar10", "resnet-20", epochs=7, drop_at=["3"], drop_to=["0.5"])
+    assert settings["batch_size"] == 128 and settings["learning_rate"] == 1e-2
+    assert settings["epochs"] == 7 and settings["drop_at"] == [3] and settings["drop_to"] == [0.5]
+    assert settings["two_step"] and settings["freeze_batch_normalization"]
+    assert not resolve("cifar10", "lenet")["two_step"]
+    reference = resolve("cifar10", "resnet-20", amm=False)
+    assert not reference["two_step"] and not reference["freeze_batch_normalization"]
+    tuned = resolve("cifar10", "resnet-20", init_from="somewhere")
+    assert not tuned["two_step"] and tuned["freeze_batch_normalization"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"drop_at": ["1", "2"], "drop_to": ["0.1"]}, r"a factor for each epoch.*drop_at=\[1, 2\], drop_to=\[0.1\]"),
+        ({"two_step": True, "init_from": "somewhere"}, "neither with --init_from nor --noamm"),
+        ({"two_step": True, "amm": False}, "neither with --init_from nor --noamm"),
+    ],
+)
+def test_contradicting_settings(given, message):
+    with pytest.raises(ValueError, match=message):
+        resolve("cifar10", "lenet", **given)
+
+
+def test_learning_rate_drops_where_the_epoch_begins():
+    schedule = trainer._learning_rate(resolve("cifar10", "lenet"), steps_per_epoch=10)
+    epochs = [0, 99, 100, 139, 140, 159]
+    np.testing.assert_allclose([float(schedule(10 * e)) for e in epochs], np.repeat([5e-3, 5e-4, 5e-5], 2), rtol=1e-6)
+    assert float(schedule(999)) == pytest.approx(5e-3)
+
+
+SCRIPT = [sys.executable, os.path.join(os.path.dirname(__file__), "..", "examples", "cifar100.py")]
+SHORT = "--model=lenet --epochs=4 --batch_size=2 --drop_at=2 --drop_to=0.1 --log_margins=4 --eval_margins=4".split()
+
+
+def start(out, data_dir):
+    # One thread and one library: sums are then taken in one order, and runs can be compared to the last bit.
+    environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "TF_ENABLE_ONEDNN_OPTS": "0"}
+    command = [*SCRIPT, *SHORT, f"--out={out}", f"--data_dir={data_dir}"]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def rows(out):
+    path = out / "history.csv"
+    return max(0, len(path.read_text().splitlines()) - 1) if path.exists() else 0
+
+
+def weights(out):
+    return keras.models.load_model(out / "model.keras", compile=False).get_weights()
+
+
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path, data_dir):
+    through, killed = tmp_path / "through", tmp_path / "killed"
+    process = start(killed, data_dir)
+    while rows(killed) < 2 and process.poll() is None:
+        time.sleep(0.01)
+    # Stopped in the third epoch: the second's checkpoint is written, and some of the ten steps are done.
+    time.sleep(0.15)
+    process.send_signal(signal.SIGKILL)
+    output, _ = process.communicate()
+    assert process.returncode == -signal.SIGKILL, output
+    assert rows(killed) < 4 and not (killed / "model.keras").exists()
+    runs = [start(out, data_dir) for out in (killed, through)]
+    for run in runs:
+        output, _ = run.communicate(timeout=900)
+        assert run.returncode == 0, output
+    for a, b in zip(weights(killed), weights(through), strict=True):
+        np.testing.assert_array_equal(a, b)
+    one, other = (json.loads((out / "result.json").read_text()) for out in (killed, through))
+    assert one["epochs"] == other["epochs"] == 4
+    for name in ("error_percent", "margin_mean", "measured_on", "config", "seed", "versions"):
+        assert one[name] == other[name]
+    assert one["config"]["batch_size"] == 2 and one["training_images"] == 20 and one["margin_images"] == 4
+    for row, same in zip(one["history"], other["history"], strict=True):
+        assert row["loss"] == same["loss"] and row["val_margin"] == same["val_margin"]
+    assert any((killed / "tensorboard").rglob("events.*"))
+
+
+def test_two_steps_report_both(tmp_path, data_dir):
+    settings = resolve(
+        "cifar100", "lenet", two_step=True, epochs=1, batch_size=10, drop_at=[], data_dir=data_dir, gradient="boundary"
+    )
+    result = trainer.train_in_steps(settings, tmp_path)
+    reference = json.loads((tmp_path / "reference" / "result.json").read_text())
+    assert not reference["config"]["amm"] and result["config"]["amm"]
+    for name in ("error_percent", "margin_mean", "margin_images"):
+        assert result["before_fine_tuning"][name] == pytest.approx(reference[name])
+    assert result["margin_mean"] != reference["margin_mean"]
+    with pytest.raises(SystemExit, match="other settings: seed=0 there and 1 here"):
+        trainer.train_in_steps({**settings, "seed": 1}, tmp_path)
+
+
+def test_fine_tuning_freezes_batch_normalisation(tmp_path):
+    trained = architectures.build("resnet-20")
+    norm = next(layer for layer in trained.layers if isinstance(layer, keras.layers.BatchNormalization))
+    norm.moving_mean.assign(keras.ops.full((16,), 0.5))
+    trained.save(tmp_path / "model.keras")
+    network = trainer._network(resolve("cifar10", "resnet-20", init_from=str(tmp_path)), num_classes=10)
+    for ours, theirs in zip(network.get_weights(), trained.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    frozen = [layer for layer in network.layers if not layer.trainable]
+    assert len(frozen) == 19 and all(isinstance(layer, keras.layers.BatchNormalization) for layer in frozen)
+    # What was saved frozen can be trained whole.
+    network.save(tmp_path / "model.keras")
+    again = initial_weights.load_network("resnet-20", 10, str(tmp_path))
+    assert all(layer.trainable for layer in again.layers)
+
+
+def test_weights_from_a_file(tmp_path):
+    trained = architectures.build("lenet")
+    trained.save_weights(tmp_path / "lenet.weights.h5")
+    loaded = initial_weights.load_network("lenet", 10, str(tmp_path / "lenet.weights.h5"))
+    for ours, theirs in zip(loaded.get_weights(), trained.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_weights_of_another_network(tmp_path):
+    architectures.build("lenet").save(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match=r"does not hold 'nin' with 10 classes: it has 10 weights.*not 18"):
+        initial_weights.load_network("nin", 10, str(tmp_path))
+    with pytest.raises(ValueError, match=r"'lenet' with 100 classes.*output \(None, 10\), not 10 and \(None, 100\)"):
+        initial_weights.load_network("lenet", 100, str(tmp_path))
+    with pytest.raises(ValueError, match=r"resnet-50 only. Received: model='resnet-18'"):
+        initial_weights.load_network("resnet-18", 1000, "imagenet")
+    with pytest.raises(ValueError, match=r"folder of a finished run, a file, or 'imagenet'. Received: '.*nothing'"):
+        initial_weights.load_network("lenet", 10, str(tmp_path / "nothing"))
+
+
+def test_resnet_50_computes_what_keras_applications_does():
+    theirs = keras.applications.ResNet50(weights=None, input_shape=(64, 64, 3), classes=7, classifier_activation=None)
+    random = np.random.default_rng(0)
+    # Statistics, scales and biases as of a trained network, all different.
+    theirs.set_weights(
+        [weight if weight.ndim > 1 else random.uniform(0.5, 1.5, weight.shape) for weight in theirs.get_weights()]
+    )
+    pixels = random.integers(0, 256, (2, 64, 64, 3)).astype("float32")
+    mean = np.array([123.68, 116.779, 103.939]) / 255.0
+    expected = theirs(keras.applications.resnet.preprocess_input(pixels.copy()))
+    found = initial_weights.from_keras_applications(theirs)(pixels / 255.0 - mean)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(found / scale, expected / scale, atol=1e-4)
+    assert np.std(expected / scale, axis=0).max() > 1e-3
