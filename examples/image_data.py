@@ -1,11 +1,11 @@
-"""Images in memory: loading through tensorflow-datasets, scaling, and batches in an order that can be resumed."""
+"""Images as scaled arrays in memory: MNIST's subset in the repository, and whole splits of tensorflow-datasets."""
 
 import pathlib
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
-import tensorflow as tf
+
+from data_sources import prepared_builder
 
 
 class Images(NamedTuple):
@@ -34,25 +34,14 @@ def scale(pixels: np.ndarray, mean: float = MNIST_MEAN) -> np.ndarray:
 
 
 def load(name: str, split: str, mean: float = MNIST_MEAN) -> Images:
-    """Read a prepared tensorflow-datasets split into memory.
+    """Read a prepared tensorflow-datasets split into memory; `data_sets.load` gives training pipelines.
 
     Raises:
-        SystemExit: the data set has not been prepared.
+        NotPreparedError: the data set has not been prepared.
     """
-    # Imported here, so that examples on embedded data do without it.
-    import tensorflow_datasets as tfds
-
-    try:
-        pixels, labels = tfds.as_numpy(tfds.load(name, split=split, as_supervised=True, batch_size=-1, download=False))
-    except (AssertionError, tfds.core.registered.DatasetNotFoundError) as error:
-        raise SystemExit(
-            f"The data set {name!r} is not prepared in {tfds.core.constants.DATA_DIR}. "
-            f"Prepare it once, with a network:\n"
-            f"    pip install importlib_resources\n"
-            f"    python -c \"import tensorflow_datasets as tfds; tfds.load('{name}')\"\n"
-            f"or let TFDS_DATA_DIR name the folder where it is. ({error})"
-        ) from error
-    return Images(scale(pixels, mean), labels.astype("int32"))
+    builder = prepared_builder(name, download=False)
+    pixels, labels = builder.as_dataset(split=split, as_supervised=True, batch_size=-1)
+    return Images(scale(pixels.numpy(), mean), labels.numpy().astype("int32"))
 
 
 def load_subset() -> tuple[Images, Images]:
@@ -62,44 +51,3 @@ def load_subset() -> tuple[Images, Images]:
             Images(scale(arrays[f"{split}_images"])[..., None], arrays[f"{split}_labels"].astype("int32"))
             for split in ("train", "test")
         )
-
-
-def hold_out(images: Images, size: int, seed: int = 0) -> tuple[Images, Images]:
-    """Split off `size` random images: the same ones for the same seed."""
-    order = np.random.default_rng(seed).permutation(len(images))
-    return images[np.sort(order[size:])], images[np.sort(order[:size])]
-
-
-class ShuffledBatches:
-    """Batches in memory, whose order depends on the seed and the epoch's number alone.
-
-    So a resumed run sees the batches that an uninterrupted one would have seen.
-    Give `fit` the `dataset`, and the `callback`, which tells it the epoch.
-    """
-
-    def __init__(self, images: Images, batch_size: int, seed: int) -> None:
-        self._epoch = tf.Variable(0, trainable=False, dtype=tf.int32)
-        size = len(images)
-        # Constants are shared by all epochs, and gathering from them needs no Python.
-        x, y = tf.constant(images.x), tf.constant(images.y)
-
-        def shuffled(_: Any) -> tf.data.Dataset:
-            # Stateless, and read anew whenever an epoch begins.
-            order = tf.random.experimental.stateless_shuffle(tf.range(size), seed=tf.stack([seed, self._epoch]))
-            return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
-
-        self.dataset = (
-            tf.data.Dataset.range(1)
-            .flat_map(shuffled)
-            .map(lambda index: (tf.gather(x, index), tf.gather(y, index)))
-            .apply(tf.data.experimental.assert_cardinality(-(-size // batch_size)))
-            .prefetch(2)
-        )
-
-    def __len__(self) -> int:
-        return int(self.dataset.cardinality())
-
-    @property
-    def callback(self) -> keras.callbacks.Callback:
-        """Says which epoch begins."""
-        return keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: self._epoch.assign(epoch))
