@@ -92,8 +92,6 @@ SCRIPT = [sys.executable, os.path.join(os.path.dirname(__file__), "..", "example
 SHORT = "--epochs=4 --batch_size=2 --drop_at=2 --drop_to=0.1 --eval_margins=4 --log_margins=0".split()
 # What takes the least time to trace.
 SHORT += ["--num_candidates=2", "--gradient=boundary"]
-    "--epochs=4 --batch_size=2 --drop_at=2 --drop_to=0.1 --num_candidates=2 --log_margins=4 --eval_margins=4".split()
-)
 
 
 def start(out, data_dir):
