@@ -202,7 +202,7 @@ def test_stride_of_the_bottleneck():
     [
         ("mlp-800", {}),
         ("lenet-mnist", {}),
-        ("liunet-mnist", {"input_shape": (14, 14, 1)}),
+        ("liunet-mnist", {"input_shape": (20, 20, 1)}),
         ("lenet", {}),
         ("nin", {"input_shape": (16, 16, 3)}),
         ("liunet", {"input_shape": (16, 16, 3)}),
