@@ -11,6 +11,16 @@ import numpy as np
 import pytest
 
 
+def pytest_sessionstart(session):
+    """Two logical devices, for the tests of several replicas; they must be made before any other use of TensorFlow."""
+    if getattr(session.config.option, "numprocesses", None):
+        return  # the controller of pytest-xdist runs no tests
+    import tensorflow as tf
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
 @pytest.fixture(autouse=True)
 def _reproducible():
     """The same random numbers and printed arrays in whatever order the tests run."""

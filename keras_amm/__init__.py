@@ -13,6 +13,7 @@ from keras_amm import (
     norms,
     penalty,
     plots,
+    replicas,
     search,
     shrinkage,
 )

@@ -119,10 +119,9 @@ class DeepFool:
         x = classifier.inputs(x)
         if not tf.executing_eagerly() or tf.config.functions_run_eagerly():
             return self.perturb_from(classifier, clean_pass(classifier, x), labels)
-        if labels is not None:
-            labels = tf.convert_to_tensor(labels)
+        labels = labels if labels is None else tf.convert_to_tensor(labels)
         with clear_errors():
-            return self._compile(model, classifier)(x, labels)
+            return self._compile(model, x, labels)(*(t for t in (x, labels) if t is not None))
 
     def perturb_from(self, classifier: Classifier, clean: CleanPass, labels: Any = None) -> Perturbation:
         """`perturb`, going out from a pass over the images that has been made already.
@@ -229,19 +228,21 @@ class DeepFool:
         """
         return cls(**config)
 
-    def _compile(self, model: keras.Model, classifier: Classifier) -> Any:
+    def _compile(self, model: keras.Model, images: Any, labels: Any) -> Any:
+        """The attack on a batch of any size, compiled once per model, setting and kind of batch."""
+        signature = [tf.TensorSpec([None, *t.shape[1:]], t.dtype) for t in (images, labels) if t is not None]
         compiled = self._compiled.setdefault(model, {})
-        setting = tuple(self.get_config().values())
-        if setting not in compiled:
+        key = (*self.get_config().values(), *signature)
+        if key not in compiled:
             # A strong reference to the model would keep its entry alive for ever.
             reference = weakref.ref(model)
 
-            def run(x: Any, labels: Any) -> Perturbation:
+            def run(x: Any, labels: Any = None) -> Perturbation:
                 classifier = Classifier(reference(), self.from_logits)
                 return self.perturb_from(classifier, clean_pass(classifier, x), labels)
 
-            compiled[setting] = tf.function(run, reduce_retracing=True, autograph=False)
-        return compiled[setting]
+            compiled[key] = tf.function(run, input_signature=signature, autograph=False)
+        return compiled[key]
 
     def _refine(self, classifier: Classifier, path: Path, delta: Any, labels: Any) -> Any:
         """Bisect for the first change of the prediction along a successful perturbation."""

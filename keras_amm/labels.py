@@ -93,4 +93,6 @@ def _from_probabilities(y: Any) -> tuple[Any, list[Check]]:
 
 def _first(values: Any, mask: Any) -> Any:
     """The first value under the mask (any value where the mask is empty), without a dynamic shape."""
+    # One more value: a replica's part of a batch may be empty.
+    values, mask = tf.pad(values, [[0, 1]]), tf.pad(mask, [[0, 1]], constant_values=True)
     return tf.gather(values, tf.argmax(tf.cast(mask, tf.int32)))

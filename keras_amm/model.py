@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_amm import replicas
 from keras_amm.checks import Check, clear_errors, enforce, first_failure, in_xla
 from keras_amm.classifier import Classifier, as_images, check_classifier
 from keras_amm.deepfool import DeepFool
@@ -63,6 +64,7 @@ class AMMModel(keras.Model):
         attack: DeepFool | None = None,
         **kwargs: Any,
     ) -> None:
+        replicas.check_strategy(tf.distribute.get_strategy())
         super().__init__(**kwargs)
         check_classifier(base_model, must_be_built=False)
         self.base_model = base_model
@@ -170,7 +172,7 @@ class AMMModel(keras.Model):
         True
         """
         if self.regularizer.is_off:
-            return super().train_step(data)
+            return self._for_reduction(super().train_step(data))
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         images = as_images(x)
         with tf.GradientTape(persistent=True) as tape:
@@ -190,7 +192,7 @@ class AMMModel(keras.Model):
         gradients = [_sum(g, p) for g, p in zip(gradients, found.gradients, strict=True)]
         self._apply_if_sound(gradients, loss, found)
         self._track(loss, extra_losses, found, tf.shape(y_pred)[0])
-        return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        return self._for_reduction(self.compute_metrics(x, y, y_pred, sample_weight=sample_weight))
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """One step of `evaluate`: the classifier's loss and metrics, without margins.
@@ -208,7 +210,8 @@ class AMMModel(keras.Model):
         ['loss']
         """
         logs = super().test_step(data)
-        return {name: value for name, value in logs.items() if name not in [m.name for m in self._margin_metrics]}
+        margins = [metric.name for metric in self._margin_metrics]
+        return self._for_reduction({name: value for name, value in logs.items() if name not in margins})
 
     def make_train_function(self, force: bool = False) -> Any:
         """Keras's training function, with the errors of this library made readable.
@@ -227,6 +230,7 @@ class AMMModel(keras.Model):
         """
         if self.train_function is not None and not force:
             return self.train_function
+        replicas.check_strategy(self.distribute_strategy)
         if self.jit_compile and self._fault is None:
             self._fault = tf.Variable(0, trainable=False, dtype=tf.int32)
         super().make_train_function(force)
@@ -288,6 +292,21 @@ class AMMModel(keras.Model):
         }
         return cls(**parts)
 
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        # Keras averages the workers' first batches, which it cannot do outside of a step; one of them says as much.
+        if iterator is not None and replicas.is_multi_worker(self.distribute_strategy):
+            local = self.distribute_strategy.experimental_local_results
+            _, _, batches = next(iter(iterator))
+            data_batch = tf.nest.map_structure(lambda part: local(part)[0], next(batches))
+            iterator = None
+        super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
+
+    def _for_reduction(self, logs: dict[str, Any]) -> dict[str, Any]:
+        # Of several workers, Keras averages the logs over an axis.
+        if not replicas.is_multi_worker(tf.distribute.get_strategy()):
+            return logs
+        return {name: tf.reshape(value, [1]) for name, value in logs.items()}
+
     def _get_metrics_result_or_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
         # Keras before 3.15 gives `evaluate` tensors for numbers if its logs, here without margins, lack a metric.
         results = self.get_metrics_result()
@@ -297,12 +316,6 @@ class AMMModel(keras.Model):
         return Classifier(self.base_model, self.attack.from_logits)
 
     def _penalty(self, classifier: Classifier, clean: CleanPass, y: Any, step: Any, loss_scale: Any) -> MarginPenalty:
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        if replicas > 1:
-            raise ValueError(
-                "The margin penalty is defined over the whole batch, of which a replica sees a part, and is computed "
-                f"on one device only. Expected: one replica. Received: a strategy of {replicas} replicas."
-            )
         strength = self.regularizer.strength_at(step)
 
         def compute() -> MarginPenalty:
@@ -351,6 +364,8 @@ class AMMModel(keras.Model):
 
     def _track(self, loss: Any, extra_losses: list[Any], found: MarginPenalty, batch_size: Any) -> None:
         cross_entropy, penalty, margin, success = self._margin_metrics
+        # Keras divides each replica's loss, since the optimizer sums their gradients.
+        loss *= tf.distribute.get_strategy().num_replicas_in_sync
         self._loss_tracker.update_state(loss + tf.cast(found.value, loss.dtype), sample_weight=batch_size)
         cross_entropy.update_state(loss - sum(tf.cast(e, loss.dtype) for e in extra_losses), sample_weight=batch_size)
         penalty.update_state(found.value, sample_weight=batch_size)

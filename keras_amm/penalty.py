@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from keras_amm import adjoint, boundary
+from keras_amm import adjoint, boundary, replicas
 from keras_amm.checks import Check, in_xla
 from keras_amm.classifier import Classifier
 from keras_amm.deepfool import DeepFool
@@ -18,8 +18,8 @@ class MarginPenalty(NamedTuple):
     """The penalty of one batch.
 
     Attributes:
-        value: scalar float tensor, lambda and 1/B included.
-        gradients: list of tensors, one for each variable, or None.
+        value: scalar float tensor, lambda and 1/B included, B the global batch.
+        gradients: list of tensors, one for each variable, or None; of several replicas, their sum is the penalty's.
         margin: scalar float tensor, the sum of the correct samples' norms
             (where the attack succeeded or was screened out).
         num_margins: scalar float tensor, how many these are.
@@ -81,12 +81,7 @@ def margin_penalty(
     labels, checks = class_indices(y, num_classes)
     keep_path = regularizer.gradient != "boundary"
     path = attack.path(classifier, clean, labels, screening=regularizer.screening, keep_path=keep_path)
-    selected = regularizer.select(path.norm, labels, path.correct, path.success)
-    batch_size = tf.shape(labels)[0]
-    with tf.GradientTape() as tape:
-        tape.watch(path.norm)
-        value = regularizer.penalize(path.norm, path.correct, selected, strength, batch_size)
-    slope = tape.gradient(value, path.norm)
+    value, slope, selected = _penalize(regularizer, path, labels, strength)
     checks = (
         path.checks
         + checks
@@ -98,7 +93,7 @@ def margin_penalty(
             )
         ]
     )
-    index = _indices(selected, regularizer.max_selected(clean.x.shape[0] or batch_size, num_classes))
+    index = _indices(selected, regularizer.max_selected(clean.x.shape[0] or tf.shape(labels)[0], num_classes))
     factor = tf.gather(tf.where(selected, slope, tf.zeros_like(slope)), index) * tf.cast(loss_scale, slope.dtype)
     if regularizer.gradient == "boundary":
         gradients = boundary.differentiate(classifier, path, index, factor, weights)
@@ -108,6 +103,18 @@ def margin_penalty(
             classifier, path, index, factor, weights, overshoot=attack.overshoot, with_curvature=with_curvature
         )
     return MarginPenalty(value, gradients, *_statistics(path), checks)
+
+
+def _penalize(regularizer: MarginRegularizer, path: Path, labels: Any, strength: Any) -> tuple[Any, Any, Any]:
+    """The penalty of the global batch, its slope in each of this replica's norms, and which of these it counts."""
+    size = tf.shape(labels)[0]
+    norm, labels, correct, success = (replicas.gather(part) for part in (path.norm, labels, path.correct, path.success))
+    selected = regularizer.select(norm, labels, correct, success)
+    with tf.GradientTape() as tape:
+        tape.watch(norm)
+        value = regularizer.penalize(norm, correct, selected, strength, tf.shape(norm)[0])
+    slope = tape.gradient(value, norm)
+    return value, replicas.own_part(slope, size), replicas.own_part(selected, size)
 
 
 def unless_off(strength: Any, weights: list[Any], compute: Callable[[], MarginPenalty]) -> MarginPenalty:
@@ -120,12 +127,15 @@ def unless_off(strength: Any, weights: list[Any], compute: Callable[[], MarginPe
 
     Returns:
         What `compute` makes, or zeros that say that no margin was measured.
+        Several replicas cannot communicate within a branch and always compute.
 
     Example:
     >>> found = keras_amm.penalty.unless_off(tf.constant(0.0), [], compute=lambda: 1 / 0)
     >>> float(found.value)
     0.0
     """
+    if replicas.are_several():
+        return compute()
     if tf.executing_eagerly():
         zero = tf.constant(0.0)
         return compute() if strength > 0 else MarginPenalty(zero, [None] * len(weights), zero, zero, zero, zero, [])

@@ -66,7 +66,8 @@ class FixedSamples:
         [(5, 2)]
         """
         if not self._is_stream:
-            yield self._data
+            x, y, *_ = self._data
+            yield x, y
             return
         waiting: list[tuple[Any, Any]] = []
         for batch in self._batches(self._data).batches:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from keras_amm import replicas
 from keras_amm.checks import Check, in_xla
 from keras_amm.classifier import Classifier
 from keras_amm.norms import distance, like, over, squared_norm
@@ -243,9 +244,11 @@ def _screen(
     """Norms estimated by one gradient, towards the runner-up or the label, and who is to be searched."""
     w, g, _ = _nearest(classifier, clean, start.prediction, start.candidates[:, :1])
     estimate = (1.0 + overshoot) * distance(g, squared_norm(w))
-    rank = tf.argsort(tf.argsort(tf.where(start.correct, estimate, estimate.dtype.max)))
-    num_correct = tf.reduce_sum(tf.cast(start.correct, tf.float32))
+    correct = replicas.gather(start.correct)
+    rank = tf.argsort(tf.argsort(tf.where(correct, replicas.gather(estimate), estimate.dtype.max)))
+    num_correct = tf.reduce_sum(tf.cast(correct, tf.float32))
     is_near = tf.cast(rank, tf.float32) < tf.math.ceil(fraction * num_correct)
+    is_near = replicas.own_part(is_near, tf.size(estimate))
     return estimate, tf.logical_or(tf.logical_not(start.correct), is_near)
 
 

@@ -112,7 +112,7 @@ class MarginSummaries:
         for label in np.unique(report.labels):
             mean = np.mean(report.norms[report.labels == label], dtype="float64")
             name = plots.style.class_name(label, self._class_names)
-            tf.summary.scalar(f"class_margin/{name}", mean, description=_CLASS)
+            tf.summary.scalar(f"margin_by_class/{name}", mean, description=_CLASS)
 
     def _curves(self, report: MarginReport, step: int) -> "Figure":
         first_step, first = self._first or (step, report)
@@ -129,6 +129,8 @@ class MarginSummaries:
             nearest.perturbed,
             labels=nearest.labels,
             class_names=self._class_names,
+            # TensorBoard shows images in small.
+            columns=4,
         )
 
 

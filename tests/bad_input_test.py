@@ -210,11 +210,3 @@ def test_flat_and_saturated_networks_train(scale):
     history = model.fit(x, y, epochs=2, verbose=0).history
     assert np.all(np.isfinite(history["loss"]))
     assert all(np.all(np.isfinite(w)) for w in network.get_weights())
-
-
-def test_several_replicas_are_refused(monkeypatch):
-    x, y = _data(16)
-    model = keras_amm.wrap(_network())
-    monkeypatch.setattr(type(tf.distribute.get_strategy()), "num_replicas_in_sync", 2)
-    with pytest.raises(ValueError, match="a strategy of 2 replicas"):
-        model.margin_penalty(x, y)
