@@ -378,7 +378,7 @@ class AMMModel(keras.Model):
         )
 
     def _where(self) -> str:
-        return f"In training step {int(self.optimizer.iterations) + 1}, whose update was not applied: "
+        return f"In training step {int(tf.convert_to_tensor(self.optimizer.iterations)) + 1}, whose update was not applied: "
 
 
 def wrap(
