@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_amm.classifier import unwrapped
 from keras_amm.labelled_data import LabelledBatches, describe, labelled_batches
 
 # So many batches of a data set are in memory at a time: misclassified images are attacked together.
@@ -46,7 +47,7 @@ class FixedSamples:
         seed: int = 0,
         batch_size: int | None = None,
     ) -> None:
-        self._model = getattr(model, "base_model", model)
+        self._model = unwrapped(model)
         self._batch_size = batch_size
         self._is_stream = num_samples is None and isinstance(data, (tf.data.Dataset, keras.utils.PyDataset))
         self._data = data if num_samples is None else subsample(self._batches(data), num_samples, seed)
