@@ -8,6 +8,7 @@ from keras_amm import (
     checks,
     classifier,
     convolution,
+    guard,
     labelled_data,
     labels,
     norms,

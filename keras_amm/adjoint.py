@@ -154,7 +154,7 @@ def _hessian_product(classifier: Classifier, x: Any, source: Any, target: Any, b
         with tf.GradientTape() as inner_tape:
             inner_tape.watch(x)
             g = differences(classifier(x), source, target[:, None])
-        along = inner_tape.gradient(g, x) * b
+        along = inner_tape.gradient(g, x, unconnected_gradients=tf.UnconnectedGradients.ZERO) * b
     return outer_tape.gradient(along, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
 
@@ -167,7 +167,8 @@ def _gradients(classifier: Classifier, points: Points, weights: list[Any]) -> li
             with tf.GradientTape() as inner_tape:
                 inner_tape.watch(points.x)
                 g = differences(classifier(points.x), points.source, points.target[:, None])[:, 0]
-            total = tf.reduce_sum(points.a * g) + tf.reduce_sum(points.b * inner_tape.gradient(g, points.x))
+            w = inner_tape.gradient(g, points.x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            total = tf.reduce_sum(points.a * g) + tf.reduce_sum(points.b * w)
     return tape.gradient(total, weights)
 
 

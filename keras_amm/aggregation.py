@@ -126,6 +126,22 @@ def num_selected_per_side(batch_size: Any, top_fraction: float) -> Any:
 _BUILT_IN: dict[str, Aggregation] = {"avg": avg, "min": min}
 
 
+def name_of(identifier: str | Aggregation) -> str | Aggregation:
+    """The name of one of this module's functions; all else as it is.
+
+    Args:
+        identifier: a name or a callable.
+
+    Returns:
+        The name, or `identifier` itself.
+
+    Example:
+    >>> keras_amm.aggregation.name_of(keras_amm.aggregation.min)
+    'min'
+    """
+    return next((name for name, function in _BUILT_IN.items() if function is identifier), identifier)
+
+
 def get(identifier: str | Aggregation) -> Aggregation:
     """Find an aggregation function by name, or pass a callable through.
 
@@ -146,9 +162,9 @@ def get(identifier: str | Aggregation) -> Aggregation:
     """
     if callable(identifier):
         return identifier
-    if identifier in _BUILT_IN:
+    if isinstance(identifier, str) and identifier in _BUILT_IN:
         return _BUILT_IN[identifier]
     raise ValueError(
         f"`aggregation` must be one of {sorted(_BUILT_IN)} or a callable of (norm, labels, "
-        f"correct, success). Received: aggregation={identifier!r}."
+        f"correct, success, *, top_fraction). Received: aggregation={identifier!r}."
     )

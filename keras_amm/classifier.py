@@ -21,7 +21,7 @@ _PIECEWISE_LINEAR = (
     "InputLayer Identity"
 ).split()
 _CONTAINERS = ("Sequential", "Functional")
-_LINEAR_ACTIVATIONS = ("linear", "relu", "relu6", "leaky_relu", "hard_tanh")
+_LINEAR_ACTIVATIONS = [keras.activations.get(name) for name in ("linear", "relu", "relu6", "leaky_relu", "hard_tanh")]
 
 
 def check_classifier(model: Any, *, must_be_built: bool = True) -> None:
@@ -90,6 +90,50 @@ def check_output_shape(shape: tuple[int | None, ...], name: str) -> None:
         )
 
 
+class ClassifierWrapper:
+    """What marks a model whose margins are those of the classifier at its `base_model`.
+
+    An attribute of that name alone does not: many a model calls its backbone so.
+    """
+
+    base_model: keras.Model
+
+
+def unwrapped(model: Any) -> Any:
+    """The classifier whose margins are meant.
+
+    Args:
+        model: `keras.Model` or `AMMModel`.
+
+    Returns:
+        The wrapped classifier, or `model` itself.
+
+    Example:
+    >>> classifier = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> keras_amm.classifier.unwrapped(keras_amm.wrap(classifier)) is classifier
+    True
+    """
+    return model.base_model if isinstance(model, ClassifierWrapper) else model
+
+
+def finite_images(x: Any) -> Check:
+    """The check that images are numbers.
+
+    Args:
+        x: float tensor [B, ...].
+
+    Returns:
+        A `Check`.
+
+    Example:
+    >>> bool(keras_amm.classifier.finite_images(tf.ones((1, 2))).ok)
+    True
+    """
+    return Check(
+        tf.reduce_all(tf.math.is_finite(x)), "Images must be finite. Got NaN or infinity in a batch of images."
+    )
+
+
 class Classifier:
     """A view of a Keras model as the function that DeepFool attacks.
 
@@ -110,7 +154,7 @@ class Classifier:
     """
 
     def __init__(self, model: Any, from_logits: bool | None = None) -> None:
-        model = getattr(model, "base_model", model)
+        model = unwrapped(model)
         check_classifier(model)
         self.model = model
         self.from_logits = from_logits
@@ -123,6 +167,8 @@ class Classifier:
         """`x` as a float tensor that has a gradient."""
         x = as_images(x, self.dtype)
         expected = getattr(self.model, "input_shape", None) if getattr(self.model, "inputs", None) else None
+        if expected is not None and x.shape.rank == len(expected) - 1 and expected[-1] == 1:
+            x = x[..., None]  # as Keras does
         if expected is not None and not x.shape.is_compatible_with(expected):
             raise ValueError(
                 f"Images do not fit the model. Expected: shape {tuple(expected)}, for model {self.model.name!r}. "
@@ -200,7 +246,8 @@ class Classifier:
                 )
             return output, [
                 Check(
-                    tf.logical_not(_are_probabilities(output)),
+                    # The logits of a few images may happen to sum to one.
+                    tf.logical_not(_are_probabilities(output)) | (tf.shape(output)[0] < 4),
                     f"The output of model {self.model.name!r} looks like probabilities, and its logits, which "
                     "DeepFool needs, could not be found. Let the model end in a softmax layer or activation, or in "
                     "logits, or pass DeepFool(from_logits=True) if these are logits.",
@@ -234,6 +281,9 @@ def as_images(x: Any, dtype: str | None = None) -> Any:
     >>> keras_amm.classifier.as_images(np.zeros((1, 2, 2), "uint8")).dtype
     tf.float32
     """
+    if isinstance(x, (dict, list, tuple)) and len(x) == 1 and not isinstance(x, str):
+        (only,) = x.values() if isinstance(x, dict) else x
+        x = only if isinstance(x, dict) or keras.ops.is_tensor(only) or hasattr(only, "shape") else x
     if isinstance(x, dict) or (isinstance(x, (list, tuple)) and any(keras.ops.is_tensor(part) for part in x)):
         raise ValueError(
             f"A margin in input space needs one array of images. Received: {len(x)} arrays in a {type(x).__name__}."
@@ -244,7 +294,7 @@ def as_images(x: Any, dtype: str | None = None) -> Any:
 
 def _are_probabilities(output: Any) -> Any:
     total = tf.reduce_sum(tf.cast(output, tf.float32), axis=1)
-    near_one = tf.reduce_all(tf.abs(total - 1.0) < 1e-2)
+    near_one = tf.reduce_all(tf.abs(total - 1.0) < (1e-2 if output.dtype.name in _HALF else 1e-4))
     return tf.logical_and(near_one, tf.reduce_min(output) >= 0)
 
 
@@ -270,4 +320,4 @@ def _is_piecewise_linear(layer: Any) -> bool:
         # a Functional model also holds bare operations, such as x * x
         return all(isinstance(part, keras.Layer) for part in getattr(layer, "operations", ()))
     activation = getattr(layer, "activation", None)
-    return name in _PIECEWISE_LINEAR and getattr(activation, "__name__", "linear") in _LINEAR_ACTIVATIONS
+    return name in _PIECEWISE_LINEAR and (activation is None or activation in _LINEAR_ACTIVATIONS)

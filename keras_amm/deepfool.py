@@ -1,5 +1,6 @@
 """DeepFool: the nearest decision boundary, by iterated linearisation."""
 
+import numbers
 import weakref
 from typing import Any, NamedTuple
 
@@ -7,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_amm.checks import Check, clear_errors, enforce
-from keras_amm.classifier import Classifier
+from keras_amm.classifier import Classifier, unwrapped
 from keras_amm.labels import class_indices
 from keras_amm.norms import like, squared_norm
 from keras_amm.search import CleanPass, Path, clean_pass, search
@@ -76,16 +77,16 @@ class DeepFool:
             ("num_candidates", num_candidates, 2),
             ("refine_steps", refine_steps, 0),
         ):
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
                 raise ValueError(f"`{name}` must be a whole number of at least {least}. Received: {name}={value!r}.")
-        if not 0.0 <= overshoot < float("inf"):
+        if not isinstance(overshoot, (int, float)) or not 0.0 <= overshoot < float("inf"):
             raise ValueError(f"`overshoot` must be at least 0 and finite. Received: overshoot={overshoot!r}.")
         if from_logits not in (None, True, False):
             raise ValueError(f"`from_logits` must be True, False or None. Received: from_logits={from_logits!r}.")
-        self.max_iterations = max_iterations
-        self.num_candidates = num_candidates
+        self.max_iterations = int(max_iterations)
+        self.num_candidates = int(num_candidates)
         self.overshoot = overshoot
-        self.refine_steps = refine_steps
+        self.refine_steps = int(refine_steps)
         self.from_logits = from_logits
         self._compiled: Any = weakref.WeakKeyDictionary()
 
@@ -114,12 +115,14 @@ class DeepFool:
         >>> found.delta.shape
         TensorShape([1, 2])
         """
-        model = getattr(model, "base_model", model)
+        model = unwrapped(model)
         classifier = Classifier(model, self.from_logits)
         x = classifier.inputs(x)
         if not tf.executing_eagerly() or tf.config.functions_run_eagerly():
             return self.perturb_from(classifier, clean_pass(classifier, x), labels)
         labels = labels if labels is None else tf.convert_to_tensor(labels)
+        if labels is not None and labels.shape.rank and labels.shape[0] != x.shape[0]:
+            raise ValueError(f"Images and labels must be equally many. Received: {x.shape[0]} and {labels.shape[0]}.")
         with clear_errors():
             return self._compile(model, x, labels)(*(t for t in (x, labels) if t is not None))
 
@@ -194,6 +197,12 @@ class DeepFool:
             keep_path=keep_path,
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.get_config()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(vars(type(self)(**state)))
+
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, for serialisation.
 
@@ -232,7 +241,7 @@ class DeepFool:
         """The attack on a batch of any size, compiled once per model, setting and kind of batch."""
         signature = [tf.TensorSpec([None, *t.shape[1:]], t.dtype) for t in (images, labels) if t is not None]
         compiled = self._compiled.setdefault(model, {})
-        key = (*self.get_config().values(), *signature)
+        key = (*self.get_config().values(), *signature, *map(id, model.weights))
         if key not in compiled:
             # A strong reference to the model would keep its entry alive for ever.
             reference = weakref.ref(model)

@@ -65,7 +65,8 @@ def _from_integers(y: Any, num_classes: int) -> tuple[Any, list[Check]]:
         raise ValueError(
             f"Labels must be numbers, the indices of the classes. Received: labels of dtype {y.dtype.name}."
         )
-    indices = tf.cast(y, tf.int32)
+    # In 64 bits: a large label must not wrap around into the range.
+    indices = tf.cast(y, tf.int64)
     outside = tf.logical_or(indices < 0, indices >= num_classes)
     checks.append(
         Check(
@@ -75,7 +76,7 @@ def _from_integers(y: Any, num_classes: int) -> tuple[Any, list[Check]]:
         )
     )
     # In range whatever they are, so that it is the check that fails.
-    return tf.clip_by_value(indices, 0, num_classes - 1), checks
+    return tf.cast(tf.clip_by_value(indices, 0, num_classes - 1), tf.int32), checks
 
 
 def _from_probabilities(y: Any) -> tuple[Any, list[Check]]:

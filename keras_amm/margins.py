@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_amm.checks import clear_errors, enforce
-from keras_amm.classifier import Classifier
+from keras_amm.classifier import Classifier, unwrapped
 from keras_amm.deepfool import DeepFool
 from keras_amm.labelled_data import LabelledBatches, describe, labelled_batches
 from keras_amm.labels import class_indices
@@ -72,7 +72,10 @@ def evaluate_margins(
     Reference: Section 4.4 and Tables 3-7 of the paper.
     """
     if attack is not None and not isinstance(attack, DeepFool):
-        raise TypeError(f"`attack` must be a keras_amm.DeepFool or None. Received: attack={attack!r}.")
+        hint = " Images and labels are one argument, a pair (x, y)." if hasattr(attack, "shape") else ""
+        raise TypeError(
+            f"`attack` must be a keras_amm.DeepFool or None. Received: attack of type {type(attack).__name__}.{hint}"
+        )
     if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
         raise ValueError(
             f"`batch_size` must be a whole number of at least 1, or None. Received: batch_size={batch_size!r}."
@@ -81,7 +84,7 @@ def evaluate_margins(
         raise ValueError(f"`verbose` must be 'auto', 0, 1 or 2. Received: verbose={verbose!r}.")
     attack = attack or _default_attack(model)
     # Margins are those of the wrapped classifier, in training and here.
-    model = getattr(model, "base_model", model)
+    model = unwrapped(model)
     classifier = Classifier(model, attack.from_logits)
     batches = labelled_batches(data, model, batch_size)
 
@@ -150,7 +153,7 @@ def _compile(model: keras.Model, attack: DeepFool, x: Any, y: Any) -> Any:
 
 def _once(model: keras.Model, attack: DeepFool, kind: Any, make: Callable[[Any], Any]) -> Any:
     """What `make` makes of a weak reference to the model; a strong one would keep its own entry alive for ever."""
-    key = (type(attack), tuple(attack.get_config().items()), kind)
+    key = (type(attack), tuple(attack.get_config().items()), kind, *map(id, model.weights))
     made = _compiled.setdefault(model, {})
     if key not in made:
         made[key] = make(weakref.ref(model))

@@ -6,9 +6,10 @@ import keras
 import tensorflow as tf
 
 from keras_amm import replicas
-from keras_amm.checks import Check, clear_errors, enforce, first_failure, in_xla
-from keras_amm.classifier import Classifier, as_images, check_classifier
+from keras_amm.checks import Check, clear_errors, enforce, in_xla
+from keras_amm.classifier import Classifier, ClassifierWrapper, as_images, check_classifier, finite_images
 from keras_amm.deepfool import DeepFool
+from keras_amm.guard import Guard, where
 from keras_amm.penalty import MarginPenalty, margin_penalty, unless_off
 from keras_amm.regularizer import MarginRegularizer
 from keras_amm.search import CleanPass, clean_pass
@@ -22,7 +23,7 @@ class _NanMean(keras.metrics.Mean):
 
 
 @keras.saving.register_keras_serializable(package="keras_amm")
-class AMMModel(keras.Model):
+class AMMModel(ClassifierWrapper, keras.Model):
     """A classifier whose training step adds the margin penalty to the loss.
 
     Everything but `train_step` is the classifier's: `call`, `predict` and
@@ -77,8 +78,7 @@ class AMMModel(keras.Model):
             _NanMean(name="attack_success"),
         ]
         self.train_function: Any = None
-        self._fault: Any = None
-        self._fault_messages: list[str] = []
+        self._guard = Guard()
         self.built = base_model.built
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
@@ -175,6 +175,12 @@ class AMMModel(keras.Model):
             return self._for_reduction(super().train_step(data))
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         images = as_images(x)
+        is_shared = images is x
+        # Before the classifier sees them: its BatchNormalization would never forget a NaN.
+        with tf.control_dependencies(enforce([finite_images(images)])):
+            images = tf.identity(images)
+            x = images if is_shared else keras.tree.map_structure(tf.identity, x)
+        restore = [(v, tf.identity(v)) for v in self.non_trainable_variables] if in_xla() else []
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(images)
             y_pred = self(x, training=True)
@@ -184,13 +190,13 @@ class AMMModel(keras.Model):
         weights = self.trainable_weights
         gradients = tape.gradient(scaled_loss, weights)
         classifier = self._classifier()
-        if images is x and classifier.is_deterministic:
+        if is_shared and classifier.is_deterministic:
             clean = CleanPass(images, *classifier.read(y_pred), tape)
         else:
             clean = clean_pass(classifier, classifier.inputs(images))
         found = self._penalty(classifier, clean, y, self.optimizer.iterations, self.optimizer.scale_loss(tf.ones(())))
         gradients = [_sum(g, p) for g, p in zip(gradients, found.gradients, strict=True)]
-        self._apply_if_sound(gradients, loss, found)
+        self._guard.apply(self.optimizer, gradients, weights, self._checks(found), restore=restore, after=loss)
         self._track(loss, extra_losses, found, tf.shape(y_pred)[0])
         return self._for_reduction(self.compute_metrics(x, y, y_pred, sample_weight=sample_weight))
 
@@ -231,22 +237,36 @@ class AMMModel(keras.Model):
         if self.train_function is not None and not force:
             return self.train_function
         replicas.check_strategy(self.distribute_strategy)
-        if self.jit_compile and self._fault is None:
-            self._fault = tf.Variable(0, trainable=False, dtype=tf.int32)
+        if self.jit_compile:
+            self._guard.prepare()
         super().make_train_function(force)
         run = self.train_function
 
         def train_function(iterator: Any) -> Any:
             with clear_errors(self._where):
                 logs = run(iterator)
-            if self._fault is not None and int(self._fault) > 0:
-                message = self._fault_messages[int(self._fault) - 1]
-                self._fault.assign(0)
-                raise ValueError(f"{self._where()}{message} (run without jit_compile to see the value)")
+            self._guard.raise_fault()
             return logs
 
         self.train_function = train_function
         return train_function
+
+    def export(self, *args: Any, **kwargs: Any) -> Any:
+        """Export the classifier alone, for inference.
+
+        Args:
+            *args: those of `keras.Model.export`.
+            **kwargs: those of `keras.Model.export`.
+
+        Returns:
+            What `keras.Model.export` returns.
+
+        Example:
+        >>> model = keras_amm.wrap(keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]))
+        >>> import tempfile
+        >>> model.export(tempfile.mkdtemp(), verbose=False)
+        """
+        return self.base_model.export(*args, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         """The classifier, regularizer and attack, for serialisation.
@@ -332,10 +352,9 @@ class AMMModel(keras.Model):
 
         return unless_off(strength, self.trainable_weights, compute) if self.regularizer.is_scheduled else compute()
 
-    def _apply_if_sound(self, gradients: list[Any], loss: Any, found: MarginPenalty) -> None:
-        """Update the weights, on condition that all checks hold: a fault never reaches them."""
+    def _checks(self, found: MarginPenalty) -> list[Check]:
         finite = [tf.reduce_all(tf.math.is_finite(g)) for g in found.gradients if g is not None]
-        checks = [
+        return [
             *found.checks,
             Check(
                 tf.reduce_all(finite) if finite else tf.constant(True),
@@ -343,24 +362,6 @@ class AMMModel(keras.Model):
                 "derivative has none.",
             ),
         ]
-        weights = self.trainable_weights
-        if not in_xla():
-            # The loss too: its labels may be refused, and the step must not be counted then.
-            with tf.control_dependencies([*enforce(checks), loss]):
-                self.optimizer.apply([g if g is None else tf.identity(g) for g in gradients], weights)
-            return
-        if not self.optimizer.built:
-            self.optimizer.build(weights)
-
-        def update() -> Any:
-            self.optimizer.apply(gradients, weights)
-            return 0
-
-        # XLA cannot assert: the fault is kept in a variable, for the host to raise.
-        self._fault_messages = [check.message for check in checks]
-        fault = first_failure(checks)
-        self._fault.assign(tf.where(self._fault > 0, self._fault, fault))
-        tf.cond(fault > 0, lambda: 0, update)
 
     def _track(self, loss: Any, extra_losses: list[Any], found: MarginPenalty, batch_size: Any) -> None:
         cross_entropy, penalty, margin, success = self._margin_metrics
@@ -371,18 +372,19 @@ class AMMModel(keras.Model):
         penalty.update_state(found.value, sample_weight=batch_size)
         margin.update_state(
             tf.math.divide_no_nan(found.margin, tf.cast(found.num_margins, found.margin.dtype)),
-            sample_weight=found.num_margins,
+            # Where the search found nothing the margin is 0, not unknown: barely weighed, beside other batches.
+            sample_weight=tf.maximum(found.num_margins, tf.where(found.num_searched > 0, 1e-6, 0.0)),
         )
         success.update_state(
             tf.math.divide_no_nan(found.num_success, found.num_searched), sample_weight=found.num_searched
         )
 
     def _where(self) -> str:
-        return f"In training step {int(tf.convert_to_tensor(self.optimizer.iterations)) + 1}, whose update was not applied: "
+        return where(int(tf.convert_to_tensor(self.optimizer.iterations)) + 1)
 
 
 def wrap(
-    classifier: keras.Model, *, regularizer: MarginRegularizer | None = None, attack: DeepFool | None = None
+    classifier: keras.Model, regularizer: MarginRegularizer | None = None, attack: DeepFool | None = None
 ) -> AMMModel:
     """Wrap a classifier so that `fit` trains it for a large margin.
 
@@ -397,8 +399,8 @@ def wrap(
 
     Raises:
         TypeError: it is not a Keras model.
-        ValueError: it has several inputs or outputs, one output unit, or is a
-            subclassed model that is not built.
+        ValueError: it has several inputs or outputs, one output unit, is a
+            subclassed model that is not built, or is wrapped already.
 
     Example:
     >>> classifier = keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(), keras.layers.Dense(10)])
@@ -407,6 +409,11 @@ def wrap(
 
     Reference: Yan, Guo, Zhang, "Adversarial Margin Maximization Networks", TPAMI 2019.
     """
+    if isinstance(classifier, ClassifierWrapper):
+        raise ValueError(
+            "The classifier is wrapped already. Expected: a plain Keras model, such as its `base_model`. "
+            f"Received: a {type(classifier).__name__} of {classifier.base_model.name!r}."
+        )
     # A Sequential without input shape is built by its first batch, as ever.
     check_classifier(classifier, must_be_built=not isinstance(classifier, keras.Sequential))
     return AMMModel(classifier, regularizer=regularizer, attack=attack)

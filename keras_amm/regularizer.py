@@ -1,5 +1,7 @@
 """The margin penalty as a function of the norms: aggregation, shrinkage, caps."""
 
+import math
+import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -70,23 +72,23 @@ class MarginRegularizer(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         if not isinstance(strength, keras.optimizers.schedules.LearningRateSchedule):
-            _require(strength, "strength", strength >= 0, "at least 0, or a LearningRateSchedule")
-        _require(c, "c", c > 0, "greater than 0")
-        _require(d, "d", d > 0, "greater than 0")
-        _require(top_fraction, "top_fraction", 0 < top_fraction <= 1, "in (0, 1]")
-        _require(max_penalty, "max_penalty", max_penalty > 0, "greater than 0")
+            _require(strength, "strength", lambda v: v >= 0, "at least 0, or a LearningRateSchedule")
+        _require(c, "c", lambda v: v > 0, "greater than 0")
+        _require(d, "d", lambda v: v > 0, "greater than 0")
+        _require(top_fraction, "top_fraction", lambda v: 0 < v <= 1, "in (0, 1]")
+        _require(max_penalty, "max_penalty", lambda v: v > 0, "greater than 0")
         if gradient not in _GRADIENTS:
             raise ValueError(f"`gradient` must be one of {_GRADIENTS}. Received: gradient={gradient!r}.")
         if screening is not None:
-            _require(screening, "screening", 0 < screening <= 1, "in (0, 1], or None")
-            if aggregation != "min":
+            _require(screening, "screening", lambda v: 0 < v <= 1, "in (0, 1], or None")
+            if aggregations.name_of(aggregation) != "min":
                 raise ValueError(
                     "`screening` leaves out samples far from the boundary, which only aggregation='min' never counts. "
                     f"Received: screening={screening!r}, aggregation={aggregation!r}."
                 )
         self.strength = strength
-        self.aggregation = aggregation
-        self.shrinkage = shrinkage
+        self.aggregation = aggregations.name_of(aggregation)
+        self.shrinkage = shrinkages.name_of(shrinkage)
         self.c = c
         self.d = d
         self.top_fraction = top_fraction
@@ -257,7 +259,7 @@ class MarginRegularizer(keras.layers.Layer):
         """
         return {
             **super().get_config(),
-            "strength": keras.saving.serialize_keras_object(self.strength) if self.is_scheduled else self.strength,
+            "strength": _serialize_schedule(self.strength) if self.is_scheduled else self.strength,
             "aggregation": _serialize("aggregation", self.aggregation),
             "shrinkage": _serialize("shrinkage", self.shrinkage),
             "c": self.c,
@@ -290,15 +292,29 @@ class MarginRegularizer(keras.layers.Layer):
         return cls(**config)
 
 
-def _require(value: Any, name: str, holds: bool, expected: str) -> None:
-    if not holds or value != value or value in (float("inf"), float("-inf")):
+def _require(value: Any, name: str, holds: Callable[[Any], bool], expected: str) -> None:
+    if not isinstance(value, numbers.Real) or not holds(value) or not math.isfinite(value):
         raise ValueError(f"`{name}` must be {expected}. Received: {name}={value!r}.")
+
+
+def _serialize_schedule(schedule: Any) -> Any:
+    kind = type(schedule)
+    is_keras = kind.__module__.partition(".")[0] == "keras"
+    if not is_keras and keras.saving.get_registered_object(keras.saving.get_registered_name(kind)) is not kind:
+        raise ValueError(
+            "A custom schedule can be saved only if its class is registered: decorate it with "
+            f"@keras.saving.register_keras_serializable(package=...). Received: strength={schedule!r}."
+        )
+    return keras.saving.serialize_keras_object(schedule)
 
 
 def _serialize(name: str, identifier: Any) -> Any:
     if isinstance(identifier, str):
         return identifier
-    if keras.saving.get_registered_object(keras.saving.get_registered_name(identifier)) is not identifier:
+    if (
+        not hasattr(identifier, "__name__")
+        or keras.saving.get_registered_object(keras.saving.get_registered_name(identifier)) is not identifier
+    ):
         raise ValueError(
             f"A custom {name} can be saved only if it is registered: decorate it with "
             f"@keras.saving.register_keras_serializable(package=...). Received: {name}={identifier!r}."

@@ -50,7 +50,7 @@ class FixedSamples:
         self._model = unwrapped(model)
         self._batch_size = batch_size
         self._is_stream = num_samples is None and isinstance(data, (tf.data.Dataset, keras.utils.PyDataset))
-        self._data = data if num_samples is None else subsample(self._batches(data), num_samples, seed)
+        self._data: Any = data if num_samples is None else subsample(self._batches(data), num_samples, seed)
         if self._data is None:
             raise ValueError(f"There are no images to measure. Received: empty data, {describe(data)}.")
 

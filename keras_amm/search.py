@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_amm import replicas
 from keras_amm.checks import Check, in_xla
-from keras_amm.classifier import Classifier
+from keras_amm.classifier import Classifier, finite_images
 from keras_amm.norms import distance, like, over, squared_norm
 
 
@@ -290,9 +290,6 @@ def _written(state: _State, put: Callable[[Any, Any], Any], step: tuple[Any, ...
 
 
 def _finish(start: _Start, state: _State, estimate: Any, searched: Any, checks: list[Check]) -> Path:
-    finite = Check(
-        tf.reduce_all(tf.math.is_finite(start.x)), "Images must be finite. Got NaN or infinity in a batch of images."
-    )
     delta = state.point - start.x
     w, g, targets, sources = [array.stack() for array in state.record] or [None] * 4
     return Path(
@@ -310,7 +307,7 @@ def _finish(start: _Start, state: _State, estimate: Any, searched: Any, checks: 
         g=g,
         targets=targets,
         sources=sources,
-        checks=[finite, *checks],
+        checks=[finite_images(start.x), *checks],
     )
 
 

@@ -101,6 +101,22 @@ _BUILT_IN: dict[str, Shrinkage] = {
 }
 
 
+def name_of(identifier: str | Shrinkage) -> str | Shrinkage:
+    """The name of one of this module's functions; all else as it is.
+
+    Args:
+        identifier: a name or a callable.
+
+    Returns:
+        The name, or `identifier` itself.
+
+    Example:
+    >>> keras_amm.shrinkage.name_of(keras_amm.shrinkage.exp)
+    'exp'
+    """
+    return next((name for name, function in _BUILT_IN.items() if function is identifier), identifier)
+
+
 def get(identifier: str | Shrinkage) -> Shrinkage:
     """Find a shrinkage function by name, or pass a callable through.
 
@@ -121,7 +137,7 @@ def get(identifier: str | Shrinkage) -> Shrinkage:
     """
     if callable(identifier):
         return identifier
-    if identifier in _BUILT_IN:
+    if isinstance(identifier, str) and identifier in _BUILT_IN:
         return _BUILT_IN[identifier]
     raise ValueError(
         f"`shrinkage` must be one of {sorted(_BUILT_IN)} or a callable of the signed, "

@@ -1,5 +1,7 @@
 """Second-order gradients against replay, finite differences, and each other across execution modes."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -129,3 +131,20 @@ def test_hessian_matters_on_smooth_networks():
         patch.setattr(classifier_class, "__init__", pretend)
         without = _value_and_gradient(model, x, y)[1]
     assert _relative(without, with_hessian) > 1e-3
+
+
+def test_an_activation_without_a_name_is_not_taken_for_linear():
+    x, y = np.random.default_rng(0).normal(size=(12, 5)).astype("float32"), np.arange(12) % 3
+    gelu = functools.partial(keras.activations.gelu, approximate=True)
+    networks = [
+        keras.Sequential([keras.Input((5,)), keras.layers.Dense(8, activation), keras.layers.Dense(3)])
+        for activation in (gelu, lambda z: gelu(z))
+    ]
+    networks[1].set_weights(networks[0].get_weights())
+    gradients = []
+    for network in networks:
+        model = keras_amm.wrap(network, regularizer=keras_amm.MarginRegularizer(1.0, "avg", "lin"))
+        with tf.GradientTape() as tape:
+            penalty = model.margin_penalty(x, y)
+        gradients.append(tape.gradient(penalty, network.trainable_variables)[0])
+    np.testing.assert_allclose(*gradients, rtol=1e-3, atol=1e-5)

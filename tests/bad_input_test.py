@@ -64,7 +64,7 @@ def test_wrong_image_shape(way):
 @pytest.mark.parametrize("way", ["margin_penalty", "perturb"])
 def test_wrong_label_shape(way):
     x, y = _data(16)
-    with pytest.raises(ValueError, match=r"Received: labels of shape \(16, 4\)"):
+    with pytest.raises(ValueError, match=r"Received: labels of shape \((16|None), 4\)"):
         _ways(_network(), x, np.eye(4)[y])[way]()
 
 
@@ -210,3 +210,50 @@ def test_flat_and_saturated_networks_train(scale):
     history = model.fit(x, y, epochs=2, verbose=0).history
     assert np.all(np.isfinite(history["loss"]))
     assert all(np.all(np.isfinite(w)) for w in network.get_weights())
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_nan_images_leave_batch_normalization_as_it_was(jit_compile):
+    x, y = _data(16)
+    network = keras.Sequential(
+        [keras.Input(x.shape[1:]), keras.layers.Flatten(), keras.layers.BatchNormalization(), keras.layers.Dense(3)]
+    )
+    model = keras_amm.wrap(network)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(1e-3), loss, jit_compile=jit_compile)
+    before = network.get_weights()
+    x[3, 0] = np.nan
+    with pytest.raises(ValueError, match=r"In training step 1, .*Images must be finite"):
+        model.fit(x, y, batch_size=16, verbose=0)
+    for old, new in zip(before, network.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_under_xla_the_step_is_named_and_no_later_one_is_applied():
+    x, y = _data(48)
+    model = keras_amm.wrap(_network())
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(1e-3), loss, jit_compile=True, steps_per_execution=6)
+    y[17] = 7
+    with pytest.raises(ValueError, match=r"In training step 3, .*Labels must lie in 0..2.* Without jit_compile"):
+        model.fit(x, y, batch_size=8, shuffle=False, verbose=0)
+    assert int(model.optimizer.iterations) == 2
+
+
+def test_labels_do_not_wrap_around():
+    x, _ = _data(1)
+    with pytest.raises(ValueError, match="Got labels such as 4294967296"):
+        keras_amm.DeepFool().perturb(_network(), x, np.array([2**32]))
+
+
+def test_wrapped_twice():
+    with pytest.raises(ValueError, match="wrapped already"):
+        keras_amm.wrap(keras_amm.wrap(_network()))
+
+
+def test_images_and_labels_apart():
+    x, y = _data(4)
+    with pytest.raises(TypeError, match=r"a pair \(x, y\)"):
+        keras_amm.evaluate_margins(_network(), x, y)
+    with pytest.raises(ValueError, match=r"equally many\. Received: 4 and 3"):
+        keras_amm.DeepFool().perturb(_network(), x, y[:3])

@@ -348,3 +348,46 @@ def test_bad_arguments():
         keras_amm.wrap(_network(), regularizer="exp")
     with pytest.raises(TypeError, match="Received: attack="):
         keras_amm.wrap(_network(), attack=3)
+
+
+def test_a_backbone_named_base_model_is_not_the_classifier():
+    class Transfer(keras.Model):
+        def __init__(self, backbone):
+            super().__init__()
+            self.base_model, self.head = backbone, keras.layers.Dense(3)
+
+        def call(self, inputs, training=None):
+            return self.head(self.base_model(inputs))
+
+    x, y = _data()
+    backbone = keras.Sequential([keras.Input(x.shape[1:]), keras.layers.Flatten(), keras.layers.Dense(7, "relu")])
+    model = Transfer(backbone)
+    predictions = np.argmax(model(x), axis=1)
+    np.testing.assert_array_equal(keras_amm.evaluate_margins(model, (x, y), verbose=0).predictions, predictions)
+    same = keras.Sequential([keras.Input(x.shape[1:]), backbone, model.head])
+    expected, got = keras_amm.wrap(same).margin_penalty(x, y), keras_amm.wrap(model).margin_penalty(x, y)
+    assert float(got) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_logits_of_one_image_that_sum_to_one_are_no_probabilities():
+    network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    network.set_weights([np.zeros((2, 2)), np.array([0.4, 0.6])])
+    assert not keras_amm.DeepFool().perturb(network, np.ones((1, 2))).success
+
+
+def test_a_changed_architecture_is_attacked_anew():
+    x, _ = _data()
+    network, attack = _network(), keras_amm.DeepFool()
+    attack.perturb(network, x)
+    network.pop()
+    network.add(keras.layers.Dense(5))
+    found, expected = (each.perturb(network, x).norm for each in (attack, keras_amm.DeepFool()))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_export(tmp_path):
+    x, _ = _data()
+    model = keras_amm.wrap(_network())
+    model.export(tmp_path, verbose=False)
+    exported = tf.saved_model.load(tmp_path)
+    np.testing.assert_allclose(exported.serve(x), model(x), rtol=1e-4, atol=1e-5)

@@ -1,5 +1,8 @@
 """Saving, loading, checkpoints and backups."""
 
+import functools
+import pickle
+
 import keras
 import numpy as np
 import pytest
@@ -95,3 +98,27 @@ def test_backup_and_restore(tmp_path):
     resumed = _model()
     resumed.fit(x, y, callbacks=[backup()], **arguments)
     _assert_same_weights(resumed, straight)
+
+
+def test_own_functions_are_saved_by_name():
+    own = keras_amm.MarginRegularizer(
+        aggregation=keras_amm.aggregation.min, shrinkage=keras_amm.shrinkage.exp, screening=0.3
+    )
+    assert own.get_config()["aggregation"] == "min"
+    assert own.get_config()["shrinkage"] == "exp"
+
+
+def test_unregistered_parts_are_refused():
+    class Schedule(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return 1.0
+
+    with pytest.raises(ValueError, match="custom schedule can be saved only if"):
+        keras_amm.MarginRegularizer(strength=Schedule()).get_config()
+    with pytest.raises(ValueError, match="custom shrinkage can be saved only if"):
+        keras_amm.MarginRegularizer(shrinkage=functools.partial(keras_amm.shrinkage.exp)).get_config()
+
+
+def test_attacks_are_pickled():
+    attack = pickle.loads(pickle.dumps(keras_amm.DeepFool(overshoot=0.1)))
+    assert attack.get_config() == keras_amm.DeepFool(overshoot=0.1).get_config()

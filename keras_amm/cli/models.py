@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import keras
 
-from keras_amm.classifier import check_classifier
+from keras_amm.classifier import check_classifier, unwrapped
 from keras_amm.cli.refusal import Refusal, refusing
 
 
@@ -61,7 +61,7 @@ def load(path: str) -> keras.Model:
             "(--import=MODULE imports the module that registers custom layers; --debug shows the traceback.)"
         ) from error
     with refusing(f"{path} is no classifier that has margins:", TypeError, ValueError):
-        check_classifier(getattr(model, "base_model", model))
+        check_classifier(unwrapped(model))
     return model
 
 
@@ -104,7 +104,7 @@ def input_shape(model: keras.Model) -> tuple[int | None, ...] | None:
     >>> keras_amm.cli.models.input_shape(keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten()]))
     (4, 4, 1)
     """
-    inputs = getattr(getattr(model, "base_model", model), "inputs", None)
+    inputs = getattr(unwrapped(model), "inputs", None)
     return tuple(inputs[0].shape[1:]) if inputs else None
 
 
@@ -121,7 +121,7 @@ def num_classes(model: keras.Model) -> int | None:
     >>> keras_amm.cli.models.num_classes(keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]))
     3
     """
-    outputs = getattr(getattr(model, "base_model", model), "outputs", None)
+    outputs = getattr(unwrapped(model), "outputs", None)
     return int(outputs[0].shape[-1]) if outputs else None
 
 
