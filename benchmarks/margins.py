@@ -36,12 +36,10 @@ import keras_amm
 from keras_amm.margins import evaluate_margins
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "examples"))
-import architectures
 import image_data
+from networks import MNIST, trained
 
-_MNIST_NETWORKS = ["mlp-800", "lenet-mnist", "liunet-mnist"]
-
-_NETWORK = flags.DEFINE_multi_enum("network", ["mlp-800"], _MNIST_NETWORKS, "Networks to attack.")
+_NETWORK = flags.DEFINE_multi_enum("network", ["mlp-800"], MNIST, "Networks to attack.")
 _EPOCHS = flags.DEFINE_integer("epochs", 2, "Epochs of training before the attack.", lower_bound=0)
 _IMAGES = flags.DEFINE_integer("images", 1000, "Test images to attack.", lower_bound=1)
 _STEPS = flags.DEFINE_multi_integer("steps", [6, 50], "Limits of steps.", lower_bound=1)
@@ -78,20 +76,6 @@ class Result(NamedTuple):
     @property
     def median(self) -> float:
         return statistics.median(self.seconds)
-
-
-def trained(network: str, epochs: int) -> keras.Model:
-    """A network as training leaves it after a few epochs."""
-    keras.utils.set_random_seed(0)
-    images = image_data.load("mnist", "train")
-    model = architectures.build(network)
-    model.compile(
-        keras.optimizers.SGD(0.05, momentum=0.9),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    model.fit(images.x, images.y, batch_size=100, epochs=epochs, verbose=2)
-    return model
 
 
 def with_keras_amm(

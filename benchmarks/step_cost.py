@@ -31,10 +31,9 @@ import keras_amm
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "examples"))
 import architectures
 import image_data
+from networks import MNIST
 
-_MNIST_NETWORKS = ["mlp-800", "lenet-mnist", "liunet-mnist"]
-
-_NETWORK = flags.DEFINE_multi_enum("network", ["mlp-800", "lenet-mnist"], _MNIST_NETWORKS, "Networks.")
+_NETWORK = flags.DEFINE_multi_enum("network", ["mlp-800", "lenet-mnist"], MNIST, "Networks.")
 _ROUNDS = flags.DEFINE_integer("rounds", 40, "Rounds in which every variant takes its turn.", lower_bound=2)
 _STEPS = flags.DEFINE_integer("steps", 5, "Steps of a turn.", lower_bound=1)
 _EPOCHS = flags.DEFINE_integer("train_epochs", 8, "Epochs of plain training before the measurement.", lower_bound=0)

@@ -1,0 +1,22 @@
+"""Networks as training leaves them, for the benchmarks to attack."""
+
+import keras
+
+import architectures
+import image_data
+
+MNIST = ("mlp-800", "lenet-mnist", "liunet-mnist")
+
+
+def trained(network: str, epochs: int) -> keras.Model:
+    """A network after a few plain epochs on all of MNIST."""
+    keras.utils.set_random_seed(0)
+    images = image_data.load("mnist", "train")
+    model = architectures.build(network)
+    model.compile(
+        keras.optimizers.SGD(0.05, momentum=0.9),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    model.fit(images.x, images.y, batch_size=100, epochs=epochs, verbose=2)
+    return model
