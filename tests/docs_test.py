@@ -1,0 +1,116 @@
+"""The code of the documentation: every block of every page runs, in the order of the page."""
+
+import ast
+import os
+import pathlib
+import shlex
+import subprocess
+import sys
+
+import keras
+import matplotlib.pyplot
+import pytest
+from sybil.document import Document
+from sybil.evaluators.python import PythonEvaluator
+from sybil.parsers.markdown import CodeBlockParser, SkipParser
+
+import keras_amm.cli
+
+ROOT = pathlib.Path(__file__).parent.parent
+# The pages of results say how hours of training are repeated.
+PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if path.parent.name != "results")
+TUTORIAL = ROOT / "docs" / "tutorial.md"
+# Each block is a script: a process can have one strategy only.
+SCRIPTS = ("several_gpus.md",)
+# What a block may be written in; a block that is not to run is of no language, or is skipped with its reason.
+LANGUAGES = ("python", "bash", "text")
+PATIENCE = 300
+
+
+@pytest.fixture
+def clone(tmp_path, monkeypatch):
+    """A folder to write to that looks like a clone of the repository."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    policy = keras.config.dtype_policy()
+    yield tmp_path
+    keras.config.set_dtype_policy(policy)
+    matplotlib.pyplot.close("all")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != TUTORIAL], ids=lambda page: page.stem)
+def test_page(page, clone):
+    _run(page)
+
+
+def test_tutorial_ends_with_a_better_classifier(clone):
+    names = _run(TUTORIAL)
+    assert names["after"].error < names["before"].error
+    assert names["after"].mean > 1.2 * names["before"].mean
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_block_has_a_language(page):
+    opening = [line.strip() for line in page.read_text().splitlines() if line.lstrip().startswith("```")][::2]
+    assert set(opening) <= {f"```{language}" for language in LANGUAGES}
+
+
+@pytest.mark.parametrize(
+    ("block", "reason"),
+    [
+        ("python\nassert 1 == 2", "1 == 2"),
+        ("bash\nkeras-amm margins missing.keras --dataset=x.npz", "missing.keras"),
+        ("bash\nkeras-amm margins model.keras --speed=9", "--speed"),
+        ("bash\npython examples/quickstart.py --speed=9", "--speed"),
+        ("bash\nrm model.keras", "Expected"),
+    ],
+)
+def test_a_wrong_block_fails(block, reason, clone, capsys):
+    page = clone / "page.md"
+    page.write_text(f"```{block}\n```\n")
+    with pytest.raises((AssertionError, SystemExit)) as failure:
+        _run(page)
+    assert reason in f"{failure.getrepr()} {capsys.readouterr().err}"
+
+
+def _run(page):
+    """Run the page's blocks; the names that they have set."""
+    evaluate_python = _as_script if page.name in SCRIPTS else PythonEvaluator()
+    parsers = (CodeBlockParser("python", evaluate_python), CodeBlockParser("bash", _run_commands), SkipParser())
+    document = Document.parse(str(page), *parsers)
+    for example in document.examples():
+        example.evaluate()
+    return document.namespace
+
+
+def _as_script(example):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", str(example.parsed)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+
+
+def _run_commands(example):
+    for line in str(example.parsed).replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        if words[:1] == ["keras-amm"]:
+            assert keras_amm.cli.main(keras_amm.cli.parse(words)) == 0, line
+        elif words[:1] == ["python"]:
+            _check_script(*words[1:])
+        else:
+            assert not words, (
+                f"Expected a command of keras-amm or a script, or a block marked to be skipped. Got: {line}"
+            )
+
+
+def _check_script(path, *options):
+    # They take minutes, and have tests of their own: here only that there is such a script with such options.
+    source = ast.parse((ROOT / path).read_text())
+    flags = {call.args[0].value for call in ast.walk(source) if isinstance(call, ast.Call) and _defines_flag(call)}
+    for option in options:
+        name = option.removeprefix("--").partition("=")[0]
+        assert option.startswith("--") and name in flags, f"{path} has no {option}"
+
+
+def _defines_flag(call):
+    return isinstance(call.func, ast.Attribute) and call.func.attr.startswith("DEFINE_")
