@@ -33,14 +33,15 @@ class PerturbedImages(NamedTuple):
 class NearestImages:
     """Keeps the images of the smallest margins while a data set passes by.
 
-    Images whose attack failed have no known margin and are left out.
+    Images whose attack failed have no known margin and are left out; and so is
+    what is no picture, [height, width] or [height, width, 1 or 3].
 
     Args:
         number: int, how many to keep.
 
     Example:
-    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
-    >>> x, y = np.random.rand(8, 2), np.arange(8) % 3
+    >>> model = keras.Sequential([keras.Input((2, 2)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    >>> x, y = np.random.rand(8, 2, 2), np.arange(8) % 3
     >>> report = keras_amm.evaluate_margins(model, (x, y), verbose=0)
     >>> nearest = keras_amm.nearest.NearestImages(3)
     >>> nearest.add(x, report)
@@ -63,8 +64,11 @@ class NearestImages:
         Example:
         >>> report = keras_amm.report.MarginReport(norms=[0.5], signed=[0.5], predictions=[1], labels=[1],
         ...     success=[True])
-        >>> keras_amm.nearest.NearestImages(3).add(np.zeros((1, 2)), report)
+        >>> keras_amm.nearest.NearestImages(3).add(np.zeros((1, 2, 2)), report)
         """
+        shape = np.shape(x)[1:]
+        if len(shape) != 2 and shape[2:] not in ((1,), (3,)):
+            return
         candidates = np.flatnonzero(report.success)
         index = candidates[np.argsort(report.norms[candidates], kind="stable")[: self._number]]
         if not index.size:

@@ -75,7 +75,7 @@ class MarginSummaries:
             self._write_classes(report)
             _write_histograms(report)
             tf.summary.image("robust_accuracy", _pixels(self._curves(report, step)), description=_CURVE)
-            if nearest is not None and _are_pictures(nearest.images):
+            if nearest is not None:
                 tf.summary.image("smallest_margins", _pixels(self._grid(nearest)), description=_GRID)
         self._writer.flush()
 
@@ -159,11 +159,6 @@ def _write_histograms(report: MarginReport) -> None:
     finite = np.isfinite(report.norms)
     for name, mask in (("correct", report.correct), ("misclassified", ~report.correct)):
         tf.summary.histogram(f"margin/{name}", report.norms[mask & finite], description=_HISTOGRAM.format(name))
-
-
-def _are_pictures(images: np.ndarray) -> bool:
-    """Whether [k, height, width] or [k, height, width, channels], grey or RGB."""
-    return images.ndim == 3 or (images.ndim == 4 and images.shape[-1] in (1, 3))
 
 
 def _pixels(figure: "Figure") -> np.ndarray:
