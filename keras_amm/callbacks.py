@@ -51,7 +51,7 @@ class MarginLogger(keras.callbacks.Callback):
     accuracy over the radius, and the images of the smallest margins with
     their perturbations. The horizontal axis is the epoch, counted from 0 as by
     `keras.callbacks.TensorBoard`; with `step_freq` it is the number of training
-    steps done. A resumed run continues both.
+    steps done. A resumed run continues both. Of several workers all measure, and the chief writes.
 
     Any Keras classifier will do, not only an `AMMModel`. The weights, metrics and
     random numbers of the training are left alone.
@@ -264,7 +264,8 @@ class MarginLogger(keras.callbacks.Callback):
         return evaluate_margins(self.model, data, self.attack, self.batch_size, verbose=0)
 
     def _write(self, report: MarginReport, nearest: PerturbedImages | None, moment: str) -> None:
-        if self._summaries is None:
+        # All workers measure, so that all read the same logs; one writes.
+        if self._summaries is None or not self.model.distribute_strategy.extended.should_save_summary:
             return
         try:
             self._summaries.write(report, nearest, step=self._step if self.step_freq else self._epoch)
