@@ -142,7 +142,8 @@ _SCALARS = {
     "seconds": ("seconds", "How long this measurement took, in seconds."),
 }
 _CLASS = "Mean l2 DeepFool norm over all images of this label."
-_HISTOGRAM = "l2 DeepFool norms from the predicted class, of the {} images."
+_CORRECT = "Margins of the correctly classified images: l2 DeepFool norms from the predicted class."
+_WRONG = "How far misclassified images are from their label: l2 DeepFool norms towards it."
 _CURVE = (
     "Fraction of images correctly classified and not led astray by DeepFool within an l2 radius. DeepFool finds "
     "upper bounds of the distances, so this is no certificate."
@@ -156,9 +157,9 @@ def _write_scalars(report: MarginReport) -> None:
 
 
 def _write_histograms(report: MarginReport) -> None:
-    finite = np.isfinite(report.norms)
-    for name, mask in (("correct", report.correct), ("misclassified", ~report.correct)):
-        tf.summary.histogram(f"margin/{name}", report.norms[mask & finite], description=_HISTOGRAM.format(name))
+    finite = np.isfinite(report.signed)
+    for name, mask, description in (("correct", report.correct, _CORRECT), ("misclassified", ~report.correct, _WRONG)):
+        tf.summary.histogram(f"margin/{name}", np.abs(report.signed[mask & finite]), description=description)
 
 
 def _pixels(figure: "Figure") -> np.ndarray:

@@ -469,11 +469,13 @@ class TestSummaries:
         log_dir, report, *_ = written
         for name, mask in (("correct", report.correct), ("misclassified", ~report.correct)):
             edges_and_counts = tensors(log_dir, f"margin/{name}")[1][-1]
-            counts, _ = np.histogram(report.norms[mask], bins=len(edges_and_counts))
+            # Of misclassified images, the distance to the label.
+            distances = np.abs(report.signed[mask])
+            counts, _ = np.histogram(distances, bins=len(edges_and_counts))
             assert np.sum(edges_and_counts[:, 2]) == np.sum(mask) > 0
             assert np.max(np.abs(edges_and_counts[:, 2] - counts)) <= 1  # edges in another precision
-            assert edges_and_counts[0, 0] == pytest.approx(np.min(report.norms[mask]))
-            assert edges_and_counts[-1, 1] == pytest.approx(np.max(report.norms[mask]))
+            assert edges_and_counts[0, 0] == pytest.approx(np.min(distances))
+            assert edges_and_counts[-1, 1] == pytest.approx(np.max(distances))
 
     @pytest.mark.parametrize("tag", ["robust_accuracy", "smallest_margins"])
     def test_images_are_pictures(self, written, tag):
