@@ -12,13 +12,17 @@ import pytest
 
 
 def pytest_sessionstart(session):
-    """Two logical devices, for the tests of several replicas; they must be made before any other use of TensorFlow."""
+    """What must be set before any other use of TensorFlow."""
     if getattr(session.config.option, "numprocesses", None):
         return  # the controller of pytest-xdist runs no tests
     import tensorflow as tf
 
+    # For the tests of several replicas.
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    if hasattr(session.config, "workerinput"):
+        # pytest-xdist runs a worker per core: threads of their own would only get in each other's way.
+        tf.config.threading.set_intra_op_parallelism_threads(1)
 
 
 @pytest.fixture(autouse=True)
