@@ -372,8 +372,8 @@ class AMMModel(ClassifierWrapper, keras.Model):
         penalty.update_state(found.value, sample_weight=batch_size)
         margin.update_state(
             tf.math.divide_no_nan(found.margin, tf.cast(found.num_margins, found.margin.dtype)),
-            # Where the search found nothing the margin is 0, not unknown: barely weighed, beside other batches.
-            sample_weight=tf.maximum(found.num_margins, tf.where(found.num_searched > 0, 1e-6, 0.0)),
+            # Where no search succeeded the margin is 0, not unknown: barely weighed, beside other batches.
+            sample_weight=found.num_margins + tf.where((found.num_searched > 0) & (found.num_success == 0), 1e-6, 0.0),
         )
         success.update_state(
             tf.math.divide_no_nan(found.num_success, found.num_searched), sample_weight=found.num_searched

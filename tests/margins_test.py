@@ -384,7 +384,7 @@ class TestErrors:
 
     def test_attack(self, problem):
         model, x, y = problem
-        with pytest.raises(TypeError, match="attack='deepfool'"):
+        with pytest.raises(TypeError, match="Received: attack of type str"):
             evaluate_margins(model, (x, y), attack="deepfool", verbose=0)
 
     def test_model(self, problem):
