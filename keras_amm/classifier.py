@@ -281,9 +281,10 @@ def as_images(x: Any, dtype: str | None = None) -> Any:
     >>> keras_amm.classifier.as_images(np.zeros((1, 2, 2), "uint8")).dtype
     tf.float32
     """
-    if isinstance(x, (dict, list, tuple)) and len(x) == 1 and not isinstance(x, str):
-        (only,) = x.values() if isinstance(x, dict) else x
-        x = only if isinstance(x, dict) or keras.ops.is_tensor(only) or hasattr(only, "shape") else x
+    if isinstance(x, dict) and len(x) == 1:
+        (x,) = x.values()
+    elif isinstance(x, (list, tuple)) and len(x) == 1 and keras.ops.is_tensor(x[0]):
+        (x,) = x
     if isinstance(x, dict) or (isinstance(x, (list, tuple)) and any(keras.ops.is_tensor(part) for part in x)):
         raise ValueError(
             f"A margin in input space needs one array of images. Received: {len(x)} arrays in a {type(x).__name__}."

@@ -391,3 +391,11 @@ def test_export(tmp_path):
     model.export(tmp_path, verbose=False)
     exported = tf.saved_model.load(tmp_path)
     np.testing.assert_allclose(exported.serve(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+def test_a_list_of_one_image_is_a_batch():
+    x, _ = _data(1)
+    network = _network()
+    network(x)
+    found, expected = (keras_amm.DeepFool().perturb(network, images).norm for images in ([x[0]], x))
+    np.testing.assert_array_equal(found, expected)
