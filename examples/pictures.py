@@ -23,9 +23,8 @@ from matplotlib.figure import Figure
 
 import keras_amm
 from image_data import Images, load_subset
+from small_mlp import BATCH_SIZE, compiled_mlp
 
-BATCH_SIZE = 50
-LEARNING_RATE = 0.03
 MEASURED = 500
 SHOWN = 8
 
@@ -62,25 +61,7 @@ def main(argv: list[str]) -> None:
 def fit(with_amm: bool, seed: int, train: Images, test: Images) -> tuple[keras.Model, keras.callbacks.History]:
     """Train a new network, measuring margins after each epoch."""
     keras.utils.set_random_seed(seed)
-    model = keras.Sequential(
-        [
-            keras.Input((28, 28, 1)),
-            keras.layers.Flatten(),
-            keras.layers.Dense(256, activation="relu", kernel_initializer="he_normal"),
-            keras.layers.Dense(256, activation="relu", kernel_initializer="he_normal"),
-            keras.layers.Dense(10, kernel_initializer="he_normal"),
-        ]
-    )
-    if with_amm:
-        model = keras_amm.wrap(model)
-    steps = FLAGS.epochs * -(-len(train) // BATCH_SIZE)
-    model.compile(
-        keras.optimizers.SGD(
-            keras.optimizers.schedules.CosineDecay(LEARNING_RATE, steps), momentum=0.9, global_clipnorm=10.0
-        ),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
+    model = compiled_mlp(with_amm, FLAGS.epochs, len(train))
     history = model.fit(
         train.x,
         train.y,

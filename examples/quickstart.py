@@ -20,9 +20,7 @@ from matplotlib.figure import Figure
 
 import keras_amm
 from image_data import Images, load_subset
-
-BATCH_SIZE = 50
-LEARNING_RATE = 0.03
+from small_mlp import BATCH_SIZE, compiled_mlp
 
 EPOCHS = int(os.environ.get("KERAS_AMM_QUICKSTART_EPOCHS", "30"))
 
@@ -51,34 +49,11 @@ def main(argv: list[str]) -> None:
 def train_and_measure(with_amm: bool, train: Images, test: Images) -> tuple[keras_amm.MarginReport, float]:
     """Train a new network; its test margins and the median seconds of an epoch."""
     keras.utils.set_random_seed(FLAGS.seed)
-    model = build_network()
-    if with_amm:
-        model = keras_amm.wrap(model)
-    steps = FLAGS.epochs * -(-len(train) // BATCH_SIZE)
-    model.compile(
-        keras.optimizers.SGD(
-            keras.optimizers.schedules.CosineDecay(LEARNING_RATE, steps), momentum=0.9, global_clipnorm=10.0
-        ),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
+    model = compiled_mlp(with_amm, FLAGS.epochs, len(train))
     times: list[float] = [time.perf_counter()]
     clock = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: times.append(time.perf_counter()))
     model.fit(train.x, train.y, batch_size=BATCH_SIZE, epochs=FLAGS.epochs, callbacks=[clock])
     return keras_amm.evaluate_margins(model, test), float(np.median(np.diff(times)))
-
-
-def build_network() -> keras.Model:
-    """Two hidden layers of 256 ReLUs, and logits."""
-    return keras.Sequential(
-        [
-            keras.Input((28, 28, 1)),
-            keras.layers.Flatten(),
-            keras.layers.Dense(256, activation="relu", kernel_initializer="he_normal"),
-            keras.layers.Dense(256, activation="relu", kernel_initializer="he_normal"),
-            keras.layers.Dense(10, kernel_initializer="he_normal"),
-        ]
-    )
 
 
 def draw(reports: dict[str, keras_amm.MarginReport]) -> Figure:

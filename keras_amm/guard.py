@@ -70,7 +70,7 @@ class Guard:
             optimizer.build(weights)
         self._messages = [_without_values(check) for check in checks]
         now = tf.stack([tf.cast(first_failure(checks), tf.int64), tf.cast(optimizer.iterations, tf.int64) + 1])
-        fault = tf.where(self._fault[0] > 0, self._fault, tf.where(now[0] > 0, now, tf.zeros_like(now)))
+        fault = tf.where(self._fault[0] > 0, self._fault, now)
         self._fault.assign(fault)
 
         def update() -> Any:

@@ -82,7 +82,7 @@ def evaluate_margins(
         )
     if verbose not in ("auto", 0, 1, 2):
         raise ValueError(f"`verbose` must be 'auto', 0, 1 or 2. Received: verbose={verbose!r}.")
-    attack = attack or _default_attack(model)
+    attack = attack or default_attack(model)
     # Margins are those of the wrapped classifier, in training and here.
     model = unwrapped(model)
     classifier = Classifier(model, attack.from_logits)
@@ -102,8 +102,19 @@ def evaluate_margins(
     )
 
 
-def _default_attack(model: Any) -> DeepFool:
-    # Whether the output is logits is known of an AMMModel; all else is the default, to be comparable.
+def default_attack(model: Any) -> DeepFool:
+    """The attack of a model for which none is given.
+
+    Args:
+        model: `keras.Model`; of an `AMMModel`, it is known whether the output is logits.
+
+    Returns:
+        A `DeepFool`, in all else the default, so that margins can be compared.
+
+    Example:
+    >>> keras_amm.margins.default_attack(keras.Sequential()).max_iterations
+    6
+    """
     return DeepFool(from_logits=getattr(getattr(model, "attack", None), "from_logits", None))
 
 

@@ -10,6 +10,7 @@ import keras
 from keras_amm.cli.datasets import Options
 from keras_amm.cli.refusal import refusing
 from keras_amm.deepfool import DeepFool
+from keras_amm.margins import default_attack
 
 _ATTACK = {name: p.default for name, p in inspect.signature(DeepFool).parameters.items()}
 
@@ -173,7 +174,7 @@ def attack(args: argparse.Namespace, model: keras.Model) -> DeepFool:
     """
     settings = {name: getattr(args, name) for name in _ATTACK}
     if settings["from_logits"] is None:
-        settings["from_logits"] = getattr(getattr(model, "attack", None), "from_logits", None)
+        settings["from_logits"] = default_attack(model).from_logits
     with refusing("The attack cannot have these settings:", ValueError):
         return DeepFool(**settings)
 
