@@ -158,12 +158,9 @@ def search(
     state = _initial(start, max_iterations if keep_path else None)
 
     def step(state: _State) -> _State:
-        # Samples that stopped drop out, except under XLA, whose shapes are static.
-        everything = tf.range(tf.shape(start.prediction)[0])
-        index = everything if in_xla() else tf.cast(tf.where(state.active)[:, 0], tf.int32)
-        here = _gather(start, index)._replace(x=tf.gather(state.point, index))
-        source = tf.gather(state.prediction, index)
-        nearest = _nearest(classifier, clean_pass(classifier, here.x), source, here.candidates)
+        parts = _parts(start, state, with_labels=labels is not None)
+        moves = [_move(classifier, start, state, index, number) for index, number in parts]
+        index, here, source, nearest = tf.nest.map_structure(lambda *each: tf.concat(each, axis=0), *moves)
         return _advance(classifier, state, here, index, source, nearest, overshoot)
 
     if screening is None:
@@ -236,6 +233,37 @@ def _shapes(start: _Start, state: _State) -> _State:
 
 def _gather(start: _Start, index: Any) -> _Start:
     return _Start(*(tf.gather(field, index) for field in start))
+
+
+def _parts(start: _Start, state: _State, *, with_labels: bool) -> list[tuple[Any, int | None]]:
+    """The samples that still move, as indices, with the number of candidates they need (None: all)."""
+    # Samples that stopped drop out, except under XLA, whose shapes are static.
+    if in_xla():
+        return [(tf.range(tf.shape(start.prediction)[0]), None)]
+    if not with_labels:
+        return [(_where(state.active), None)]
+    # A misclassified sample has one candidate, its label, and takes the most steps.
+    wrong = tf.logical_not(start.correct)
+    return [(_where(state.active & start.correct), None), (_where(state.active & wrong), 1)]
+
+
+def _where(mask: Any) -> Any:
+    return tf.cast(tf.where(mask)[:, 0], tf.int32)
+
+
+def _move(
+    classifier: Classifier, start: _Start, state: _State, index: Any, number: int | None
+) -> tuple[Any, _Start, Any, Any]:
+    """Where the samples of `index` are, and the nearest boundary of each."""
+    # Networks refuse empty batches: the first sample stands in, and is taken out again.
+    size = tf.size(index)
+    filled = index if in_xla() else tf.pad(index, [[0, tf.cast(tf.equal(size, 0), tf.int32)]])
+    here = _gather(start, filled)._replace(x=tf.gather(state.point, filled))
+    source = tf.gather(state.prediction, filled)
+    nearest = _nearest(classifier, clean_pass(classifier, here.x), source, here.candidates[:, :number])
+    if in_xla():
+        return index, here, source, nearest
+    return tf.nest.map_structure(lambda field: field[:size], (index, here, source, nearest))
 
 
 def _screen(
