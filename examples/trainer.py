@@ -74,7 +74,9 @@ def _define_flags(data_set: str) -> None:
     flags.DEFINE_float("d", 1.0, "scale of misclassified samples")
     flags.DEFINE_enum("gradient", "unrolled", ["unrolled", "masked", "boundary"], "how margins are differentiated")
     flags.DEFINE_float("screening", None, "fraction of the correct samples that are searched in full; all by default")
+    flags.DEFINE_bool("only_successful", True, "whether samples count for nothing whose attack failed")
     flags.DEFINE_integer("num_candidates", 10, "classes that DeepFool considers", lower_bound=2)
+    flags.DEFINE_integer("max_iterations", 6, "steps of DeepFool", lower_bound=1)
     flags.DEFINE_bool("validation", False, "hold out 5,000 training images and report on them instead of the test set")
     flags.DEFINE_integer("num_train", 0, "train on so many random images only; 0 for all", lower_bound=0)
     flags.DEFINE_integer("num_random_labels", 0, "give so many training images a random label", lower_bound=0)
@@ -250,9 +252,9 @@ def _compiled(network: keras.Model, settings: dict[str, Any], steps_per_epoch: i
     """The network, wrapped or not, compiled alike."""
     model = network
     if settings["amm"]:
-        names = ("strength", "aggregation", "shrinkage", "c", "d", "gradient", "screening")
+        names = ("strength", "aggregation", "shrinkage", "c", "d", "gradient", "screening", "only_successful")
         regularizer = keras_amm.MarginRegularizer(**{name: settings[name] for name in names})
-        attack = keras_amm.DeepFool(num_candidates=settings["num_candidates"])
+        attack = keras_amm.DeepFool(settings["max_iterations"], settings["num_candidates"])
         model = keras_amm.wrap(network, regularizer=regularizer, attack=attack)
     model.compile(
         CoupledDecaySGD(_learning_rate(settings, steps_per_epoch), momentum=0.9, l2=1e-4, global_clipnorm=10.0),

@@ -42,6 +42,9 @@ class MarginRegularizer(keras.layers.Layer):
         screening: float in (0, 1], the fraction of the correctly classified
             samples that `"min"` searches in full, nearest first by a
             first-order estimate; None searches all.
+        only_successful: bool, whether samples whose attack failed within its step limit count for
+            nothing. If not, what they moved counts as their margin: with `DeepFool(max_iterations=1)` that is the
+            linear estimate of Elsayed et al. (2018).
         **kwargs: arguments of `keras.layers.Layer`, such as `name`.
 
     Raises:
@@ -68,6 +71,7 @@ class MarginRegularizer(keras.layers.Layer):
         max_penalty: float = 50.0,
         gradient: str = "unrolled",
         screening: float | None = None,
+        only_successful: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -86,6 +90,12 @@ class MarginRegularizer(keras.layers.Layer):
                     "`screening` leaves out samples far from the boundary, which only aggregation='min' never counts. "
                     f"Received: screening={screening!r}, aggregation={aggregation!r}."
                 )
+        if not only_successful and (gradient == "boundary" or screening is not None):
+            raise ValueError(
+                "`only_successful=False` counts samples that are not at a boundary, and all must be searched: it goes "
+                "neither with gradient='boundary' nor with `screening`. "
+                f"Received: gradient={gradient!r}, screening={screening!r}."
+            )
         self.strength = strength
         self.aggregation = aggregations.name_of(aggregation)
         self.shrinkage = shrinkages.name_of(shrinkage)
@@ -95,6 +105,7 @@ class MarginRegularizer(keras.layers.Layer):
         self.max_penalty = max_penalty
         self.gradient = gradient
         self.screening = screening
+        self.only_successful = only_successful
         self._aggregate = aggregations.get(aggregation)
         self._shrink = shrinkages.get(shrinkage)
         self.built = True
@@ -135,7 +146,7 @@ class MarginRegularizer(keras.layers.Layer):
             success: boolean tensor [B].
 
         Returns:
-            Boolean tensor [B]; never a sample whose attack failed.
+            Boolean tensor [B]; never a sample whose attack failed, if `only_successful`.
 
         Example:
         >>> mask = keras_amm.MarginRegularizer(aggregation="avg").select(
@@ -145,6 +156,7 @@ class MarginRegularizer(keras.layers.Layer):
 
         Reference: Section 3.3.1.
         """
+        success = success if self.only_successful else ops.ones_like(success)
         mask = self._aggregate(norm, labels, correct, success, top_fraction=self.top_fraction)
         return ops.logical_and(ops.cast(mask, "bool"), success)
 
@@ -268,6 +280,7 @@ class MarginRegularizer(keras.layers.Layer):
             "max_penalty": self.max_penalty,
             "gradient": self.gradient,
             "screening": self.screening,
+            "only_successful": self.only_successful,
         }
 
     @classmethod

@@ -173,6 +173,7 @@ def test_scheduled_strength():
         {"screening": 0.0},
         {"screening": 2.0},
         {"screening": 0.5, "aggregation": "avg"},
+        {"gradient": "boundary", "only_successful": False},
     ],
 )
 def test_bad_arguments(arguments):
@@ -187,6 +188,7 @@ def test_config_round_trip():
         keras_amm.MarginRegularizer(3.0, "avg", "inv", 1.5, 0.5, 0.4, 30.0, "masked"),
         keras_amm.MarginRegularizer(schedule, farthest, squared_plus, screening=None, name="mine"),
         keras_amm.MarginRegularizer(screening=0.3, gradient="boundary"),
+        keras_amm.MarginRegularizer(aggregation="avg", only_successful=False),
     ):
         copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(regularizer))
         assert copy.get_config() == regularizer.get_config()
