@@ -16,6 +16,8 @@ The default seed is one from which all six configurations find a boundary; with 
 """
 
 import itertools
+import json
+import pathlib
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -31,6 +33,7 @@ from matplotlib.patches import Patch
 import keras_amm
 from coupled_sgd import CoupledDecaySGD
 from keras_amm.plots.style import COLORS
+from run_records import versions
 
 # Corners (left, bottom) and (right, top), by class.
 RECTANGLES = (((-1.01, -4.00), (-0.99, 2.00)), ((0.99, -2.00), (1.01, 4.00)))
@@ -46,6 +49,7 @@ SHRINKAGES = ("lin", "inv", "exp")
 flags.DEFINE_integer("epochs", 1000, "number of epochs", lower_bound=1)
 flags.DEFINE_integer("seed", 1, "seed of the data, the initialisation and the order")
 flags.DEFINE_string("out", "toy2d.png", "where to save the figure")
+flags.DEFINE_string("json", None, "where to save the numbers")
 FLAGS = flags.FLAGS
 
 
@@ -83,24 +87,46 @@ def main(argv: list[str]) -> None:
     del argv
     rng = np.random.default_rng(FLAGS.seed)
     train, test = sample(rng), sample(rng)
-    models = {}
+    models, panels = {}, {}
     print(f"{'':12}{'train acc.':>11}{'test acc.':>11}{'margin':>9}{'angle':>8}{'seconds':>9}")
     for name, regularizer in configurations().items():
         start = time.perf_counter()
         models[name] = fit(train, regularizer)
-        line = Line.of(models[name])
-        accuracies = [np.mean(line.distances(points) > 0) for points in (train, test)]
+        panels[name] = panel = measure(Line.of(models[name]), train, test, time.perf_counter() - start)
         print(
-            f"{name:12}{accuracies[0]:>11.2%}{accuracies[1]:>11.2%}{np.min(line.distances(train)):>9.4f}"
-            f"{line.angle:>7.1f}°{time.perf_counter() - start:>9.1f}"
+            f"{name:12}{panel['train_accuracy']:>11.2%}{panel['test_accuracy']:>11.2%}{panel['margin']:>9.4f}"
+            f"{panel['angle']:>7.1f}°{panel['seconds']:>9.1f}"
         )
     centres = [np.mean(train.x[train.y == label], axis=0) for label in (0, 1)]
+    angle = Line(centres[1] - centres[0], 0.0).angle
     print(
         "margin: the smallest signed distance of a training point; angle: between boundary and upright, "
-        f"{Line(centres[1] - centres[0], 0.0).angle:.1f}° for the boundary orthogonal to the line joining the centres"
+        f"{angle:.1f}° for the boundary orthogonal to the line joining the centres"
     )
+    if FLAGS.json:
+        record = {
+            "seed": FLAGS.seed,
+            "epochs": FLAGS.epochs,
+            "versions": versions(),
+            "training_seconds": sum(panel["seconds"] for panel in panels.values()),
+            "centres_angle": angle,
+            "panels": panels,
+        }
+        pathlib.Path(FLAGS.json).write_text(json.dumps(record, indent=2) + "\n")
     draw(models, train, test).savefig(FLAGS.out, dpi=150)
     print(f"Saved {FLAGS.out}")
+
+
+def measure(line: Line, train: Points, test: Points, seconds: float) -> dict[str, float]:
+    """What a boundary is worth."""
+    accuracies = [float(np.mean(line.distances(points) > 0)) for points in (train, test)]
+    return {
+        "train_accuracy": accuracies[0],
+        "test_accuracy": accuracies[1],
+        "margin": float(np.min(line.distances(train))),
+        "angle": line.angle,
+        "seconds": seconds,
+    }
 
 
 def sample(rng: np.random.Generator) -> Points:

@@ -1,0 +1,114 @@
+"""Runs in processes of their own, as many at a time as the machine has cores, each from where it stopped."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+import filelock
+
+from planning import Run
+
+
+class Executor:
+    """Runs what has no record yet.
+
+    A run's folder holds its checkpoint, its log and a lock that other executors respect;
+    its record is written when it is finished, whole or not at all.
+
+    Args:
+        records: folder of the finished runs' JSON files.
+        work: folder of the runs' own folders.
+        jobs: int, runs at a time.
+        threads: int, threads of each run.
+    """
+
+    def __init__(self, records: pathlib.Path, work: pathlib.Path, jobs: int, threads: int) -> None:
+        self.records, self.work, self.jobs, self.threads = records, work, jobs, threads
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopped = threading.Event()
+
+    def run_all(self, runs: Sequence[Run]) -> list[str]:
+        """Run what is missing, in order. Ctrl-C stops the processes, which continue when started again.
+
+        Args:
+            runs: what is to be there in the end.
+
+        Returns:
+            The names of runs that failed; the others are not affected.
+
+        Raises:
+            KeyboardInterrupt: stopped by Ctrl-C.
+        """
+        missing = [run for run in runs if not self._record(run).exists()]
+        print(f"{len(runs)} runs, {len(runs) - len(missing)} of them finished; {self.jobs} at a time", flush=True)
+        self.records.mkdir(parents=True, exist_ok=True)
+        failed = []
+        with ThreadPoolExecutor(self.jobs) as pool:
+            futures = {pool.submit(self._run, run): run for run in missing}
+            try:
+                for number, future in enumerate(as_completed(futures), 1):
+                    name, outcome = futures[future].name, future.result()
+                    print(f"[{number}/{len(missing)}] {name}: {outcome}", flush=True)
+                    failed += [name] if outcome.startswith("failed") else []
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                self._stop()
+                raise
+        return failed
+
+    def _record(self, run: Run) -> pathlib.Path:
+        return self.records / f"{run.name}.json"
+
+    def _run(self, run: Run) -> str:
+        folder = self.work / run.name
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with filelock.FileLock(folder / "lock", timeout=0):
+                return self._run_alone(run, folder)
+        except filelock.Timeout:
+            return "left to the other process that is at it"
+
+    def _run_alone(self, run: Run, folder: pathlib.Path) -> str:
+        if self._record(run).exists():
+            return "finished by another process"
+        start = time.monotonic()
+        log = folder / "log.txt"
+        with log.open("ab") as output:
+            code = self._wait([sys.executable, *run.arguments(folder)], output)
+        if code:
+            return f"failed with exit code {code}, see {log}"
+        result = json.loads((folder / "result.json").read_text())
+        record = {"run": run.name, "command": " ".join(["python", *self._portable(run)]), **result}
+        partial = folder / "record.json"
+        partial.write_text(json.dumps(record, indent=1) + "\n")
+        partial.replace(self._record(run))
+        return f"finished, {(time.monotonic() - start) / 60:.1f} min"
+
+    def _portable(self, run: Run) -> list[str]:
+        script, *flags = run.command
+        return [f"examples/{script}", *(flag.format(folder=f"runs/{run.name}") for flag in flags)]
+
+    def _wait(self, command: list[str], output: object) -> int:
+        if self._stopped.is_set():
+            return -1
+        threads = str(self.threads)
+        environment = os.environ | dict.fromkeys(
+            ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), threads
+        )
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)  # type: ignore[call-overload]
+        self._running.add(process)
+        try:
+            return process.wait()
+        finally:
+            self._running.discard(process)
+
+    def _stop(self) -> None:
+        self._stopped.set()
+        for process in list(self._running):
+            process.terminate()

@@ -1,0 +1,194 @@
+"""The tables and figures of Sections 3.3 and 4.3 as data: which networks, which settings, what the paper found."""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+ALL_IMAGES = 60_000
+
+
+class Paper(NamedTuple):
+    """What the paper reports; None where it gives no number.
+
+    Attributes:
+        error: percent of the test images.
+        spread: its standard deviation over five runs.
+        margin: mean DeepFool norm on the test images.
+        bound: "<" or ">" where the text only says that the error is below or above `error`.
+    """
+
+    error: float | None = None
+    spread: float | None = None
+    margin: float | None = None
+    bound: str = ""
+
+
+_NOTHING = Paper()
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of training.
+
+    Attributes:
+        name: short, for file names and flags.
+        title: for tables and legends.
+        settings: flags of `examples/mnist.py` that differ from its defaults.
+    """
+
+    name: str
+    title: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry of a table or point of a figure, repeated over seeds.
+
+    Attributes:
+        arm: `Arm`.
+        network: name of an architecture.
+        num_train: int, images trained on.
+        num_random_labels: int, how many of them have a label at random.
+        paper: `Paper`.
+    """
+
+    arm: Arm
+    network: str = "mlp-800"
+    num_train: int = ALL_IMAGES
+    num_random_labels: int = 0
+    paper: Paper = _NOTHING
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What tells a training from others, whatever table it is for: the parts of its name."""
+        parts = [self.network, self.arm.name]
+        if self.num_train != ALL_IMAGES:
+            parts.append(f"train-{self.num_train}")
+        if self.num_random_labels:
+            parts.append(f"random-{self.num_random_labels}")
+        return tuple(parts)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A table or a figure.
+
+    Attributes:
+        title: what it shows.
+        cells: what is trained for it.
+        kind: "table", "curves" (error over epochs) or "sweep" (error over `axis`).
+        axis: the attribute of `Cell` that a sweep is over.
+    """
+
+    title: str
+    cells: tuple[Cell, ...]
+    kind: str = "table"
+    axis: str = ""
+
+    def value(self, cell: Cell) -> int | None:
+        """The cell's place on the axis."""
+        return getattr(cell, self.axis) if self.axis else None
+
+
+def _amm(aggregation: str, shrinkage: str, strength: float, c: float, d: float) -> Arm:
+    """A row of Table 1 of the appendix."""
+    settings = {"aggregation": aggregation, "shrinkage": shrinkage, "strength": strength, "c": c, "d": d}
+    return Arm(f"{aggregation}-{shrinkage}", f"{aggregation.upper()}+{shrinkage.upper()}", settings)
+
+
+REFERENCE = Arm("reference", "reference", {"amm": False})
+AVG_LIN = _amm("avg", "lin", 1.0, 4.0, 4.0)
+AVG_INV = _amm("avg", "inv", 32.0, 4.0, 2.0)
+AVG_EXP = _amm("avg", "exp", 32.0, 2.0, 2.0)
+MIN_LIN = _amm("min", "lin", 1.0, 0.5, 4.0)
+MIN_INV = _amm("min", "inv", 32.0, 1.0, 0.5)
+MIN_EXP = _amm("min", "exp", 32.0, 2.0, 1.0)
+MASKED = Arm("masked", "MIN+EXP without high order gradients", {**MIN_EXP.settings, "gradient": "masked"})
+BOUNDARY = Arm("boundary", "MIN+EXP, our boundary gradient", {**MIN_EXP.settings, "gradient": "boundary"})
+# The paper gives neither weight nor threshold of its own re-implementation (4.3.1):
+# these were chosen on the held-out images, see docs/results.
+ELSAYED = Arm(
+    "elsayed",
+    "Elsayed et al., re-implemented",
+    {
+        "aggregation": "avg",
+        "shrinkage": "hinge",
+        "strength": 1.0,
+        "c": 2.0,
+        "gradient": "masked",
+        "max_iterations": 1,
+        "only_successful": False,
+    },
+)
+
+_TABLE_1 = (
+    Cell(REFERENCE, paper=Paper(1.79, 0.06)),
+    Cell(AVG_LIN, paper=Paper(2.26, 0.05)),
+    Cell(AVG_INV, paper=Paper(1.18, 0.03)),
+    Cell(AVG_EXP, paper=Paper(0.94, 0.02)),
+    Cell(MIN_LIN, paper=Paper(1.28, 0.02)),
+    Cell(MIN_INV, paper=Paper(0.97, 0.03)),
+    Cell(MIN_EXP, paper=Paper(0.90, 0.03)),
+)
+# The paper says of Elsayed et al. only that its error is above the one without high order gradients.
+_TABLE_2 = (
+    Cell(REFERENCE, paper=Paper(1.79, 0.06)),
+    Cell(ELSAYED, paper=Paper(1.46, bound=">")),
+    Cell(MASKED, paper=Paper(1.46, 0.04)),
+    Cell(MIN_EXP, paper=Paper(0.90, 0.03)),
+    Cell(BOUNDARY),
+)
+_TABLE_3 = (
+    Cell(REFERENCE, "mlp-800", paper=Paper(1.79, 0.06, 0.76)),
+    Cell(MIN_EXP, "mlp-800", paper=Paper(0.90, 0.03, 1.90)),
+    Cell(BOUNDARY, "mlp-800"),
+    Cell(REFERENCE, "lenet-mnist", paper=Paper(0.87, 0.02, 1.07)),
+    Cell(MIN_EXP, "lenet-mnist", paper=Paper(0.56, 0.02, 2.21)),
+    Cell(BOUNDARY, "lenet-mnist"),
+    Cell(REFERENCE, "liunet-mnist", paper=Paper(0.41, 0.02, 1.60)),
+    Cell(MIN_EXP, "liunet-mnist", paper=Paper(0.33, 0.03, 3.41)),
+)
+# What the text says of single points; the rest of these figures has no numbers.
+_FIGURE_4 = {
+    (REFERENCE.name, ALL_IMAGES): Paper(1.81, 0.05),
+    (MIN_EXP.name, ALL_IMAGES): Paper(0.90, 0.03),
+    (MIN_EXP.name, 20_000): Paper(1.54, 0.04),
+}
+_FIGURE_5 = {
+    (REFERENCE.name, 0): Paper(1.79, 0.06),
+    (MIN_EXP.name, 0): Paper(0.90, 0.03),
+    (REFERENCE.name, 55_000): Paper(40.0, bound=">"),
+    (MIN_EXP.name, 55_000): Paper(10.0, bound="<"),
+}
+_THOUSANDS = range(0, 65_000, 5_000)
+
+EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
+    {
+        "table1": Experiment("Table 1: aggregation and shrinkage, MLP-800", _TABLE_1),
+        "figure2": Experiment("Figure 2: aggregation and shrinkage, MLP-800", _TABLE_1, "curves"),
+        "table2": Experiment("Table 2: gradients, MLP-800", _TABLE_2),
+        "figure3": Experiment("Figure 3: gradients, MLP-800", _TABLE_2, "curves"),
+        "table3": Experiment("Table 3: networks on MNIST", _TABLE_3),
+        "figure4": Experiment(
+            "Figure 4: fewer training images, MLP-800",
+            tuple(
+                Cell(arm, num_train=value, paper=_FIGURE_4.get((arm.name, value), _NOTHING))
+                for value, arm in itertools.product(_THOUSANDS[1:], (REFERENCE, ELSAYED, MASKED, MIN_EXP))
+            ),
+            "sweep",
+            "num_train",
+        ),
+        "figure5": Experiment(
+            "Figure 5: training images with random labels, MLP-800",
+            tuple(
+                Cell(arm, num_random_labels=value, paper=_FIGURE_5.get((arm.name, value), _NOTHING))
+                for value, arm in itertools.product(_THOUSANDS[:-1], (REFERENCE, ELSAYED, MIN_EXP))
+            ),
+            "sweep",
+            "num_random_labels",
+        ),
+    }
+)

@@ -1,0 +1,145 @@
+"""From tables and figures to single runs: names, command lines, and what is there already."""
+
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from experiments import ALL_IMAGES, EXPERIMENTS, Cell
+
+EXAMPLES = pathlib.Path(__file__).resolve().parent.parent
+
+# Epochs of the paper's protocol, and of a shorter one for small machines.
+SCHEDULES: Mapping[str, int] = MappingProxyType({"paper": 100, "short": 30})
+
+TOY = "figure1"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One process that leaves a `result.json` in its folder.
+
+    Attributes:
+        name: names its folder and its record.
+        command: the script in `examples/` and its flags; `{folder}` stands for the run's folder.
+    """
+
+    name: str
+    command: tuple[str, ...]
+
+    def arguments(self, folder: pathlib.Path) -> list[str]:
+        """The command line after `python`."""
+        script, *flags = self.command
+        return [str(EXAMPLES / script), *(flag.format(folder=folder) for flag in flags)]
+
+
+def run_name(cell: Cell, epochs: int, seed: int) -> str:
+    """The name of a training: the same in whatever table it appears.
+
+    Args:
+        cell: `Cell`.
+        epochs: int.
+        seed: int.
+
+    Returns:
+        A string.
+
+    Example:
+    >>> run_name(EXPERIMENTS["table1"].cells[-1], epochs=30, seed=0)
+    'mlp-800.min-exp.epochs-30.seed-0'
+    """
+    return ".".join([*cell.key, f"epochs-{epochs}", f"seed-{seed}"])
+
+
+def training(cell: Cell, epochs: int, seed: int) -> Run:
+    """The training of a cell with one seed.
+
+    The learning rate drops after half and four fifths of the epochs: 50 and 80 of the paper's 100.
+
+    Args:
+        cell: `Cell`.
+        epochs: int.
+        seed: int.
+
+    Returns:
+        A `Run`.
+
+    Example:
+    >>> " ".join(training(EXPERIMENTS["table1"].cells[0], epochs=30, seed=1).command)
+    'mnist.py --model=mlp-800 --noamm --epochs=30 --drop_at=15,24 --drop_to=0.1,0.01 --seed=1 --out={folder}'
+    """
+    settings: dict[str, Any] = {"model": cell.network, **cell.arm.settings}
+    if cell.num_train != ALL_IMAGES:
+        settings["num_train"] = cell.num_train
+    if cell.num_random_labels:
+        settings["num_random_labels"] = cell.num_random_labels
+    drops = f"{epochs // 2},{epochs * 4 // 5}"
+    settings |= {"epochs": epochs, "drop_at": drops, "drop_to": "0.1,0.01", "seed": seed, "out": "{folder}"}
+    return Run(run_name(cell, epochs, seed), ("mnist.py", *(_flag(name, value) for name, value in settings.items())))
+
+
+def _flag(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no{name}"
+    return f"--{name}={value}"
+
+
+def toy() -> Run:
+    """Figure 1, all panels."""
+    return Run(TOY, ("toy2d.py", "--out={folder}/figure1.png", "--json={folder}/result.json"))
+
+
+def select(name: str, arms: Sequence[str] = (), values: Sequence[int] = (), networks: Sequence[str] = ()) -> list[Cell]:
+    """The cells of a table or figure, all or some.
+
+    Args:
+        name: str, one of `EXPERIMENTS`.
+        arms: names of arms; none for all.
+        values: places on the axis of a sweep; none for all.
+        networks: names of architectures; none for all.
+
+    Returns:
+        List of `Cell`.
+
+    Raises:
+        ValueError: something is not part of the table or figure.
+    """
+    experiment = EXPERIMENTS[name]
+    cells = list(experiment.cells)
+    for kind, wanted, of in (
+        ("arms", arms, lambda cell: cell.arm.name),
+        ("values", values, experiment.value),
+        ("networks", networks, lambda cell: cell.network),
+    ):
+        there = dict.fromkeys(of(cell) for cell in cells)
+        if unknown := [item for item in wanted if item not in there]:
+            raise ValueError(f"{name} has {kind} {list(there)}. Received: {unknown}.")
+        cells = [cell for cell in cells if not wanted or of(cell) in wanted]
+    return cells
+
+
+def plan(names: Iterable[str], seeds: int, epochs: int, **some: Any) -> list[Run]:
+    """All runs of tables and figures, each once: first one seed of everything, then the next.
+
+    Args:
+        names: keys of `EXPERIMENTS`, or "figure1".
+        seeds: int, how many.
+        epochs: int, of each training.
+        **some: arguments of `select`.
+
+    Returns:
+        List of `Run`.
+
+    Raises:
+        ValueError: see `select`.
+    """
+    runs: dict[str, Run] = {}
+    cells = [cell for name in names if name != TOY for cell in select(name, **some)]
+    if TOY in names:
+        runs[TOY] = toy()
+    for seed in range(seeds):
+        for cell in cells:
+            run = training(cell, epochs, seed)
+            runs.setdefault(run.name, run)
+    return list(runs.values())

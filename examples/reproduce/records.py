@@ -1,0 +1,79 @@
+"""Finished runs, read back: what each cell of a table or figure has to show, over its seeds."""
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from experiments import Cell, Paper
+from planning import run_name
+
+
+@dataclass(frozen=True)
+class Results:
+    """The records of a cell's finished runs, one per seed, at least one.
+
+    Attributes:
+        cell: `Cell`.
+        records: their contents.
+    """
+
+    cell: Cell
+    records: Sequence[Mapping[str, Any]]
+
+    def values(self, name: str) -> np.ndarray:
+        """One number of each record, such as `error_percent` or `margin_mean`."""
+        return np.array([record[name] for record in self.records])
+
+    @property
+    def error(self) -> float:
+        """Percent of the test images, mean over seeds."""
+        return float(np.mean(self.values("error_percent")))
+
+    @property
+    def hours(self) -> float:
+        """Of training, all seeds together."""
+        return float(np.sum(self.values("training_seconds"))) / 3600.0
+
+    def curves(self) -> list[dict[str, list[float]]]:
+        """Test error over the epochs, one history per seed."""
+        return [
+            {"error": [100.0 * (1.0 - row["val_accuracy"]) for row in record["history"]]} for record in self.records
+        ]
+
+
+def read(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
+    """All records of a folder, by the run's name."""
+    found = (json.loads(path.read_text()) for path in sorted(folder.glob("*.json")))
+    return {record["run"]: record for record in found}
+
+
+def of_cell(records: Mapping[str, Mapping[str, Any]], cell: Cell, epochs: int) -> Results | None:
+    """What is there of a cell, or None where nothing is.
+
+    Args:
+        records: from `read`.
+        cell: `Cell`.
+        epochs: int, of the schedule that is reported.
+
+    Returns:
+        `Results` or None.
+    """
+    prefix = run_name(cell, epochs, 0).removesuffix("0")
+    found = [record for name, record in records.items() if name.startswith(prefix)]
+    return Results(cell, sorted(found, key=lambda record: record["seed"])) if found else None
+
+
+def spread(values: np.ndarray) -> float | None:
+    """The standard deviation over seeds; None of fewer than two."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def holds(paper: Paper, error: float) -> bool | None:
+    """Whether a bound of the paper's text holds; None where it gives none."""
+    if not paper.bound or paper.error is None:
+        return None
+    return error < paper.error if paper.bound == "<" else error > paper.error

@@ -1,0 +1,200 @@
+"""What there is of the records, as a Markdown page with tables and figures beside the paper's numbers."""
+
+import itertools
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+import records as finished
+from experiments import EXPERIMENTS, Experiment, Paper
+from keras_amm import plots
+from keras_amm.plots.style import COLORS, MARKERS
+from planning import TOY
+from records import Results
+
+_HEADER = """\
+# The paper's MNIST findings
+
+Made by `examples/reproduce/run.py report` from one JSON record per run. {epochs} epochs, batches of 100, learning rate
+5e-3, a tenth of it from epoch {first} and a hundredth from epoch {second}; everything else is the paper's protocol
+(Section 4.2 and the appendix). Errors and mean DeepFool margins are those of all 10,000 test images after the last
+epoch, mean ± standard deviation over seeds; with one seed there is no deviation. "Not run" has no
+record. *Order* counts the other rows of the same network with an error in the paper from
+which a row's error differs in the same direction as there.
+
+In all: {runs} runs, {hours:.1f} hours of training, each on one thread of a machine shared with other work.
+"""
+
+
+def write(folder: pathlib.Path, work: pathlib.Path, page: pathlib.Path, images: pathlib.Path, epochs: int) -> None:
+    """Write the page and draw its figures.
+
+    Args:
+        folder: of the records.
+        work: folder of the runs' own folders, where Figure 1 is.
+        page: path of the Markdown file.
+        images: folder of the figures.
+        epochs: int, of the schedule that is reported; records of others are left out.
+    """
+    everything = finished.read(folder)
+    counted = {name: record for name, record in everything.items() if f".epochs-{epochs}." in name}
+    hours = sum(record["training_seconds"] for record in counted.values()) / 3600.0
+    first, second = epochs // 2, epochs * 4 // 5
+    parts = [_HEADER.format(epochs=epochs, first=first, second=second, runs=len(counted), hours=hours)]
+    images.mkdir(parents=True, exist_ok=True)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    if TOY in everything:
+        picture = work / TOY / f"{TOY}.png"
+        if picture.exists():
+            shutil.copy(picture, images)
+        parts.append(_toy(everything[TOY], os.path.relpath(images / picture.name, page.parent)))
+    for name, experiment in EXPERIMENTS.items():
+        cells = [(cell, finished.of_cell(counted, cell, epochs)) for cell in experiment.cells]
+        there = [results for _, results in cells if results]
+        parts.append(f"## {experiment.title}\n")
+        if experiment.kind != "table" and there:
+            path = images / f"{name}.png"
+            (_curves if experiment.kind == "curves" else _sweep)(experiment, there).savefig(path, dpi=150)
+            parts.append(f"![{experiment.title}]({os.path.relpath(path, page.parent)})\n")
+        if experiment.kind != "curves":
+            parts.append(_table(experiment, cells))
+            parts.append("\n".join(_disagreements(there)) + "\n")
+        elif not there:
+            parts.append("Not run.\n")
+    page.write_text("\n".join(parts))
+    print(f"Saved {page} and figures in {images}")
+
+
+def _table(experiment: Experiment, cells: Sequence[tuple[Any, Results | None]]) -> str:
+    several = len({cell.network for cell, _ in cells}) > 1
+    heads = ["network"] * several + [experiment.axis.replace("_", " ")] * bool(experiment.axis)
+    heads += ["training", "seeds", "test error", "paper", "off by", "order", "margin", "paper", "off by"]
+    lines = ["| " + " | ".join(heads) + " |", "| " + " | ".join(["---"] * len(heads)) + " |"]
+    there = [results for _, results in cells if results]
+    for cell, results in cells:
+        if experiment.kind == "sweep" and not results:
+            continue
+        names = [cell.network] * several + [f"{experiment.value(cell)}"] * bool(experiment.axis) + [cell.arm.title]
+        lines.append("| " + " | ".join([*names, *_entries(cell.paper, results, there)]) + " |")
+    left = sum(results is None for _, results in cells)
+    note = f"\n{left} of {len(cells)} points not run.\n" if experiment.kind == "sweep" and left else ""
+    return "\n".join(lines) + "\n" + note
+
+
+def _entries(paper: Paper, results: Results | None, there: Sequence[Results]) -> list[str]:
+    said = f"{paper.bound}{_number(paper.error, paper.spread, '%')}"
+    margin = _number(paper.margin, None)
+    if results is None:
+        return ["", "not run", said, "", "", "", margin, ""]
+    errors, margins = results.values("error_percent"), results.values("margin_mean")
+    off = _difference(results.error, None if paper.bound else paper.error, " points")
+    holds = finished.holds(paper, results.error)
+    if holds is not None:
+        off = "holds" if holds else "does not hold"
+    agree = [same for _, _, same in _pairs(results, there)]
+    return [
+        str(len(results.records)),
+        _number(float(np.mean(errors)), finished.spread(errors), "%"),
+        said,
+        off,
+        f"{sum(agree)} of {len(agree)}" if agree else "",
+        _number(float(np.mean(margins)), finished.spread(margins)),
+        margin,
+        _difference(float(np.mean(margins)), paper.margin, ""),
+    ]
+
+
+def _pairs(one: Results, there: Sequence[Results]) -> Iterator[tuple[Results, Results, bool]]:
+    """The row beside each other that the paper has an error for, and whether they differ the same way."""
+    mine = one.cell.paper
+    if mine.error is None or mine.bound:
+        return
+    for other in there:
+        paper = other.cell.paper
+        comparable = paper.error is not None and not paper.bound and other.cell.network == one.cell.network
+        if other is not one and comparable and paper.error != mine.error:
+            yield one, other, (one.error < other.error) == (mine.error < paper.error)
+
+
+def _disagreements(there: Sequence[Results]) -> Iterator[str]:
+    """A line for each pair of rows whose order is not the paper's, and for each bound that does not hold."""
+    for one, other in itertools.combinations(there, 2):
+        for _, _, same in _pairs(one, [other]):
+            if not same:
+                yield (
+                    f"- Order not the paper's: {_name(one)} {one.error:.2f}% and {_name(other)} {other.error:.2f}%; "
+                    f"paper {one.cell.paper.error:.2f}% and {other.cell.paper.error:.2f}%."
+                )
+    for one in there:
+        if finished.holds(one.cell.paper, one.error) is False:
+            paper = one.cell.paper
+            yield f"- Does not hold: {_name(one)} {one.error:.2f}%; paper {paper.bound}{paper.error:.2f}%."
+
+
+def _name(results: Results) -> str:
+    _, *parts = results.cell.key
+    return f"{results.cell.network} {', '.join(parts)}"
+
+
+def _number(value: float | None, deviation: float | None, unit: str = "") -> str:
+    if value is None:
+        return ""
+    return f"{value:.2f}{unit}" + (f" ± {deviation:.2f}" if deviation is not None else "")
+
+
+def _difference(value: float, paper: float | None, unit: str) -> str:
+    return "" if paper is None else f"{value - paper:+.2f}{unit}"
+
+
+def _curves(experiment: Experiment, there: Sequence[Results]) -> Figure:
+    figure = plots.training_curves(
+        {results.cell.arm.title: results.curves() for results in there}, "error", label="test error (%)"
+    )
+    (axes,) = figure.axes
+    # The first epochs are far above what the figure is about.
+    last = [results.error for results in there]
+    axes.set_ylim(max(0.0, min(last) - 0.2), max(max(last) + 0.5, 3.0))
+    axes.set_title(experiment.title)
+    return figure
+
+
+def _sweep(experiment: Experiment, there: Sequence[Results]) -> Figure:
+    figure = Figure(figsize=(6.0, 4.0), layout="constrained")
+    axes = figure.subplots()
+    arms = dict.fromkeys(results.cell.arm.title for results in there)
+    for title, color, marker in zip(arms, COLORS, MARKERS, strict=False):
+        points = sorted((r for r in there if r.cell.arm.title == title), key=lambda r: experiment.value(r.cell))
+        x = [experiment.value(r.cell) for r in points]
+        errors = [r.values("error_percent") for r in points]
+        axes.plot(x, [np.mean(e) for e in errors], color=color, marker=marker, label=title)
+        axes.fill_between(x, [np.min(e) for e in errors], [np.max(e) for e in errors], color=color, alpha=0.25)
+    axes.set(xlabel=experiment.axis.replace("_", " "), ylabel="test error", title=experiment.title)
+    axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    return figure
+
+
+def _toy(record: Mapping[str, Any], picture: str) -> str:
+    """Figure 1's lines; the picture itself is the run's own."""
+    lines = [
+        "## Figure 1: linear classifiers on toy data\n",
+        f"![Six forms of the penalty on two classes in the plane]({picture})\n",
+        "The largest possible margin is 1, at an angle of 0°. The paper gives no numbers: AVG+LIN is to be roughly "
+        f"orthogonal to the line through the classes' centres ({record['centres_angle']:.1f}°), AVG+EXP and AVG+INV "
+        "better, and MIN near the optimum.\n",
+        "| training | train accuracy | test accuracy | margin | angle |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, panel in record["panels"].items():
+        lines.append(
+            f"| {name} | {panel['train_accuracy']:.2%} | {panel['test_accuracy']:.2%} | {panel['margin']:.4f} | "
+            f"{panel['angle']:.1f}° |"
+        )
+    return "\n".join(lines) + "\n"

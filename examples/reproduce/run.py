@@ -1,0 +1,89 @@
+"""The paper's findings on toy data and MNIST, reproduced: Sections 3.3 and 4.3, and Table 3's rows of 4.4.1.
+
+    python examples/reproduce/run.py table1 --seeds=5 --epochs=100
+    python examples/reproduce/run.py table1 table2 figure3 --seeds=1 --schedule=short
+    python examples/reproduce/run.py figure5 --arms=reference,min-exp --values=0,40000,55000 --schedule=short
+    python examples/reproduce/run.py all --list
+    python examples/reproduce/run.py report --schedule=short
+
+Names are figure1, table1, figure2, table2, figure3, table3, figure4, figure5, or all. A run
+that several of them share is made once. Each is a process of `examples/mnist.py` (or `toy2d.py`) with one
+thread, as many at a time as there are cores (one where there is a GPU), and leaves one JSON record in
+`--records`. Starting again skips what is finished and continues what was cut off
+from its last epoch. `report` turns the records that there are into a page with tables and figures.
+
+The default is the paper's protocol: 100 epochs, five seeds. `--schedule=short` has 30 epochs with drops
+of the learning rate in proportion. MNIST as prepared by tensorflow-datasets is needed (`TFDS_DATA_DIR`), or a network.
+"""
+
+import os
+import pathlib
+import sys
+
+from absl import app, flags
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+import report
+from execution import Executor
+from experiments import EXPERIMENTS
+from planning import SCHEDULES, TOY, plan
+
+_SEEDS = flags.DEFINE_integer("seeds", 5, "runs of each cell, with seeds from 0", lower_bound=1)
+_SCHEDULE = flags.DEFINE_enum("schedule", "paper", list(SCHEDULES), "100 epochs, or 30")
+_EPOCHS = flags.DEFINE_integer("epochs", None, "epochs, if not the schedule's", lower_bound=1)
+_ARMS = flags.DEFINE_list("arms", [], "only these ways of training, such as reference,min-exp")
+_VALUES = flags.DEFINE_list("values", [], "only these numbers of images of figure4, or of labels of figure5")
+_NETWORKS = flags.DEFINE_list("networks", [], "only these networks of table3")
+_JOBS = flags.DEFINE_integer("jobs", None, "runs at a time; by default one per core, or one on a GPU", lower_bound=1)
+_LIST = flags.DEFINE_bool("list", False, "only list the runs, finished or missing")
+_RECORDS = flags.DEFINE_string("records", "runs/reproduce/records", "folder of the finished runs' JSON files")
+_WORK = flags.DEFINE_string("work", "runs/reproduce/work", "folder of checkpoints, logs and models")
+_PAGE = flags.DEFINE_string("page", "runs/reproduce/report/mnist_findings.md", "Markdown file that `report` writes")
+_IMAGES = flags.DEFINE_string("images", "runs/reproduce/report/images", "folder of the figures that `report` draws")
+
+NAMES = (TOY, *EXPERIMENTS)
+
+
+def main(argv: list[str]) -> None:
+    """Run, list or report."""
+    names = argv[1:]
+    if unknown := [name for name in names if name not in (*NAMES, "all", "report")]:
+        raise app.UsageError(f"Unknown: {', '.join(unknown)}. Expected of {', '.join(NAMES)}, all, report.")
+    if not names:
+        raise app.UsageError(f"Say what to reproduce: {', '.join(NAMES)} or all; or report.")
+    epochs = _EPOCHS.value or SCHEDULES[_SCHEDULE.value]
+    records = pathlib.Path(_RECORDS.value)
+    if wanted := [name for name in (NAMES if "all" in names else names) if name != "report"]:
+        _run(wanted, epochs, records)
+    if "report" in names:
+        report.write(records, pathlib.Path(_WORK.value), pathlib.Path(_PAGE.value), pathlib.Path(_IMAGES.value), epochs)
+
+
+def _run(names: list[str], epochs: int, records: pathlib.Path) -> None:
+    some = {"arms": _ARMS.value, "values": [int(value) for value in _VALUES.value], "networks": _NETWORKS.value}
+    try:
+        runs = plan(names, _SEEDS.value, epochs, **some)
+    except ValueError as error:
+        raise app.UsageError(str(error)) from error
+    if _LIST.value:
+        for run in runs:
+            print("finished" if (records / f"{run.name}.json").exists() else "missing ", run.name)
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jobs = _JOBS.value or (1 if _has_gpu() else cores)
+    try:
+        failed = Executor(records, pathlib.Path(_WORK.value), jobs, max(1, cores // jobs)).run_all(runs)
+    except KeyboardInterrupt:
+        raise SystemExit("Stopped. Start again to continue.") from None
+    if failed:
+        raise SystemExit(f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}")
+
+
+def _has_gpu() -> bool:
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+if __name__ == "__main__":
+    app.run(main)
