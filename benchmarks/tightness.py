@@ -1,23 +1,27 @@
 """How much DeepFool overestimates the distance to the boundary: beside stronger minimal-norm attacks.
 
-    pip install foolbox absl-py tensorflow-datasets importlib_resources
+    pip install foolbox numba adversarial-robustness-toolbox absl-py tensorflow-datasets importlib_resources
     python benchmarks/tightness.py
 
 needs MNIST prepared by tensorflow-datasets (TFDS_DATA_DIR says where). Per test
-image, DeepFool's norm is divided by the smallest that any of the stronger attacks of Foolbox finds:
-DDN (Rony et al. 2019) and FMN (Pintor et al. 2021). None is a bound from below: the true distance may be
+image, DeepFool's norm is divided by the smallest that any of the stronger attacks finds: of Foolbox
+DDN (Rony et al. 2019), FMN (Pintor et al. 2021) and Brendel-Bethge (2019), which starts from DDN's
+points; of ART Carlini-Wagner (2017). None is a bound from below: the true distance may be
 smaller still. All are untargeted from the predicted class, and none clips: Foolbox, which
-always clips, is given bounds that no image reaches.
+always clips, is given bounds that no image reaches, and ART's attack, which scales by its bounds, a wide box.
 """
 
 import pathlib
 import sys
+from typing import Any
 
 import foolbox
 import keras
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
+from art.attacks.evasion import CarliniL2Method
+from art.estimators.classification import TensorFlowV2Classifier
 
 import keras_amm
 
@@ -28,9 +32,10 @@ from networks import MNIST, trained
 _NETWORK = flags.DEFINE_multi_enum("network", ["mlp-800", "lenet-mnist"], MNIST, "Networks to attack.")
 _EPOCHS = flags.DEFINE_integer("epochs", 2, "Epochs of training before the attack.", lower_bound=0)
 _IMAGES = flags.DEFINE_integer("images", 200, "Test images to attack.", lower_bound=1)
-_STEPS = flags.DEFINE_integer("steps", 500, "Steps of DDN and FMN.", lower_bound=1)
+_STEPS = flags.DEFINE_integer("steps", 500, "Steps of Foolbox's attacks.", lower_bound=1)
 
 _BOUNDS = (-1000.0, 1000.0)
+_BOX = (-2.0, 3.0)
 
 SETTINGS = {
     "DeepFool, 6 steps (the default)": keras_amm.DeepFool(),
@@ -48,13 +53,9 @@ def main(argv: list[str]) -> None:
 
 
 def compare(model: keras.Model, x: np.ndarray) -> None:
-    attacks = {
-        "DDN": foolbox.attacks.DDNAttack(steps=_STEPS.value),
-        "FMN": foolbox.attacks.L2FMNAttack(steps=_STEPS.value),
-    }
-    stronger = {name: minimal_norms(model, x, attack) for name, attack in attacks.items()}
+    stronger = stronger_attacks(model, x)
     smallest = np.minimum.reduce(list(stronger.values()))
-    print(f"\n{model.name}, {len(x)} test images of MNIST, {_STEPS.value} steps of DDN and FMN\n")
+    print(f"\n{model.name}, {len(x)} test images of MNIST, {_STEPS.value} steps of Foolbox's attacks\n")
     for name, norms in stronger.items():
         found = np.isfinite(norms)
         share = np.mean(norms <= smallest)
@@ -71,13 +72,38 @@ def compare(model: keras.Model, x: np.ndarray) -> None:
         )
 
 
-def minimal_norms(model: keras.Model, x: np.ndarray, attack: foolbox.attacks.base.Attack) -> np.ndarray:
-    """The norms that a Foolbox attack finds, infinite where the prediction does not change."""
+def stronger_attacks(model: keras.Model, x: np.ndarray) -> dict[str, np.ndarray]:
+    """The norms that each attack finds, infinite where the prediction does not change."""
+    steps = _STEPS.value
+    ddn = with_foolbox(model, x, foolbox.attacks.DDNAttack(steps=steps))
+    found = {
+        "DDN": ddn,
+        "FMN": with_foolbox(model, x, foolbox.attacks.L2FMNAttack(steps=steps)),
+        "Brendel-Bethge": with_foolbox(
+            model, x, foolbox.attacks.L2BrendelBethgeAttack(steps=steps), starting_points=tf.constant(ddn)
+        ),
+        "Carlini-Wagner (ART)": with_art(model, x),
+    }
+    return {name: minimal_norms(model, x, points) for name, points in found.items()}
+
+
+def with_foolbox(model: keras.Model, x: np.ndarray, attack: foolbox.attacks.base.Attack, **start: Any) -> np.ndarray:
     attacked = foolbox.models.TensorFlowModel(model, bounds=_BOUNDS, device="/CPU:0")
     predictions = tf.argmax(model(x, training=False), axis=1)
-    found = attack.run(attacked, tf.constant(x), foolbox.criteria.Misclassification(predictions)).numpy()
-    changed = np.argmax(model(found, training=False), axis=1) != predictions.numpy()
-    return np.where(changed, np.linalg.norm((found - x).reshape(len(x), -1), axis=1), np.inf)
+    return attack.run(attacked, tf.constant(x), foolbox.criteria.Misclassification(predictions), **start).numpy()
+
+
+def with_art(model: keras.Model, x: np.ndarray) -> np.ndarray:
+    classifier = TensorFlowV2Classifier(model, nb_classes=10, input_shape=x.shape[1:], clip_values=_BOX)
+    attack = CarliniL2Method(
+        classifier, learning_rate=0.01, binary_search_steps=9, max_iter=200, batch_size=len(x), verbose=False
+    )
+    return attack.generate(x)
+
+
+def minimal_norms(model: keras.Model, x: np.ndarray, points: np.ndarray) -> np.ndarray:
+    changed = np.argmax(model(points, training=False), axis=1) != np.argmax(model(x, training=False), axis=1)
+    return np.where(changed, np.linalg.norm((points - x).reshape(len(x), -1), axis=1), np.inf)
 
 
 if __name__ == "__main__":
