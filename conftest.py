@@ -36,6 +36,14 @@ def _reproducible():
         yield
 
 
+@pytest.fixture(scope="session")
+def mirrored():
+    """Two replicas; one strategy for all tests, since those of one process would mix up their collective operations."""
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
 @pytest.fixture(autouse=True)
 def _names_of_examples(doctest_namespace):
     """What docstrings use without importing it."""

@@ -7,6 +7,10 @@ SGD with momentum 0.9 and L2 1e-4, gradients clipped to norm 10, MIN+EXP with
 Where that table says that a network is fine-tuned, AMM takes two steps: a reference is
 trained without AMM in `reference` within the run's folder, and then fine-tuned with AMM, its batch
 normalisation frozen. `--init_from` names a reference that is there already.
+
+With `--strategy=mirrored` all GPUs of the machine train together, each on its part of a batch:
+`--batch_size` is that of the whole batch, so the settings mean the same on any number of them,
+and a run may be continued on another number. Margins are measured on one of them.
 """
 
 import functools
@@ -19,6 +23,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from absl import app, flags
 
 import architectures
@@ -32,7 +37,9 @@ from run_records import EpochSeconds, read_history, versions
 from schedules import SCHEDULES
 
 # Settings under which a run may be continued although they changed.
-_FREE = ("epochs", "eval_margins", "log_margins", "data_dir")
+_FREE = ("epochs", "eval_margins", "log_margins", "data_dir", "strategy")
+STRATEGIES = ("none", "mirrored")
+EVAL_BATCH_SIZE = 500
 
 
 def run(data_set: str) -> None:
@@ -88,6 +95,7 @@ def _define_flags(data_set: str) -> None:
         "images whose margin is measured after each epoch, for logs and TensorBoard; 0 for none",
         lower_bound=0,
     )
+    flags.DEFINE_enum("strategy", "none", STRATEGIES, "mirrored: train on all GPUs, which share each batch")
     flags.DEFINE_string("data_dir", None, "where data sets are prepared (default: TFDS_DATA_DIR)")
     flags.DEFINE_bool("resume", True, "continue from the checkpoint in --out, if there is one")
     flags.DEFINE_string("out", f"runs/{data_set}", "folder of checkpoint, logs, model and result")
@@ -111,7 +119,7 @@ def resolve(data_set: str, given: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         data_set: str.
-        given: the flags' values by name; None where not given.
+        given: the flags' values by name; None where not given. `strategy` may be missing.
 
     Returns:
         A dictionary that JSON can hold.
@@ -137,7 +145,7 @@ def resolve(data_set: str, given: dict[str, Any]) -> dict[str, Any]:
         settings["two_step"] = settings["amm"] and not settings["init_from"] and not schedule.scratch
     if settings["freeze_batch_normalization"] is None:
         settings["freeze_batch_normalization"] = bool(settings["init_from"] or settings["two_step"])
-    return {"data_set": data_set, **settings}
+    return {"data_set": data_set, "strategy": "none", **settings}
 
 
 def train_in_steps(settings: dict[str, Any], out: pathlib.Path, resume: bool = True) -> dict[str, Any]:
@@ -170,10 +178,12 @@ def train(settings: dict[str, Any], out: pathlib.Path, resume: bool = True) -> d
         The result, as it is written to `result.json`.
     """
     _prepare_folder(out, settings, resume)
-    data = _load(settings)
+    strategy = _strategy(settings["strategy"])
+    data = _load(settings, strategy.num_replicas_in_sync)
     measured, name = (data.validation, "validation") if settings["validation"] else (data.test, "test")
-    keras.utils.set_random_seed(settings["seed"])
-    model = _compiled(_network(settings, data.description.num_classes), settings, len(data.train))
+    with strategy.scope():
+        keras.utils.set_random_seed(settings["seed"])
+        model = _compiled(_network(settings, data.description.num_classes), settings, len(data.train))
     reference = None
     if settings["init_from"]:
         reference = _once(out / "initial.json", lambda: measure(model, measured, settings["eval_margins"]))
@@ -191,6 +201,7 @@ def train(settings: dict[str, Any], out: pathlib.Path, resume: bool = True) -> d
         "config": settings,
         "seed": settings["seed"],
         "versions": versions(),
+        "replicas": strategy.num_replicas_in_sync,
         "measured_on": name,
         "training_images": data.num_train,
         **({"before_fine_tuning": reference} if reference else {}),
@@ -224,10 +235,11 @@ def _prepare_folder(out: pathlib.Path, settings: dict[str, Any], resume: bool) -
     path.write_text(json.dumps(settings, indent=2) + "\n")
 
 
-def _load(settings: dict[str, Any]) -> DataSet:
-    return data_sets.load(
+def _load(settings: dict[str, Any], replicas: int) -> DataSet:
+    data = data_sets.load(
         settings["data_set"],
         batch_size=settings["batch_size"],
+        eval_batch_size=-(-EVAL_BATCH_SIZE // replicas) * replicas,
         seed=settings["seed"],
         num_validation=data_sets.NUM_VALIDATION if settings["validation"] else 0,
         num_train=settings["num_train"] or None,
@@ -235,6 +247,24 @@ def _load(settings: dict[str, Any]) -> DataSet:
         augment=settings["augment"],
         data_dir=settings["data_dir"],
     )
+    # Keras builds a model from the mean of the replicas' first batches, and takes no step where one has no images.
+    last = data.num_train % settings["batch_size"]
+    if settings["batch_size"] % replicas or 0 < last < replicas:
+        raise ValueError(
+            f"Expected a --batch_size that is a multiple of the {replicas} devices, with an image at least for each of "
+            f"them in the last. Received: batch_size={settings['batch_size']} for {data.num_train} training images."
+        )
+    return data
+
+
+def _strategy(name: str) -> tf.distribute.Strategy:
+    return _mirrored_strategy() if name == "mirrored" else tf.distribute.get_strategy()
+
+
+@functools.cache
+def _mirrored_strategy() -> tf.distribute.Strategy:
+    # One for both steps and all runs of a process: several would mix up their collective operations.
+    return tf.distribute.MirroredStrategy()
 
 
 def _network(settings: dict[str, Any], num_classes: int) -> keras.Model:

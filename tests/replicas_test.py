@@ -12,12 +12,6 @@ import keras_amm
 CLASSES = 4
 
 
-@pytest.fixture(scope="module")
-def mirrored():
-    # One strategy for all tests: those of one process would mix up their collective operations.
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-
-
 def _data(size):
     generator = np.random.default_rng(0)
     return generator.normal(size=(size, 6, 6, 1)).astype("float32"), generator.integers(0, CLASSES, size)

@@ -2,16 +2,18 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-import time
 
+import h5py
 import keras
 import numpy as np
 import pytest
 
 import initial_weights
+import run_records
 import trainer
 from examples import architectures
 from schedules import SCHEDULES
@@ -88,22 +90,40 @@ def test_learning_rate_drops_where_the_epoch_begins():
     assert float(schedule(999)) == pytest.approx(5e-3)
 
 
-SCRIPT = [sys.executable, os.path.join(os.path.dirname(__file__), "..", "examples", "cifar100.py")]
+EXAMPLES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "examples")
+SCRIPT = [os.path.join(EXAMPLES, "cifar100.py")]
 SHORT = "--epochs=4 --batch_size=2 --drop_at=2 --drop_to=0.1 --eval_margins=4 --log_margins=0".split()
 # What takes the least time to trace.
 SHORT += ["--num_candidates=2", "--gradient=boundary"]
 
 
-def start(out, data_dir):
+# The same script, killed after the fifth of ten steps of its third epoch.
+KILLED = """
+import os, signal, sys
+import keras
+import trainer
+
+class Kill(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == (2, 4):
+            print("killed after step", int(self.model.optimizer.iterations), flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+record_keepers = trainer._record_keepers
+trainer._record_keepers = lambda *arguments: [*record_keepers(*arguments), Kill()]
+trainer.run("cifar100")
+"""
+
+
+def start(out, data_dir, script=SCRIPT):
     # One thread and one library: sums are then taken in one order, and runs can be compared to the last bit.
     environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "TF_ENABLE_ONEDNN_OPTS": "0"}
-    command = [*SCRIPT, *SHORT, f"--out={out}", f"--data_dir={data_dir}"]
+    environment["PYTHONPATH"] = os.pathsep.join([EXAMPLES, *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, *script, *SHORT, f"--out={out}", f"--data_dir={data_dir}"]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def rows(out):
-    path = out / "history.csv"
-    return max(0, len(path.read_text().splitlines()) - 1) if path.exists() else 0
 
 
 def weights(out):
@@ -112,15 +132,10 @@ def weights(out):
 
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path, data_dir):
     through, killed = tmp_path / "through", tmp_path / "killed"
-    process = start(killed, data_dir)
-    while rows(killed) < 2 and process.poll() is None:
-        time.sleep(0.01)
-    # Stopped in the third epoch: the second's checkpoint is written, and some of the ten steps are done.
-    time.sleep(0.15)
-    process.send_signal(signal.SIGKILL)
-    output, _ = process.communicate()
-    assert process.returncode == -signal.SIGKILL, output
-    assert rows(killed) < 4 and not (killed / "model.keras").exists()
+    process = start(killed, data_dir, ["-c", KILLED])
+    output, _ = process.communicate(timeout=900)
+    assert process.returncode == -signal.SIGKILL and output.splitlines()[-1] == "killed after step 25", output
+    assert len(run_records.read_history(killed / "history.csv")) == 2 and not (killed / "model.keras").exists()
     runs = [start(out, data_dir) for out in (killed, through)]
     for run in runs:
         output, _ = run.communicate(timeout=900)
@@ -135,6 +150,52 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path, data_dir):
     for row, same in zip(one["history"], other["history"], strict=True):
         assert row["loss"] == same["loss"] and row["margin_penalty"] == same["margin_penalty"] > 0.0
     assert any((killed / "tensorboard").rglob("events.*"))
+
+
+def _linear(name, num_classes):
+    return keras.Sequential(
+        [
+            keras.Input((32, 32, 3)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(num_classes, kernel_initializer="he_normal"),
+        ]
+    )
+
+
+@pytest.fixture
+def linear_on_replicas(monkeypatch, mirrored):
+    """Networks that take little time to trace; the one strategy of all tests."""
+    monkeypatch.setattr(trainer.architectures, "build", _linear)
+    monkeypatch.setattr(trainer, "_mirrored_strategy", lambda: mirrored)
+
+
+def test_two_replicas_continue_as_one_device_does(tmp_path, data_dir, linear_on_replicas):
+    given = {"epochs": 2, "batch_size": 10, "learning_rate": 0.05, "drop_at": [], "data_dir": data_dir}
+    given.update(num_candidates=2, gradient="boundary")
+    one, two = tmp_path / "one", tmp_path / "two"
+    alone = trainer.train(resolve("cifar100", "lenet", **given), one)
+    shutil.copytree(one, two)
+    backups = list((two / "checkpoint").glob("*.bkp"))
+    for backup in backups:  # those of the first epoch
+        backup.replace(backup.with_suffix(""))
+    first = h5py.File(two / "checkpoint" / "latest.weights.h5")["base_model/layers/dense/vars/0"][:]
+    together = trainer.train(resolve("cifar100", "lenet", strategy="mirrored", **given), two)
+    assert len(backups) == 2 and alone["replicas"] == 1 and together["replicas"] == 2
+    assert len((two / "history.csv").read_text().splitlines()) == 1 + 2 + 1
+    assert np.abs(weights(one)[0] - first).max() > 1e-3
+    for a, b in zip(weights(one), weights(two), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    for name in ("error_percent", "cross_entropy", "margin_mean", "epochs"):
+        assert together[name] == pytest.approx(alone[name], rel=1e-4)
+    for name in ("loss", "margin_penalty", "val_loss"):
+        assert together["history"][1][name] == pytest.approx(alone["history"][1][name], rel=1e-4)
+
+
+@pytest.mark.parametrize(("batch_size", "num_train"), [(5, 20), (4, 13)])
+def test_batches_that_cannot_be_shared(tmp_path, data_dir, linear_on_replicas, batch_size, num_train):
+    given = {"batch_size": batch_size, "num_train": num_train, "data_dir": data_dir, "strategy": "mirrored"}
+    with pytest.raises(ValueError, match=f"of the 2 devices.*batch_size={batch_size} for {num_train} training images"):
+        trainer.train(resolve("cifar100", "lenet", **given), tmp_path)
 
 
 def test_two_steps_report_both(tmp_path, data_dir):
