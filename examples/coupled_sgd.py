@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 
 @keras.saving.register_keras_serializable(package="keras_amm_examples")
@@ -13,6 +14,9 @@ class CoupledDecaySGD(keras.optimizers.SGD):
     the order of PyTorch's `clip_grad_norm_` followed by `torch.optim.SGD(weight_decay=l2)`.
     Keras's own `weight_decay` is decoupled: it bypasses the momentum, so that with
     momentum 0.9 it is a tenth as strong.
+
+    Under `tf.distribute` the gradient of the global batch is clipped, where Keras clips
+    each replica's part of it: so replicas make the update of one device.
 
     At a constant learning rate the updates are PyTorch's. Where the rate changes
     they differ for some ten steps: Keras keeps the learning rate inside the
@@ -34,6 +38,14 @@ class CoupledDecaySGD(keras.optimizers.SGD):
         """Update one variable, given its clipped gradient."""
         gradient = keras.ops.cast(gradient, variable.dtype) + self.l2 * keras.ops.convert_to_tensor(variable)
         super().update_step(gradient, variable, learning_rate)
+
+    def _clip_gradients(self, gradients: list[Any]) -> list[Any]:
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        if replicas == 1 or tf.distribute.in_cross_replica_context():
+            return super()._clip_gradients(gradients)
+        total = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        # Keras sums what the replicas return.
+        return [gradient / replicas for gradient in super()._clip_gradients(total)]
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, for serialisation."""

@@ -19,6 +19,7 @@ import pathlib
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -38,6 +39,8 @@ from schedules import SCHEDULES
 
 # Settings under which a run may be continued although they changed.
 _FREE = ("epochs", "eval_margins", "log_margins", "data_dir", "strategy")
+# Settings that runs may lack which were begun before there were these, and what such runs did.
+_LATER = {"only_successful": True, "max_iterations": 6}
 STRATEGIES = ("none", "mirrored")
 EVAL_BATCH_SIZE = 500
 
@@ -48,12 +51,18 @@ def run(data_set: str) -> None:
     Args:
         data_set: str, one of `data_sets.DATA_SETS`.
     """
-    _define_flags(data_set)
+    define_flags(list(SCHEDULES[data_set]), out=f"runs/{data_set}")
     app.run(functools.partial(_main, data_set))
 
 
-def _define_flags(data_set: str) -> None:
-    networks = list(SCHEDULES[data_set])
+def define_flags(networks: Sequence[str], out: str, without: Sequence[str] = ()) -> None:
+    """Define the flags of a training.
+
+    Args:
+        networks: sequence of str, the networks there are, the default first.
+        out: str, the default of `--out`.
+        without: sequence of str, flags that are not wanted.
+    """
     flags.DEFINE_enum("model", networks[0], networks, "the network")
     flags.DEFINE_bool("amm", True, "whether to train for margin")
     flags.DEFINE_string(
@@ -98,18 +107,24 @@ def _define_flags(data_set: str) -> None:
     flags.DEFINE_enum("strategy", "none", STRATEGIES, "mirrored: train on all GPUs, which share each batch")
     flags.DEFINE_string("data_dir", None, "where data sets are prepared (default: TFDS_DATA_DIR)")
     flags.DEFINE_bool("resume", True, "continue from the checkpoint in --out, if there is one")
-    flags.DEFINE_string("out", f"runs/{data_set}", "folder of checkpoint, logs, model and result")
+    flags.DEFINE_string("out", out, "folder of checkpoint, logs, model and result")
+    for name in without:
+        delattr(flags.FLAGS, name)
     # So that --help of the script shows them.
     for flag in flags.FLAGS.get_flags_for_module(sys.modules[__name__]):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
 
+def given_flags() -> dict[str, Any]:
+    """The values of the flags that `define_flags` defined, by name, for `resolve`."""
+    return {flag.name: flag.value for flag in flags.FLAGS.get_flags_for_module(sys.modules[__name__])}
+
+
 def _main(data_set: str, argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown arguments: {argv[1:]}")
-    given = {flag.name: flag.value for flag in flags.FLAGS.get_flags_for_module(sys.modules[__name__])}
     try:
-        train_in_steps(resolve(data_set, given), pathlib.Path(flags.FLAGS.out), flags.FLAGS.resume)
+        train_in_steps(resolve(data_set, given_flags()), pathlib.Path(flags.FLAGS.out), flags.FLAGS.resume)
     except NotPreparedError as error:
         raise SystemExit(str(error)) from error
 
@@ -160,10 +175,23 @@ def train_in_steps(settings: dict[str, Any], out: pathlib.Path, resume: bool = T
         The result, as it is written to `result.json`.
     """
     if settings["two_step"]:
-        plain = {**settings, "amm": False, "two_step": False, "freeze_batch_normalization": False}
-        train(plain, out / "reference", resume)
-        settings = {**settings, "init_from": str(out / "reference" / "model.keras")}
+        settings = train_reference(settings, out / "reference", resume)
     return train(settings, out, resume)
+
+
+def train_reference(settings: dict[str, Any], out: pathlib.Path, resume: bool = True) -> dict[str, Any]:
+    """The first of two steps: the same training without AMM.
+
+    Args:
+        settings: from `resolve`.
+        out: path of the reference's folder.
+        resume: bool, whether to continue what is in the folder; otherwise it is started over.
+
+    Returns:
+        The settings of the second step, which begins with the reference.
+    """
+    train({**settings, "amm": False, "two_step": False, "freeze_batch_normalization": False}, out, resume)
+    return {**settings, "init_from": str(out / "model.keras")}
 
 
 def train(settings: dict[str, Any], out: pathlib.Path, resume: bool = True) -> dict[str, Any]:
@@ -223,7 +251,7 @@ def _prepare_folder(out: pathlib.Path, settings: dict[str, Any], resume: bool) -
     path = out / "config.json"
     if path.exists():
         # A longer run may continue a shorter one, and margins may be measured again.
-        before = json.loads(path.read_text())
+        before = {**_LATER, **json.loads(path.read_text())}
         different = [n for n in settings if settings[n] != before.get(n) and n not in _FREE]
         if different:
             raise SystemExit(

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_amm.checks import Check, in_xla
 from keras_amm.convolution import cheap_image_gradients
+from keras_amm.moments import twice_differentiable_moments
 from keras_amm.pooling import exact_second_derivatives
 
 _HALF = ("float16", "bfloat16")
@@ -194,7 +195,7 @@ class Classifier:
                 is known to be probabilities whose logits cannot be had.
         """
         kernels = exact_second_derivatives() if in_xla() else cheap_image_gradients()
-        with _full_precision(self.model), kernels:
+        with _full_precision(self.model), kernels, twice_differentiable_moments():
             return self.read(self.model(x, training=False))
 
     def read(self, output: Any) -> tuple[Any, list[Check]]:

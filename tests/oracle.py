@@ -3,12 +3,16 @@
 import numpy as np
 import tensorflow as tf
 
+from keras_amm.moments import twice_differentiable_moments
+
 
 def logits_of(model):
     """The logits of a zoo network, whose softmax head is found through its last layer."""
 
     def logits(x):
-        output = model(x, training=False)
+        # TensorFlow's own cannot be differentiated twice.
+        with twice_differentiable_moments():
+            output = model(x, training=False)
         return getattr(output, "_keras_logits", output)
 
     return logits

@@ -16,6 +16,8 @@ NAMES = (
     "nested",
 )
 SMOOTH = ("tanh_mlp", "softplus_mlp", "tanh_cnn")
+# Layers between smooth activations, for comparisons with finite differences.
+CURVED = ("max_pool_tanh", "strided_tanh", "grouped_tanh", "group_norm_tanh", "squeeze_excite")
 SHAPE = (8, 8, 1)
 CLASSES = 5
 
@@ -42,9 +44,10 @@ def _dense(units: int, activation: str | None = None) -> keras.layers.Dense:
     return keras.layers.Dense(units, activation, kernel_initializer=spread, bias_initializer=spread)
 
 
-def _conv(filters: int, activation: str | None = None) -> keras.layers.Conv2D:
+def _conv(filters: int, activation: str | None = None, **options) -> keras.layers.Conv2D:
     spread = keras.initializers.RandomNormal(stddev=0.4)
-    return keras.layers.Conv2D(filters, 3, activation=activation, kernel_initializer=spread, bias_initializer=spread)
+    options |= {"kernel_initializer": spread, "bias_initializer": spread}
+    return keras.layers.Conv2D(filters, 3, activation=activation, **options)
 
 
 def _mlp(activation: str, head: str | None = None):
@@ -76,6 +79,15 @@ def _residual(x):
     return _dense(CLASSES)(x)
 
 
+def _squeeze_excite(x):
+    """As in SENet, with its ReLU: no step of finite differences is as long as the way to its kink."""
+    x = _conv(4, "tanh")(x)
+    scale = keras.layers.GlobalAveragePooling2D(keepdims=True)(x)
+    scale = _dense(4, "sigmoid")(_dense(2, "relu")(scale))
+    x = keras.layers.Multiply()([x, scale])
+    return _dense(CLASSES)(keras.layers.Flatten()(x))
+
+
 def _nested(x):
     inner = keras.Sequential(
         [keras.Input(SHAPE), _conv(4, "relu"), keras.layers.MaxPooling2D(2), keras.layers.Flatten()]
@@ -92,6 +104,11 @@ _BODIES = {
     "max_pool_cnn": _cnn(lambda: keras.layers.MaxPooling2D(2, strides=1)),
     "avg_pool_cnn": _cnn(lambda: keras.layers.AveragePooling2D(2)),
     "tanh_cnn": _cnn(lambda: keras.layers.AveragePooling2D(2), activation="tanh"),
+    "max_pool_tanh": _cnn(lambda: keras.layers.MaxPooling2D(2), activation="tanh"),
+    "strided_tanh": _cnn(lambda: _conv(4, strides=2, padding="same"), activation="tanh"),
+    "grouped_tanh": _cnn(lambda: _conv(4, groups=2), activation="tanh"),
+    "group_norm_tanh": _cnn(lambda: keras.layers.GroupNormalization(2), activation="tanh"),
+    "squeeze_excite": _squeeze_excite,
     "batch_norm_cnn": _cnn(keras.layers.BatchNormalization),
     "group_norm_cnn": _cnn(lambda: keras.layers.GroupNormalization(2)),
     "softmax_head": _mlp("relu", "softmax"),
