@@ -52,7 +52,7 @@ def test_appendix_table_1():
 def test_all_flags_are_the_scripts():
     """Every command line of every experiment is one that the trainer takes."""
     code = (
-        "import sys, trainer; from absl import flags; trainer._define_flags('mnist')\n"
+        "import sys, trainer; from absl import flags; trainer.define_flags(list(trainer.SCHEDULES['mnist']), '')\n"
         "import planning, experiments\n"
         "for run in planning.plan(experiments.EXPERIMENTS, 1, 30):\n"
         "    flags.FLAGS.unparse_flags(); flags.FLAGS(list(run.command))\n"
