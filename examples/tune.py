@@ -1,0 +1,274 @@
+"""Choose lambda, c and d on held-out training images: a grid of trainings, searched by KerasTuner.
+
+    python examples/tune.py --data_set=mnist --model=mlp-800 --strengths=8,32 --cs=1,2 --ds=1 --epochs=20
+
+trains with every setting on all but 5,000 training images, and measures error and margin on these. The
+test images are not looked at. The best setting has the lowest held-out error; of equal ones, the larger margin.
+With `--seeds=0,1,2` each setting is trained with each seed, and its means count. Networks that
+Table 2 fine-tunes start from one reference per seed, or from `--init_from`.
+
+A search that was stopped continues where it was, in mid-training too. A larger grid in the same `--out` takes
+over the trainings that are there. A training that fails, or whose loss becomes NaN, is listed as failed. The grid is
+printed and left in `grid.json` and `grid.png`; the trainings are in `trials`.
+"""
+
+import hashlib
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+import keras_tuner
+import matplotlib.pyplot as plt
+import numpy as np
+from absl import app, flags
+
+import trainer
+from data_sources import NotPreparedError, prepared_builder
+from schedules import SCHEDULES
+
+_NETWORKS = list(dict.fromkeys(name for networks in SCHEDULES.values() for name in networks))
+# What the grid sets, and what a search is: margin training, measured on what was held out.
+_SET_HERE = ("strength", "c", "d", "seed", "amm", "validation", "resume")
+_OBJECTIVE = "error_percent"
+
+
+class Grid(NamedTuple):
+    """The values of each setting.
+
+    Attributes:
+        strength: floats, of lambda.
+        c: floats.
+        d: floats.
+    """
+
+    strength: Sequence[float]
+    c: Sequence[float]
+    d: Sequence[float]
+
+
+class Row(NamedTuple):
+    """One setting and what came of it.
+
+    Attributes:
+        strength: float, lambda.
+        c: float.
+        d: float.
+        error_percent: float, mean held-out error over the seeds; None where it failed.
+        margin_mean: float, mean held-out margin over the seeds; None where it failed.
+        failure: str, the error message; None where there was none.
+    """
+
+    strength: float
+    c: float
+    d: float
+    error_percent: float | None = None
+    margin_mean: float | None = None
+    failure: str | None = None
+
+
+class MarginGridSearch(keras_tuner.GridSearch):
+    """KerasTuner's grid search, whose trials are runs of the shared trainer.
+
+    Args:
+        settings: from `trainer.resolve`, what the trials have in common.
+        grid: `Grid`.
+        seeds: ints, with each of which a setting is trained.
+        out: path of the search's folder.
+    """
+
+    def __init__(self, settings: dict[str, Any], grid: Grid, seeds: Sequence[int], out: pathlib.Path) -> None:
+        self.settings = {**settings, "validation": True}
+        self.seeds = list(seeds)
+        self.out = out
+        space = keras_tuner.HyperParameters()
+        for name, values in grid._asdict().items():
+            space.Choice(name, list(values))
+        # KerasTuner remembers trials by number: each search has a memory of its own, and all share the trainings.
+        search = json.dumps([self.settings, grid, self.seeds], sort_keys=True)
+        super().__init__(
+            objective=keras_tuner.Objective(_OBJECTIVE, "min"),
+            hyperparameters=space,
+            # A failure says nothing of the other settings.
+            max_consecutive_failed_trials=1 + int(np.prod([len(values) for values in grid])),
+            directory=out / "searches",
+            project_name=hashlib.sha256(search.encode()).hexdigest()[:12],
+        )
+
+    def run_trial(self, trial: Any, verbose: int = 0) -> dict[str, float]:
+        """Train and measure one setting; called by `search`.
+
+        Args:
+            trial: `keras_tuner.engine.trial.Trial`.
+            verbose: int, what was given to `search`.
+
+        Returns:
+            Error and margin, means over the seeds.
+        """
+        values = trial.hyperparameters.values
+        folder = self.out / "trials" / ",".join(f"{name}={values[name]:g}" for name in Grid._fields)
+        results = [
+            _trained({**self._of_seed(seed), **{name: values[name] for name in Grid._fields}}, folder / f"seed={seed}")
+            for seed in self.seeds
+        ]
+        means = {name: float(np.mean([result[name] for result in results])) for name in (_OBJECTIVE, "margin_mean")}
+        if not np.all(np.isfinite(list(means.values()))):
+            raise keras_tuner.errors.FailedTrialError(f"Error and margin must be finite. Got: {means}.")
+        return means
+
+    def rows(self) -> list[Row]:
+        """What was tried, the best first, what failed last."""
+        return sorted(map(_row, self.oracle.trials.values()), key=_rank)
+
+    def _of_seed(self, seed: int) -> dict[str, Any]:
+        settings = {**self.settings, "seed": seed}
+        if not settings["two_step"]:
+            return settings
+        # It has no margin penalty, so it is the same for all settings.
+        reference = self.out / "references" / f"seed={seed}"
+        if (reference / "result.json").exists():
+            return {**settings, "init_from": str(reference / "model.keras")}
+        return trainer.train_reference(settings, reference)
+
+
+def _trained(settings: dict[str, Any], out: pathlib.Path) -> dict[str, Any]:
+    """The result of a training, which is there already or continues from its last checkpoint."""
+    path = out / "result.json"
+    if path.exists() and (result := json.loads(path.read_text()))["config"] == settings:
+        return result
+    # Of the trainings before it nothing is needed any more.
+    keras.utils.clear_session()
+    return trainer.train(settings, out)
+
+
+def _row(trial: Any) -> Row:
+    values = [trial.hyperparameters.values[name] for name in Grid._fields]
+    if trial.status != "COMPLETED":
+        lines = (trial.message or f"KerasTuner calls it {trial.status}.").strip().splitlines()
+        return Row(*values, failure=lines[-1])
+    return Row(*values, *(trial.metrics.get_best_value(name) for name in (_OBJECTIVE, "margin_mean")))
+
+
+def _rank(row: Row) -> tuple[bool, float, float]:
+    return (True, 0.0, 0.0) if row.failure else (False, row.error_percent, -row.margin_mean)
+
+
+def search(settings: dict[str, Any], grid: Grid, seeds: Sequence[int], out: pathlib.Path) -> list[Row]:
+    """Train with every setting of a grid, and write `grid.json` and `grid.png`.
+
+    Args:
+        settings: from `trainer.resolve`, what the trials have in common.
+        grid: `Grid`.
+        seeds: ints, with each of which a setting is trained.
+        out: path of the search's folder.
+
+    Returns:
+        `Row`s, the best first, what failed last.
+
+    Raises:
+        ValueError: a value is given twice, or none for a setting.
+    """
+    for name, values in {**grid._asdict(), "seed": seeds}.items():
+        if not values or len(set(values)) < len(values):
+            raise ValueError(f"Expected one or more different values. Received: {name}={list(values)}.")
+    tuner = MarginGridSearch(settings, grid, seeds, out)
+    tuner.search(verbose=0)
+    rows = tuner.rows()
+    content = {"settings": tuner.settings, "seeds": tuner.seeds, "rows": [row._asdict() for row in rows]}
+    (out / "grid.json").write_text(json.dumps(content, indent=2) + "\n")
+    figure = plot(rows, grid)
+    figure.savefig(out / "grid.png", dpi=150)
+    plt.close(figure)
+    return rows
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The grid as text.
+
+    Args:
+        rows: `Row`s.
+
+    Returns:
+        String, a line per setting.
+    """
+    lines = [f"{'lambda':>8} {'c':>6} {'d':>6} {'held-out error':>15} {'margin':>8}"]
+    for row in rows:
+        end = f"failed: {row.failure}" if row.failure else f"{row.error_percent:>14.2f}% {row.margin_mean:>8.3f}"
+        lines.append(f"{row.strength:>8g} {row.c:>6g} {row.d:>6g} {end}")
+    return "\n".join(lines)
+
+
+def plot(rows: Sequence[Row], grid: Grid) -> plt.Figure:
+    """The held-out error over lambda and c, one panel per d; in each cell the margin below the error.
+
+    Args:
+        rows: `Row`s, the best first, which is framed.
+        grid: `Grid`.
+
+    Returns:
+        Matplotlib figure.
+    """
+    strengths, cs, ds = (sorted(values) for values in grid)
+    errors = np.full((len(ds), len(strengths), len(cs)), np.nan)
+    index = {row: (ds.index(row.d), strengths.index(row.strength), cs.index(row.c)) for row in rows}
+    for row in rows:
+        errors[index[row]] = np.nan if row.failure else row.error_percent
+    figure, panels = plt.subplots(
+        1,
+        len(ds),
+        figsize=(1.5 + len(ds) * max(2.6, 0.6 + 1.1 * len(cs)), 1.4 + 0.8 * len(strengths)),
+        squeeze=False,
+        sharey=True,
+        layout="constrained",
+    )
+    low, high = (np.nanmin(errors), np.nanmax(errors)) if np.isfinite(errors).any() else (0.0, 1.0)
+    for panel, d, values in zip(panels[0], ds, errors, strict=True):
+        shown = panel.imshow(values, cmap="viridis_r", vmin=low, vmax=max(high, low + 1e-9), aspect="auto")
+        panel.set(title=f"d = {d:g}", xlabel="c", xticks=range(len(cs)), yticks=range(len(strengths)))
+        panel.set_xticklabels([f"{c:g}" for c in cs])
+        panel.set_yticklabels([f"{strength:g}" for strength in strengths])
+        panel.set_facecolor("lightgrey")
+    panels[0][0].set_ylabel("λ")
+    figure.colorbar(shown, ax=panels[0].tolist(), label="held-out error, %")
+    for place, row in enumerate(rows):
+        panel, y, x = index[row]
+        text = "failed" if row.failure else f"{row.error_percent:.2f}%\nmargin {row.margin_mean:.2f}"
+        is_dark = not row.failure and row.error_percent > (low + high) / 2
+        panels[0][panel].text(x, y, text, ha="center", va="center", fontsize=8, color="white" if is_dark else "black")
+        if not place and not row.failure:
+            frame = plt.Rectangle((x - 0.48, y - 0.48), 0.96, 0.96, fill=False, edgecolor="red", linewidth=2.5)
+            panels[0][panel].add_patch(frame)
+    return figure
+
+
+def _main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown arguments: {argv[1:]}")
+    data_set, out = flags.FLAGS.data_set, pathlib.Path(flags.FLAGS.out)
+    if flags.FLAGS.model not in SCHEDULES[data_set]:
+        raise app.UsageError(f"--data_set={data_set} goes with --model={'|'.join(SCHEDULES[data_set])}.")
+    try:
+        prepared_builder(data_set, flags.FLAGS.data_dir)
+    except NotPreparedError as error:
+        raise SystemExit(str(error)) from error
+    # The grid's come in their place.
+    settings = trainer.resolve(data_set, {**trainer.given_flags(), "amm": True, "validation": True})
+    grid = Grid(*([float(value) for value in flags.FLAGS[name].value] for name in ("strengths", "cs", "ds")))
+    rows = search(settings, grid, [int(seed) for seed in flags.FLAGS.seeds], out)
+    print(
+        f"\n{settings['model']} on {data_set}, {settings['epochs']} epochs:\n{table(rows)}\n\nPlotted in {out}/grid.png"
+    )
+    if rows[0].failure:
+        sys.exit("Every training failed.")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_enum("data_set", "mnist", list(SCHEDULES), "the data set")
+    flags.DEFINE_list("strengths", ["8", "32"], "values of lambda")
+    flags.DEFINE_list("cs", ["1", "2"], "values of c")
+    flags.DEFINE_list("ds", ["1"], "values of d")
+    flags.DEFINE_list("seeds", ["0"], "each setting is trained with each of these")
+    trainer.define_flags(_NETWORKS, "runs/tune", without=_SET_HERE)
+    app.run(_main)
