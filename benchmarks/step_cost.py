@@ -2,6 +2,7 @@
 
     pip install absl-py psutil
     python benchmarks/step_cost.py --network=mlp-800 --network=lenet-mnist
+    python benchmarks/step_cost.py --all --out=runs/step_cost.jsonl
 
 needs no data but the MNIST subset in the repository. All variants start from the
 same weights, plainly trained for a few epochs, and take turns in one process, five steps
@@ -10,6 +11,10 @@ neighbours of one round. Steps are those of `fit`: the function that it runs per
 the loss, metrics, clipping and SGD with momentum. Peak memory is the largest resident set
 of a process of its own per variant; "steps alone" subtracts what the process held before
 its first training step, so it includes the traced function itself, which does not grow with the batch.
+
+`--all` measures every architecture of the examples in another way, on few steps of real images: see
+`every_architecture.py`. It needs `pip install -e ".[examples]"`, CIFAR-10 and hours; what was measured
+is left in `--out`, and a second call measures the rest.
 """
 
 import pathlib
@@ -41,6 +46,9 @@ _BATCH_SIZE = flags.DEFINE_integer("batch", 100, "Images per batch.", lower_boun
 _JIT = flags.DEFINE_bool("jit_compile", False, "Compile the steps with XLA.")
 _MEMORY = flags.DEFINE_bool("memory", True, "Whether to measure peak memory too.")
 _MEMORY_OF = flags.DEFINE_string("memory_of", None, "Print the peak memory of this one variant, and nothing else.")
+_ALL = flags.DEFINE_bool("all", False, "Measure every architecture instead, on a few steps.")
+_ONLY = flags.DEFINE_list("only", [], "With --all: these networks only.")
+_OUT = flags.DEFINE_string("out", "runs/step_cost.jsonl", "With --all: a line of JSON per network; those are skipped.")
 
 VARIANTS: dict[str, dict[str, Any] | None] = {
     "plain": None,
@@ -54,6 +62,11 @@ VARIANTS: dict[str, dict[str, Any] | None] = {
 
 def main(argv: list[str]) -> None:
     del argv
+    if _ALL.value:
+        # Not above: it needs what data sets need, the rest does not.
+        import every_architecture
+
+        sys.exit(0 if every_architecture.run(pathlib.Path(_OUT.value), _ONLY.value) else 1)
     # One function is compiled per variant, on purpose.
     tf.get_logger().setLevel("ERROR")
     images, _ = image_data.load_subset()

@@ -1,0 +1,248 @@
+"""A training with AMM of every architecture on real images: its loss, its cost, its memory.
+
+`step_cost.py --all` runs it, network by network, and appends a line of JSON for each. A network
+is measured in two processes of its own. The one with AMM makes a few plain steps, freezes batch
+normalisation as the examples do, and then trains with AMM, several times through the same
+few batches, so that the first and the last loss are of the same images. Its peak memory
+is read then; at last AMM steps and plain ones take turns, and a ratio is between neighbours. The
+other process makes plain steps only, and its peak memory is read.
+
+Batch sizes and learning rates are Table 2's. MNIST's networks see the images in the repository, those of CIFAR
+the images of CIFAR-10, and those of ImageNet the same, enlarged to 224x224; LiuNet-96 has 100 logits and these have
+1,000, of which ten occur.
+"""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "examples"))
+import architectures
+import data_sets
+import image_data
+import keras_amm
+from coupled_sgd import CoupledDecaySGD
+from schedules import SCHEDULES
+
+
+class Plan(NamedTuple):
+    """How much of a network is affordable.
+
+    Attributes:
+        data_set: str, whose row of Table 2 counts.
+        plain_steps: int, before AMM begins.
+        batches: int, the different ones that AMM is trained on.
+        passes: int, through these batches.
+        rounds: int, in which an AMM step and a plain one take turns.
+    """
+
+    data_set: str
+    plain_steps: int = 20
+    batches: int = 3
+    passes: int = 7
+    rounds: int = 15
+
+
+PLANS = {
+    "mlp-800": Plan("mnist", plain_steps=100),
+    "lenet-mnist": Plan("mnist", plain_steps=100),
+    "liunet-mnist": Plan("mnist"),
+    "lenet": Plan("cifar10", plain_steps=100),
+    "resnet-20": Plan("cifar10", passes=4, rounds=8),
+    "nin": Plan("cifar10", passes=4, rounds=8),
+    "liunet": Plan("cifar10", passes=4, rounds=8),
+    "liunet-96": Plan("cifar100", batches=2, passes=3, rounds=5),
+    "resnet-56": Plan("cifar10", batches=2, passes=3, rounds=5),
+    "densenet-40": Plan("cifar10", batches=1, passes=4, rounds=3),
+    "resnet-18": Plan("imagenet2012", plain_steps=10, batches=1, passes=4, rounds=3),
+    "resnet-50": Plan("imagenet2012", plain_steps=10, batches=1, passes=4, rounds=2),
+    "senet-50": Plan("imagenet2012", plain_steps=10, batches=1, passes=4, rounds=2),
+}
+
+
+def run(out: pathlib.Path, only: Sequence[str] = ()) -> bool:
+    """Measure what is not in the file yet, and print it all as a table.
+
+    Args:
+        out: path of a file of JSON lines.
+        only: names of networks; all by default, small ones first.
+
+    Returns:
+        Whether all were measured, with falling losses and finite penalties.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for network in only or PLANS:
+        if network in {row["network"] for row in read(out)}:
+            continue
+        try:
+            row = {"network": network, **_in_its_own_process(network, "amm"), **_in_its_own_process(network, "plain")}
+        except subprocess.CalledProcessError as error:
+            print(f"{network} could not be measured:\n{error.stderr[-3000:]}", file=sys.stderr)
+            continue
+        with out.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(_line(row), flush=True)
+    rows = {row["network"]: row for row in read(out)}
+    print("\n" + table(list(rows.values())))
+    return all(network in rows and is_sound(rows[network]) for network in only or PLANS)
+
+
+def read(out: pathlib.Path) -> list[dict[str, Any]]:
+    """The rows of a file; none where there is no file."""
+    return [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+
+
+def is_sound(row: dict[str, Any]) -> bool:
+    """Whether the loss fell, and every loss and penalty was finite."""
+    return bool(row["last_loss"] < row["first_loss"] and np.all(np.isfinite([*row["losses"], *row["penalties"]])))
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows as a Markdown table."""
+    head = (
+        "| network | images | batch | AMM steps | loss, first → last | penalty | plain, s | AMM, s | AMM / plain | "
+        "memory plain, GB | memory AMM, GB |"
+    )
+    return "\n".join([head, "| " + " | ".join(["---"] * head.count(" | ")) + " | --- |", *map(_line, rows)])
+
+
+def _line(row: dict[str, Any]) -> str:
+    plain, amm = (np.array(row[f"{variant}_seconds"]) for variant in ("plain", "amm"))
+    ratios = amm / plain
+    cells = [
+        row["network"],
+        row["images"],
+        row["batch_size"],
+        f"{len(row['losses'])} after {row['plain_steps']} plain",
+        f"{row['first_loss']:.2f} → {row['last_loss']:.2f}",
+        f"{min(row['penalties']):.2f} to {max(row['penalties']):.2f}",
+        f"{np.median(plain):.3g}",
+        f"{np.median(amm):.3g}",
+        f"{np.median(ratios):.1f} [{min(ratios):.1f}, {max(ratios):.1f}]",
+        f"{row['plain_peak_bytes'] / 1e9:.2f}",
+        f"{row['amm_peak_bytes'] / 1e9:.2f}",
+    ]
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def _in_its_own_process(network: str, variant: str) -> dict[str, Any]:
+    command = [sys.executable, __file__, network, variant]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(network: str, variant: str) -> dict[str, Any]:
+    """One process's part of a row.
+
+    Args:
+        network: str, one of `PLANS`.
+        variant: str, "plain" or "amm".
+
+    Returns:
+        A dictionary that JSON can hold.
+    """
+    plan = PLANS[network]
+    schedule = SCHEDULES[plan.data_set][network]
+    keras.utils.set_random_seed(0)
+    model = architectures.build(network, data_sets.DATA_SETS[plan.data_set].num_classes)
+    images = _Images(plan.data_set, schedule.batch_size)
+    steps = range(plan.plain_steps, plan.plain_steps + plan.batches)
+    plain = _Steps(model, schedule.learning_rate, images)
+    plain.run(range(plan.plain_steps))
+    if architectures.freeze_batch_normalization(model):
+        plain = _Steps(model, schedule.learning_rate, images)
+    plain.run(steps[:1])
+    if variant == "plain":
+        return {"plain_peak_bytes": _peak_bytes()}
+    amm = _Steps(keras_amm.wrap(model), schedule.learning_rate, images)
+    logs = amm.run([*steps] * plan.passes)
+    peak = _peak_bytes()
+    losses, penalties = ([log[name] for log in logs] for name in ("loss", "margin_penalty"))
+    seconds = [[_seconds(each, steps[:1]) for each in (amm, plain)] for _ in range(plan.rounds)]
+    return {
+        "images": images.name,
+        "batch_size": schedule.batch_size,
+        "plain_steps": plan.plain_steps + 1,
+        "losses": losses,
+        "first_loss": float(np.mean(losses[: plan.batches])),
+        "last_loss": float(np.mean(losses[-plan.batches :])),
+        "penalties": penalties,
+        "amm_seconds": [amm for amm, _ in seconds],
+        "plain_seconds": [plain for _, plain in seconds],
+        "amm_peak_bytes": peak,
+        "cores": len(os.sched_getaffinity(0)),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+    }
+
+
+class _Images:
+    """Batches of real images by number, as large as a data set's."""
+
+    def __init__(self, data_set: str, batch_size: int) -> None:
+        self._description, self._batch_size = data_sets.DATA_SETS[data_set], batch_size
+        if data_set == "mnist":
+            self.name = "MNIST"
+            self._images, _ = image_data.load_subset()
+        else:
+            self._images = image_data.load("cifar10", "train[:20%]", data_sets.DATA_SETS["cifar10"].mean)
+            self.name = "CIFAR-10"
+        if self._images.x.shape[1:] != self._description.shape:
+            self.name += f" at {self._description.shape[0]}x{self._description.shape[1]}"
+
+    def batch(self, number: int) -> tuple[Any, Any]:
+        """Tensors x [B, height, width, channels] and y [B]."""
+        size = self._description.shape[:2]
+        first = self._batch_size * (number % (len(self._images) // self._batch_size))
+        x, y = self._images[first : first + self._batch_size]
+        return tf.constant(x) if x.shape[1:3] == size else tf.image.resize(x, size), tf.constant(y)
+
+
+class _Steps:
+    """Steps of `fit`: the function that it runs per batch, with the loss, metrics, clipping and SGD."""
+
+    def __init__(self, model: keras.Model, learning_rate: float, images: _Images) -> None:
+        self._model, self._images = model, images
+        model.compile(
+            CoupledDecaySGD(learning_rate, momentum=0.9, l2=1e-4, global_clipnorm=10.0),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+            jit_compile=False,
+        )
+        model.optimizer.build(model.trainable_variables)  # as `fit` does, before it traces
+        model.make_train_function(force=True)
+
+    def run(self, numbers: Iterable[int]) -> list[dict[str, float]]:
+        """A step on each batch; its own loss and metrics."""
+        logs = []
+        for number in numbers:
+            self._model.reset_metrics()
+            batch = iter(tf.data.Dataset.from_tensors(self._images.batch(number)))
+            logs.append({name: float(value) for name, value in self._model.train_function(batch).items()})
+        return logs
+
+
+def _seconds(steps: _Steps, numbers: Sequence[int]) -> float:
+    start = time.perf_counter()
+    steps.run(numbers)
+    return time.perf_counter() - start
+
+
+def _peak_bytes() -> int:
+    # Not getrusage, whose peak a child process inherits from its parent.
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(*sys.argv[1:])))
