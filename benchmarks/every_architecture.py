@@ -118,7 +118,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def _line(row: dict[str, Any]) -> str:
     plain, amm = (np.array(row[f"{variant}_seconds"]) for variant in ("plain", "amm"))
-    ratios = amm / plain
+    low, middle, high = np.percentile(amm / plain, [25, 50, 75])
     cells = [
         row["network"],
         row["images"],
@@ -128,7 +128,7 @@ def _line(row: dict[str, Any]) -> str:
         f"{min(row['penalties']):.2f} to {max(row['penalties']):.2f}",
         f"{np.median(plain):.3g}",
         f"{np.median(amm):.3g}",
-        f"{np.median(ratios):.1f} [{min(ratios):.1f}, {max(ratios):.1f}]",
+        f"{middle:.1f} [{low:.1f}, {high:.1f}]",
         f"{row['plain_peak_bytes'] / 1e9:.2f}",
         f"{row['amm_peak_bytes'] / 1e9:.2f}",
     ]
