@@ -6,17 +6,18 @@ import pytest
 import tensorflow as tf
 
 import keras_amm
-from tests.model_test import LOSS, Subclassed, _data, _network
+from tests.model_test import LOSS, Subclassed, _build_optimizer, _data, _light, _network
 
 
 def _ways(model, x, y):
     """Every public way in which a batch with labels meets the model."""
 
     def fit(**arguments):
-        wrapped = keras_amm.wrap(model)
+        wrapped = _light(model)
         wrapped.compile(
             "sgd", LOSS if y.ndim == 1 else keras.losses.CategoricalCrossentropy(from_logits=True), **arguments
         )
+        _build_optimizer(wrapped)
         wrapped.fit(x, y, batch_size=8, verbose=0)
 
     return {
@@ -71,9 +72,10 @@ def test_wrong_label_shape(way):
 def test_the_step_is_named():
     x, y = _data(32)
     y[20] = 9
-    model = keras_amm.wrap(_network())
+    model = _light(_network())
     for arguments in ({}, {"jit_compile": True}):
         model.compile("sgd", LOSS, **arguments)
+        _build_optimizer(model)
         with pytest.raises(ValueError, match="training step 2,"):
             model.fit(x, y, batch_size=16, shuffle=False, verbose=0)
 
@@ -188,7 +190,7 @@ def test_outputs_in_doubt(activation):
     model = keras.Sequential([_network(), keras.layers.Activation(activation)])
     with pytest.raises(ValueError, match="logits"):
         keras_amm.DeepFool().perturb(model, x)
-    wrapped = keras_amm.wrap(model)
+    wrapped = _light(model)
     wrapped.compile("sgd", keras.losses.SparseCategoricalCrossentropy())
     with pytest.raises(ValueError, match="logits"):
         wrapped.fit(x, y, verbose=0)

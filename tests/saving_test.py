@@ -13,7 +13,7 @@ from tests.regularizer_test import farthest, squared_plus
 
 
 def _model(**arguments):
-    regularizer = keras_amm.MarginRegularizer(**{"c": 1.5, "screening": 0.5, **arguments})
+    regularizer = keras_amm.MarginRegularizer(**{"c": 1.5, "screening": 0.5, "gradient": "boundary", **arguments})
     model = keras_amm.wrap(
         _network(keras.layers.BatchNormalization()), regularizer=regularizer, attack=keras_amm.DeepFool(4, 3)
     )
