@@ -26,6 +26,7 @@ import numpy as np
 from absl import app, flags
 
 import trainer
+import training_settings
 from data_sources import NotPreparedError, prepared_builder
 from schedules import SCHEDULES
 
@@ -73,7 +74,7 @@ class MarginGridSearch(keras_tuner.GridSearch):
     """KerasTuner's grid search, whose trials are runs of the shared trainer.
 
     Args:
-        settings: from `trainer.resolve`, what the trials have in common.
+        settings: from `training_settings.resolve`, what the trials have in common.
         grid: `Grid`.
         seeds: ints, with each of which a setting is trained.
         out: path of the search's folder.
@@ -159,7 +160,7 @@ def search(settings: dict[str, Any], grid: Grid, seeds: Sequence[int], out: path
     """Train with every setting of a grid, and write `grid.json` and `grid.png`.
 
     Args:
-        settings: from `trainer.resolve`, what the trials have in common.
+        settings: from `training_settings.resolve`, what the trials have in common.
         grid: `Grid`.
         seeds: ints, with each of which a setting is trained.
         out: path of the search's folder.
@@ -254,7 +255,7 @@ def _main(argv: list[str]) -> None:
     except NotPreparedError as error:
         raise SystemExit(str(error)) from error
     # The grid's come in their place.
-    settings = trainer.resolve(data_set, {**trainer.given_flags(), "amm": True, "validation": True})
+    settings = training_settings.resolve(data_set, {**training_settings.given_flags(), "amm": True, "validation": True})
     grid = Grid(*([float(value) for value in flags.FLAGS[name].value] for name in ("strengths", "cs", "ds")))
     rows = search(settings, grid, [int(seed) for seed in flags.FLAGS.seeds], out)
     print(
@@ -270,5 +271,5 @@ if __name__ == "__main__":
     flags.DEFINE_list("cs", ["1", "2"], "values of c")
     flags.DEFINE_list("ds", ["1"], "values of d")
     flags.DEFINE_list("seeds", ["0"], "each setting is trained with each of these")
-    trainer.define_flags(_NETWORKS, "runs/tune", without=_SET_HERE)
+    training_settings.define_flags(_NETWORKS, "runs/tune", without=_SET_HERE)
     app.run(_main)

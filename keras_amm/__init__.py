@@ -3,6 +3,7 @@
 from keras_amm import (
     adjoint,
     aggregation,
+    arguments,
     boundary,
     callbacks,
     checks,

@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from keras_amm.arguments import require_whole
 from keras_amm.deepfool import DeepFool
 from keras_amm.margins import evaluate_margins
 from keras_amm.nearest import NearestImages, PerturbedImages
@@ -113,11 +114,11 @@ class MarginLogger(keras.callbacks.Callback):
         if attack is not None and not isinstance(attack, DeepFool):
             raise TypeError(f"`attack` must be a keras_amm.DeepFool or None. Received: attack={attack!r}.")
         if not isinstance(epoch_freq, Container):
-            _check_whole("epoch_freq", epoch_freq, 1)
+            require_whole("epoch_freq", epoch_freq, 1)
         for name, value in (("step_freq", step_freq), ("num_samples", num_samples), ("batch_size", batch_size)):
             if value is not None:
-                _check_whole(name, value, 1)
-        _check_whole("num_images", num_images, 0)
+                require_whole(name, value, 1)
+        require_whole("num_images", num_images, 0)
         self.data = data
         self.epoch_freq = epoch_freq
         self.step_freq = step_freq
@@ -300,8 +301,3 @@ def _warn_of_failure(what: str, moment: str, consequence: str, error: Exception)
     warnings.warn(
         f"{what} after {moment}; training goes on. {consequence}. {type(error).__name__}: {error}", stacklevel=4
     )
-
-
-def _check_whole(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"`{name}` must be a whole number of at least {least}. Received: {name}={value!r}.")

@@ -1,12 +1,12 @@
 """DeepFool: the nearest decision boundary, by iterated linearisation."""
 
-import numbers
 import weakref
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
+from keras_amm.arguments import require_real, require_whole
 from keras_amm.checks import Check, clear_errors, enforce
 from keras_amm.classifier import Classifier, unwrapped
 from keras_amm.labels import class_indices
@@ -77,10 +77,8 @@ class DeepFool:
             ("num_candidates", num_candidates, 2),
             ("refine_steps", refine_steps, 0),
         ):
-            if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
-                raise ValueError(f"`{name}` must be a whole number of at least {least}. Received: {name}={value!r}.")
-        if not isinstance(overshoot, (int, float)) or not 0.0 <= overshoot < float("inf"):
-            raise ValueError(f"`overshoot` must be at least 0 and finite. Received: overshoot={overshoot!r}.")
+            require_whole(name, value, least)
+        require_real("overshoot", overshoot, lambda v: v >= 0, "at least 0")
         if from_logits not in (None, True, False):
             raise ValueError(f"`from_logits` must be True, False or None. Received: from_logits={from_logits!r}.")
         self.max_iterations = int(max_iterations)

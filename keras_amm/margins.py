@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_amm.arguments import require_whole
 from keras_amm.checks import clear_errors, enforce
 from keras_amm.classifier import Classifier, unwrapped
 from keras_amm.deepfool import DeepFool
@@ -76,10 +77,8 @@ def evaluate_margins(
         raise TypeError(
             f"`attack` must be a keras_amm.DeepFool or None. Received: attack of type {type(attack).__name__}.{hint}"
         )
-    if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
-        raise ValueError(
-            f"`batch_size` must be a whole number of at least 1, or None. Received: batch_size={batch_size!r}."
-        )
+    if batch_size is not None:
+        require_whole("batch_size", batch_size, 1)
     if verbose not in ("auto", 0, 1, 2):
         raise ValueError(f"`verbose` must be 'auto', 0, 1 or 2. Received: verbose={verbose!r}.")
     attack = attack or default_attack(model)

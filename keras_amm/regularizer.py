@@ -1,7 +1,5 @@
 """The margin penalty as a function of the norms: aggregation, shrinkage, caps."""
 
-import math
-import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +8,7 @@ from keras import ops
 
 from keras_amm import aggregation as aggregations
 from keras_amm import shrinkage as shrinkages
+from keras_amm.arguments import require_real
 
 _GRADIENTS = ("unrolled", "masked", "boundary")
 
@@ -76,15 +75,15 @@ class MarginRegularizer(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         if not isinstance(strength, keras.optimizers.schedules.LearningRateSchedule):
-            _require(strength, "strength", lambda v: v >= 0, "at least 0, or a LearningRateSchedule")
-        _require(c, "c", lambda v: v > 0, "greater than 0")
-        _require(d, "d", lambda v: v > 0, "greater than 0")
-        _require(top_fraction, "top_fraction", lambda v: 0 < v <= 1, "in (0, 1]")
-        _require(max_penalty, "max_penalty", lambda v: v > 0, "greater than 0")
+            require_real("strength", strength, lambda v: v >= 0, "at least 0, or a LearningRateSchedule")
+        require_real("c", c, lambda v: v > 0, "greater than 0")
+        require_real("d", d, lambda v: v > 0, "greater than 0")
+        require_real("top_fraction", top_fraction, lambda v: 0 < v <= 1, "in (0, 1]")
+        require_real("max_penalty", max_penalty, lambda v: v > 0, "greater than 0")
         if gradient not in _GRADIENTS:
             raise ValueError(f"`gradient` must be one of {_GRADIENTS}. Received: gradient={gradient!r}.")
         if screening is not None:
-            _require(screening, "screening", lambda v: 0 < v <= 1, "in (0, 1], or None")
+            require_real("screening", screening, lambda v: 0 < v <= 1, "in (0, 1], or None")
             if aggregations.name_of(aggregation) != "min":
                 raise ValueError(
                     "`screening` leaves out samples far from the boundary, which only aggregation='min' never counts. "
@@ -303,11 +302,6 @@ class MarginRegularizer(keras.layers.Layer):
             if isinstance(config.get(name), dict):
                 config[name] = keras.saving.deserialize_keras_object(config[name])
         return cls(**config)
-
-
-def _require(value: Any, name: str, holds: Callable[[Any], bool], expected: str) -> None:
-    if not isinstance(value, numbers.Real) or not holds(value) or not math.isfinite(value):
-        raise ValueError(f"`{name}` must be {expected}. Received: {name}={value!r}.")
 
 
 def _serialize_schedule(schedule: Any) -> Any:

@@ -52,12 +52,12 @@ def test_appendix_table_1():
 def test_all_flags_are_the_scripts():
     """Every command line of every experiment is one that the trainer takes."""
     code = (
-        "import sys, trainer; from absl import flags; trainer.define_flags(list(trainer.SCHEDULES['mnist']), '')\n"
-        "import planning, experiments\n"
+        "import planning, experiments, schedules, training_settings; from absl import flags\n"
+        "training_settings.define_flags(list(schedules.SCHEDULES['mnist']), out='')\n"
         "for run in planning.plan(experiments.EXPERIMENTS, 1, 30):\n"
         "    flags.FLAGS.unparse_flags(); flags.FLAGS(list(run.command))\n"
-        "    trainer.resolve('mnist', {name: flags.FLAGS[name].value for name in trainer_flags})\n"
-    ).replace("trainer_flags", "[f.name for f in flags.FLAGS.get_flags_for_module(trainer)]")
+        "    training_settings.resolve('mnist', training_settings.given_flags())\n"
+    )
     paths = [str(planning.EXAMPLES), str(planning.EXAMPLES / "reproduce"), str(planning.EXAMPLES.parent)]
     done = subprocess.run([sys.executable, "-c", f"import sys; sys.path[:0] = {paths}\n{code}"], capture_output=True)
     assert done.returncode == 0, done.stderr.decode()[-2000:]

@@ -15,6 +15,7 @@ import pytest
 import initial_weights
 import run_records
 import trainer
+import training_settings
 from examples import architectures
 from schedules import SCHEDULES
 from tests import tiny_data_sets
@@ -33,7 +34,7 @@ DEFAULTS = {
 
 
 def resolve(data_set, model, **given):
-    return trainer.resolve(data_set, {**DEFAULTS, "model": model, **given})
+    return training_settings.resolve(data_set, {**DEFAULTS, "model": model, **given})
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +103,7 @@ KILLED = """
 import os, signal, sys
 import keras
 import trainer
+import training_settings
 
 class Kill(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):

@@ -8,6 +8,7 @@ import pytest
 
 import data_sets
 import trainer
+import training_settings
 import tune
 from tests import tiny_data_sets
 from tests.trainer_test import DEFAULTS
@@ -19,7 +20,7 @@ GRID = tune.Grid([32.0, 8.0], [1.0, 2.0], [1.0])
 
 
 def settings(model="lenet", **given):
-    return trainer.resolve("cifar100", {**DEFAULTS, "model": model, "epochs": 1, "log_margins": 0, **given})
+    return training_settings.resolve("cifar100", {**DEFAULTS, "model": model, "epochs": 1, "log_margins": 0, **given})
 
 
 @pytest.fixture

@@ -1,0 +1,110 @@
+"""The settings of a training: its flags, and what they come to with the paper's Table 2."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+
+from schedules import SCHEDULES
+
+STRATEGIES = ("none", "mirrored")
+
+
+def define_flags(networks: Sequence[str], out: str, without: Sequence[str] = ()) -> None:
+    """Define the flags of a training.
+
+    Args:
+        networks: sequence of str, the networks there are, the default first.
+        out: str, the default of `--out`.
+        without: sequence of str, flags that are not wanted.
+    """
+    flags.DEFINE_enum("model", networks[0], networks, "the network")
+    flags.DEFINE_bool("amm", True, "whether to train for margin")
+    flags.DEFINE_string(
+        "init_from",
+        None,
+        "start from these weights: the folder of a run, a file .keras or .weights.h5, or `imagenet` for those of "
+        "keras.applications (resnet-50)",
+    )
+    flags.DEFINE_bool(
+        "two_step", None, "with --amm: train a reference first, then fine-tune it; by default where Table 2 does"
+    )
+    flags.DEFINE_bool(
+        "freeze_batch_normalization", None, "keep statistics, scale and offset as they are; by default when fine-tuning"
+    )
+    flags.DEFINE_integer("epochs", None, "number of epochs (default: Table 2)", lower_bound=0)
+    flags.DEFINE_integer("batch_size", None, "images per batch (default: Table 2)", lower_bound=1)
+    flags.DEFINE_float("learning_rate", None, "initial learning rate (default: Table 2)", lower_bound=0.0)
+    flags.DEFINE_list("drop_at", None, "epochs from which the learning rate is lower (default: Table 2)")
+    flags.DEFINE_list("drop_to", None, "factors of the initial learning rate from then on (default: 0.1,0.01)")
+    flags.DEFINE_integer("seed", 0, "seed of initialisation, order and augmentation")
+    flags.DEFINE_float("strength", 32.0, "lambda, the weight of the margin penalty")
+    flags.DEFINE_enum("aggregation", "min", ["min", "avg"], "which samples count")
+    flags.DEFINE_enum("shrinkage", "exp", ["lin", "exp", "inv", "hinge"], "how much small margins count")
+    flags.DEFINE_float("c", 2.0, "scale of correctly classified samples")
+    flags.DEFINE_float("d", 1.0, "scale of misclassified samples")
+    flags.DEFINE_enum("gradient", "unrolled", ["unrolled", "masked", "boundary"], "how margins are differentiated")
+    flags.DEFINE_float("screening", None, "fraction of the correct samples that are searched in full; all by default")
+    flags.DEFINE_bool("only_successful", True, "whether samples count for nothing whose attack failed")
+    flags.DEFINE_integer("num_candidates", 10, "classes that DeepFool considers", lower_bound=2)
+    flags.DEFINE_integer("max_iterations", 6, "steps of DeepFool", lower_bound=1)
+    flags.DEFINE_bool("validation", False, "hold out 5,000 training images and report on them instead of the test set")
+    flags.DEFINE_integer("num_train", 0, "train on so many random images only; 0 for all", lower_bound=0)
+    flags.DEFINE_integer("num_random_labels", 0, "give so many training images a random label", lower_bound=0)
+    flags.DEFINE_bool("augment", True, "whether training images are cropped and mirrored at random")
+    flags.DEFINE_integer("eval_margins", 0, "images whose margin is measured at the end; 0 for all", lower_bound=0)
+    flags.DEFINE_integer(
+        "log_margins",
+        1000,
+        "images whose margin is measured after each epoch, for logs and TensorBoard; 0 for none",
+        lower_bound=0,
+    )
+    flags.DEFINE_enum("strategy", "none", STRATEGIES, "mirrored: train on all GPUs, which share each batch")
+    flags.DEFINE_string("data_dir", None, "where data sets are prepared (default: TFDS_DATA_DIR)")
+    flags.DEFINE_bool("resume", True, "continue from the checkpoint in --out, if there is one")
+    flags.DEFINE_string("out", out, "folder of checkpoint, logs, model and result")
+    for name in without:
+        delattr(flags.FLAGS, name)
+    # So that --help of the script shows them.
+    for flag in flags.FLAGS.get_flags_for_module(sys.modules[__name__]):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+
+
+def given_flags() -> dict[str, Any]:
+    """The values of the flags that `define_flags` defined, by name, for `resolve`."""
+    return {flag.name: flag.value for flag in flags.FLAGS.get_flags_for_module(sys.modules[__name__])}
+
+
+def resolve(data_set: str, given: dict[str, Any]) -> dict[str, Any]:
+    """All settings of a run: what was given, and Table 2 where nothing was.
+
+    Args:
+        data_set: str.
+        given: the flags' values by name; None where not given. `strategy` may be missing.
+
+    Returns:
+        A dictionary that JSON can hold.
+
+    Raises:
+        ValueError: settings contradict each other.
+    """
+    settings = {name: value for name, value in given.items() if name not in ("out", "resume")}
+    schedule = SCHEDULES[data_set][settings["model"]]
+    for name in ("epochs", "batch_size", "learning_rate", "drop_at", "drop_to"):
+        if settings[name] is None:
+            settings[name] = getattr(schedule, name)
+    settings["drop_at"] = [int(epoch) for epoch in settings["drop_at"]]
+    settings["drop_to"] = [float(factor) for factor in settings["drop_to"]][: len(settings["drop_at"]) or None]
+    if settings["drop_at"] and len(settings["drop_at"]) != len(settings["drop_to"]):
+        raise ValueError(
+            "--drop_to must have a factor for each epoch of --drop_at. "
+            f"Received: drop_at={settings['drop_at']}, drop_to={settings['drop_to']}."
+        )
+    if settings["two_step"] and (settings["init_from"] or not settings["amm"]):
+        raise ValueError("--two_step trains its own reference for AMM: it goes neither with --init_from nor --noamm.")
+    if settings["two_step"] is None:
+        settings["two_step"] = settings["amm"] and not settings["init_from"] and not schedule.scratch
+    if settings["freeze_batch_normalization"] is None:
+        settings["freeze_batch_normalization"] = bool(settings["init_from"] or settings["two_step"])
+    return {"data_set": data_set, "strategy": "none", **settings}
