@@ -20,10 +20,6 @@ def pytest_sessionstart(session):
     # For the tests of several replicas.
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    # Most tests trace a training step and run it a few times: optimising its graph takes longer than it saves.
-    # Values change by no more than rounding. Tests that start processes of their own (of the trainer, of several
-    # workers, of TensorBoard) have graphs optimised, as users have.
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     if hasattr(session.config, "workerinput"):
         # pytest-xdist runs a worker per core: threads of their own would only get in each other's way.
         tf.config.threading.set_intra_op_parallelism_threads(1)
