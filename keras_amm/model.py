@@ -1,5 +1,6 @@
 """A Keras model that trains its classifier for a large margin in input space."""
 
+import contextlib
 from typing import Any
 
 import keras
@@ -320,6 +321,15 @@ class AMMModel(ClassifierWrapper, keras.Model):
             data_batch = tf.nest.map_structure(lambda part: local(part)[0], next(batches))
             iterator = None
         super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
+        if self._distribute_strategy is None and self.base_model.built:
+            self._build_from_shapes(iterator, data_batch)
+
+    def _build_from_shapes(self, iterator: Any, data_batch: Any) -> None:
+        # Keras leaves the variables of metrics and optimizer to the first step, which is traced twice for that. What
+        # cannot be built from shapes alone still is, and the step can say better what is wrong with the data.
+        with contextlib.suppress(Exception):
+            shapes = data_batch if iterator is None else iterator._get_iterator().element_spec
+            self._symbolic_build(data_batch=shapes)
 
     def _for_reduction(self, logs: dict[str, Any]) -> dict[str, Any]:
         # Of several workers, Keras averages the logs over an axis.

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_amm
-from tests.model_test import LOSS, Subclassed, _build_optimizer, _data, _light, _network
+from tests.model_test import LOSS, Subclassed, _data, _light, _network
 
 
 def _ways(model, x, y):
@@ -17,7 +17,6 @@ def _ways(model, x, y):
         wrapped.compile(
             "sgd", LOSS if y.ndim == 1 else keras.losses.CategoricalCrossentropy(from_logits=True), **arguments
         )
-        _build_optimizer(wrapped)
         wrapped.fit(x, y, batch_size=8, verbose=0)
 
     return {
@@ -75,7 +74,6 @@ def test_the_step_is_named():
     model = _light(_network())
     for arguments in ({}, {"jit_compile": True}):
         model.compile("sgd", LOSS, **arguments)
-        _build_optimizer(model)
         with pytest.raises(ValueError, match="training step 2,"):
             model.fit(x, y, batch_size=16, shuffle=False, verbose=0)
 

@@ -40,15 +40,8 @@ def _light(network):
     return keras_amm.wrap(network, regularizer=regularizer, attack=keras_amm.DeepFool(num_candidates=2))
 
 
-def _build_optimizer(model):
-    """Make the optimizer's variables: a step that has to make them itself is traced twice."""
-    model.optimizer.build(model.trainable_variables)
-
-
 def _fit(model, x, y, loss=LOSS, optimizer=None, fit=None, **compile_arguments):
     model.compile(optimizer or keras.optimizers.SGD(0.02, momentum=0.5, global_clipnorm=1.0), loss, **compile_arguments)
-    if model.built:
-        _build_optimizer(model)
     return model.fit(x, y, batch_size=16, shuffle=False, verbose=0, **(fit or {"epochs": 2})).history
 
 
@@ -354,6 +347,20 @@ def test_evaluate_after_fit_leaves_no_trace_in_the_next_epoch():
     model.evaluate(x, y, verbose=0)
     second = model.fit(x, y, verbose=0).history
     assert first["margin"] == pytest.approx(second["margin"], rel=1e-3)
+
+
+@pytest.mark.parametrize("metrics", [None, ["accuracy"]])
+def test_the_step_is_traced_once(metrics, monkeypatch):
+    traces, train_step = [], keras_amm.AMMModel.train_step
+
+    def counted(self, data):
+        traces.append(data)
+        return train_step(self, data)
+
+    monkeypatch.setattr(keras_amm.AMMModel, "train_step", counted)
+    x, y = _data()
+    _fit(_light(_network()), x[:32], y[:32], metrics=metrics)
+    assert len(traces) == 1
 
 
 def test_evaluate_gives_the_classifiers_numbers():
