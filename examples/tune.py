@@ -152,8 +152,10 @@ def _row(trial: Any) -> Row:
     return Row(*values, *(trial.metrics.get_best_value(name) for name in (_OBJECTIVE, "margin_mean")))
 
 
-def _rank(row: Row) -> tuple[bool, float, float]:
-    return (True, 0.0, 0.0) if row.failure else (False, row.error_percent, -row.margin_mean)
+def _rank(row: Row) -> tuple[Any, ...]:
+    # KerasTuner does not keep the order of its trials: what is equal goes by its settings.
+    result = (True, 0.0, 0.0) if row.failure else (False, row.error_percent, -row.margin_mean)
+    return (*result, row.strength, row.c, row.d)
 
 
 def search(settings: dict[str, Any], grid: Grid, seeds: Sequence[int], out: pathlib.Path) -> list[Row]:

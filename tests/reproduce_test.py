@@ -121,7 +121,9 @@ def test_two_executors_share_the_work(executor, make_run, capfd):
 def test_interrupted(tmp_path, make_run):
     """Ctrl-C ends the processes at once and leaves no record."""
     program = (
-        "import pathlib, execution, planning\n"
+        "import pathlib, signal, execution, planning\n"
+        # Background processes of a shell may have been started deaf to it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"run = planning.Run('long', {make_run('long', 'wait').command!r})\n"
         f"folder = pathlib.Path({str(tmp_path)!r})\n"
         "execution.Executor(folder / 'records', folder / 'work', 1, 1).run_all([run, run])\n"
@@ -131,7 +133,10 @@ def test_interrupted(tmp_path, make_run):
     while not (tmp_path / "work" / "long" / "starts").exists():
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    try:
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert b"KeyboardInterrupt" in errors
     assert not list((tmp_path / "records").iterdir())
 
