@@ -108,8 +108,8 @@ MIN_INV = _amm("min", "inv", 32.0, 1.0, 0.5)
 MIN_EXP = _amm("min", "exp", 32.0, 2.0, 1.0)
 MASKED = Arm("masked", "MIN+EXP without high order gradients", {**MIN_EXP.settings, "gradient": "masked"})
 BOUNDARY = Arm("boundary", "MIN+EXP, our boundary gradient", {**MIN_EXP.settings, "gradient": "boundary"})
-# The paper gives neither weight nor threshold of its own re-implementation (4.3.1):
-# these were chosen on the held-out images, see docs/results.
+# The paper gives neither weight nor threshold of its own re-implementation (4.3.1). These have not been
+# tuned: choose them on held-out images (mnist.py --validation) before a result is believed.
 ELSAYED = Arm(
     "elsayed",
     "Elsayed et al., re-implemented",
