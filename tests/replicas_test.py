@@ -38,10 +38,6 @@ def _train(strategy, size=84, learning_rate=0.005, **regularizer):
             metrics=["accuracy"],
         )
     x, y = _data(size)
-    if strategy is None:
-        # Else Keras traces a step twice, the first time to make the variables of optimizer and metrics.
-        model.optimizer.build(model.trainable_variables)
-        model.evaluate(x, y, verbose=0)
     before = model.get_weights()
     history = model.fit(x, y, batch_size=28, shuffle=False, epochs=2, verbose=0).history
     return model, history, _distance(before, model.get_weights())

@@ -84,15 +84,13 @@ class Executor:
         if code:
             return f"failed with exit code {code}, see {log}"
         result = json.loads((folder / "result.json").read_text())
-        record = {"run": run.name, "command": " ".join(["python", *self._portable(run)]), **result}
+        # As one would type it in a clone, whatever folders this machine has.
+        command = ["python", *run.arguments(f"runs/{run.name}", "examples")]
+        record = {"run": run.name, "command": " ".join(command), **result}
         partial = folder / "record.json"
         partial.write_text(json.dumps(record, indent=1) + "\n")
         partial.replace(self._record(run))
         return f"finished, {(time.monotonic() - start) / 60:.1f} min"
-
-    def _portable(self, run: Run) -> list[str]:
-        script, *flags = run.command
-        return [f"examples/{script}", *(flag.format(folder=f"runs/{run.name}") for flag in flags)]
 
     def _wait(self, command: list[str], output: object) -> int:
         if self._stopped.is_set():

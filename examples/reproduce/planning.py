@@ -28,10 +28,10 @@ class Run:
     name: str
     command: tuple[str, ...]
 
-    def arguments(self, folder: pathlib.Path) -> list[str]:
-        """The command line after `python`."""
+    def arguments(self, folder: str | pathlib.Path, examples: str | pathlib.Path = EXAMPLES) -> list[str]:
+        """The command line after `python`; `examples` is where the scripts are."""
         script, *flags = self.command
-        return [str(EXAMPLES / script), *(flag.format(folder=folder) for flag in flags)]
+        return [str(pathlib.Path(examples) / script), *(flag.format(folder=folder) for flag in flags)]
 
 
 def run_name(cell: Cell, epochs: int, seed: int) -> str:
