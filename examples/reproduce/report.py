@@ -58,7 +58,9 @@ def write(folder: pathlib.Path, work: pathlib.Path, page: pathlib.Path, images: 
         cells = [(cell, finished.of_cell(counted, cell, epochs)) for cell in experiment.cells]
         there = [results for _, results in cells if results]
         parts.append(f"## {experiment.title}\n")
-        if experiment.kind != "table" and there:
+        # One place on the axis is no curve: the table says it.
+        enough = len({experiment.value(results.cell) for results in there}) > 1 or experiment.kind == "curves"
+        if experiment.kind != "table" and there and enough:
             path = images / f"{name}.png"
             (_curves if experiment.kind == "curves" else _sweep)(experiment, there).savefig(path, dpi=150)
             parts.append(f"![{experiment.title}]({os.path.relpath(path, page.parent)})\n")
@@ -175,7 +177,7 @@ def _sweep(experiment: Experiment, there: Sequence[Results]) -> Figure:
         axes.plot(x, [np.mean(e) for e in errors], color=color, marker=marker, label=title)
         axes.fill_between(x, [np.min(e) for e in errors], [np.max(e) for e in errors], color=color, alpha=0.25)
     axes.set(xlabel=experiment.axis.replace("_", " "), ylabel="test error", title=experiment.title)
-    axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter())
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     return figure
