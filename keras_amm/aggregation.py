@@ -10,6 +10,8 @@ from typing import Any
 
 from keras import ops
 
+from keras_amm import identifiers
+
 Aggregation = Callable[..., Any]
 
 
@@ -139,7 +141,7 @@ def name_of(identifier: str | Aggregation) -> str | Aggregation:
     >>> keras_amm.aggregation.name_of(keras_amm.aggregation.min)
     'min'
     """
-    return next((name for name, function in _BUILT_IN.items() if function is identifier), identifier)
+    return identifiers.name_of(identifier, _BUILT_IN)
 
 
 def get(identifier: str | Aggregation) -> Aggregation:
@@ -160,11 +162,4 @@ def get(identifier: str | Aggregation) -> Aggregation:
     >>> keras_amm.aggregation.get("avg") is keras_amm.aggregation.avg
     True
     """
-    if callable(identifier):
-        return identifier
-    if isinstance(identifier, str) and identifier in _BUILT_IN:
-        return _BUILT_IN[identifier]
-    raise ValueError(
-        f"`aggregation` must be one of {sorted(_BUILT_IN)} or a callable of (norm, labels, "
-        f"correct, success, *, top_fraction). Received: aggregation={identifier!r}."
-    )
+    return identifiers.find(identifier, _BUILT_IN, "aggregation", "(norm, labels, correct, success, *, top_fraction)")

@@ -11,6 +11,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_amm import identifiers
+
 Shrinkage = Callable[[Any], Any]
 
 
@@ -114,7 +116,7 @@ def name_of(identifier: str | Shrinkage) -> str | Shrinkage:
     >>> keras_amm.shrinkage.name_of(keras_amm.shrinkage.exp)
     'exp'
     """
-    return next((name for name, function in _BUILT_IN.items() if function is identifier), identifier)
+    return identifiers.name_of(identifier, _BUILT_IN)
 
 
 def get(identifier: str | Shrinkage) -> Shrinkage:
@@ -135,14 +137,7 @@ def get(identifier: str | Shrinkage) -> Shrinkage:
     >>> keras_amm.shrinkage.get("exp") is keras_amm.shrinkage.exp
     True
     """
-    if callable(identifier):
-        return identifier
-    if isinstance(identifier, str) and identifier in _BUILT_IN:
-        return _BUILT_IN[identifier]
-    raise ValueError(
-        f"`shrinkage` must be one of {sorted(_BUILT_IN)} or a callable of the signed, "
-        f"scaled margin. Received: shrinkage={identifier!r}."
-    )
+    return identifiers.find(identifier, _BUILT_IN, "shrinkage", "the signed, scaled margin")
 
 
 def wrong_norm_cap(shrinkage: Shrinkage, strength: Any, d: float, max_penalty: float) -> Any | None:
