@@ -122,7 +122,9 @@ def clear_errors(where: Callable[[], str] = str) -> Iterator[None]:
 
 def _message(error: str) -> str | None:
     if found := _FAILED.search(error):
-        return _sentence(found["message"], " ".join(re.findall(r"\[([^\]]*)\]", found["values"])))
+        # TensorFlow prints strings as C would: quotes with a backslash, bytes of UTF-8 as octal numbers.
+        message = found["message"].encode().decode("unicode_escape").encode("latin-1").decode()
+        return _sentence(message, " ".join(re.findall(r"\[([^\]]*)\]", found["values"])))
     if found := _LABELS.search(error):
         return f"Labels must lie in 0..{int(found['classes']) - 1}, the classifier's outputs. Got {found['label']}."
     return None

@@ -165,17 +165,19 @@ class Classifier:
         self.is_piecewise_linear = all(_is_piecewise_linear(layer) for layer in model._flatten_layers())
 
     def inputs(self, x: Any) -> Any:
-        """`x` as a float tensor that has a gradient."""
+        """`x` as a float tensor that has a gradient, in the shape that the model takes."""
         x = as_images(x, self.dtype)
-        expected = getattr(self.model, "input_shape", None) if getattr(self.model, "inputs", None) else None
-        if expected is not None and x.shape.rank == len(expected) - 1 and expected[-1] == 1:
-            x = x[..., None]  # as Keras does
-        if expected is not None and not x.shape.is_compatible_with(expected):
+        if not getattr(self.model, "inputs", None):
+            return x
+        # Of any number: a model that was built by a batch of data remembers that batch's size.
+        expected = tf.TensorShape([None, *self.model.input_shape[1:]])
+        fitted = _with_or_without_channel(x, expected)
+        if not fitted.shape.is_compatible_with(expected):
             raise ValueError(
                 f"Images do not fit the model. Expected: shape {tuple(expected)}, for model {self.model.name!r}. "
                 f"Received: shape {tuple(x.shape)}."
             )
-        return x
+        return fitted
 
     def __call__(self, x: Any) -> Any:
         """The logits alone."""
@@ -292,6 +294,15 @@ def as_images(x: Any, dtype: str | None = None) -> Any:
         )
     x = tf.convert_to_tensor(x)
     return tf.cast(x, dtype or (x.dtype if x.dtype in (tf.float32, tf.float64) else tf.float32))
+
+
+def _with_or_without_channel(x: Any, expected: Any) -> Any:
+    """Grayscale images with the last axis of length one, or without it, as Keras's models take both."""
+    if x.shape.rank is not None and x.shape.rank == expected.rank - 1 and expected[-1] == 1:
+        return x[..., None]
+    if x.shape.rank is not None and x.shape.rank == expected.rank + 1 and x.shape[-1] == 1:
+        return x[..., 0]
+    return x
 
 
 def _are_probabilities(output: Any) -> Any:

@@ -35,7 +35,7 @@ WAYS = ("margin_penalty", "fit", "fit_xla", "perturb", "evaluate_margins")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda x, y: (x, np.where(y == 1, 7, y)), r"0\.\.2"),
+        (lambda x, y: (x, np.where(y == 1, 7, y)), r"Labels must lie in 0..2, the classifier's outputs"),
         (lambda x, y: (x, np.where(y == 1, -1, y)), r"0\.\.2"),
         (lambda x, y: (x, y + 0.5), "whole numbers"),
         (lambda x, y: (np.where(x > 2, np.nan, x), y), "finite"),

@@ -227,6 +227,30 @@ class TestData:
         ):
             assert_same(evaluate_margins(model, form, verbose=0), evaluate_margins(inner, (x, y), verbose=0))
 
+    def test_model_that_remembers_the_batch_it_was_built_by(self):
+        """Its input_shape says that it takes ten images; Keras's own predict and evaluate take any number."""
+        weights, bias = weights_of()
+        x, y = data_of()
+        layer = keras.layers.Dense(CLASSES)
+        model = keras.Sequential([layer])
+        model(x[:10])
+        layer.set_weights([weights, bias])
+        assert model.input_shape == (10, INPUTS)
+        _, norms = closed_form(x, weights, bias)
+        np.testing.assert_allclose(evaluate_margins(model, (x, y), verbose=0).norms, norms, rtol=1e-4)
+
+    @pytest.mark.parametrize(("takes", "given"), [((INPUTS,), (INPUTS, 1)), ((INPUTS, 1), (INPUTS,))])
+    def test_channel_axis_of_one(self, takes, given):
+        """Keras's models take such images with or without it."""
+        weights, bias = weights_of()
+        x, y = data_of()
+        layer = keras.layers.Dense(CLASSES)
+        model = keras.Sequential([keras.Input(takes), keras.layers.Flatten(), layer])
+        layer.set_weights([weights, bias])
+        _, norms = closed_form(x, weights, bias)
+        report = evaluate_margins(model, (x.reshape(-1, *given), y), verbose=0)
+        np.testing.assert_allclose(report.norms, norms, rtol=1e-4)
+
     def test_eager(self, problem):
         model, x, y = problem
         expected = evaluate_margins(model, (x, y), verbose=0)
