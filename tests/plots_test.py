@@ -1,10 +1,12 @@
 """Pictures: what is drawn is what was given, in the right place, and nothing is hidden."""
 
+import csv
 import sys
 
 import keras
 import numpy as np
 import pytest
+from matplotlib.cbook import is_math_text
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -67,6 +69,27 @@ class TestEvery:
             DRAWERS[name]()
 
 
+def test_names_are_shown_as_they_are():
+    """A legend would leave out a name with an underscore first, and show one between dollars as a formula."""
+    names = ["_plain", "lr$1$", "$-c$"]
+    points = [[0.0, 0.0], [1.0, 1.0]]
+    figures = [
+        plots.robust_accuracy({name: report_of() for name in names}),
+        plots.training_curves({name: {"loss": [1.0]} for name in names}, "loss"),
+        plots.decision_regions(linear(), points, [0, 1], class_names=names, resolution=11),
+    ]
+    for figure, shown in zip(figures, (names, names, names[:2]), strict=True):
+        texts = figure.axes[0].get_legend().get_texts()
+        assert [text.get_text().strip().replace(r"\$", "$") for text in texts] == shown
+        assert not any(is_math_text(text.get_text()) for text in texts)
+    titles = [panel.get_title() for panel in plots.margin_histogram({name: report_of() for name in names}).axes]
+    titles += [
+        panel.get_title()
+        for panel in plots.perturbation_grid(*image_deltas(), [1] * 5, [2] * 5, class_names=names).axes
+    ]
+    assert r"lr\$1\$" in titles and not any(map(is_math_text, titles))
+
+
 class TestMarginHistogram:
     def test_bars_are_counts_on_equal_scales(self):
         rng = np.random.default_rng(0)
@@ -106,9 +129,20 @@ class TestMarginHistogram:
         part = figure.subfigures(1, 2)[0]
         assert plots.robust_accuracy(report_of(), part.subplots()) is figure
 
+    def test_reports_of_one_name_are_numbered(self):
+        reports = {name: report_of(model_name=name) for name in ("mlp", "cnn")}
+        figure = plots.margin_histogram([*reports.values(), reports["mlp"]])
+        assert [panel.get_title() for panel in figure.axes] == ["mlp (1)", "cnn", "mlp (2)"]
+        values = plots.margin_histogram(reports.values())
+        assert [panel.get_title() for panel in values.axes] == ["mlp", "cnn"]
+
     def test_no_report(self):
         with pytest.raises(ValueError, match="one margin report or more"):
             plots.margin_histogram([])
+        with pytest.raises(TypeError, match=r"Expected a MarginReport.* Received: 0.5 of type float"):
+            plots.margin_histogram([0.5])
+        with pytest.raises(ValueError, match=r"`bins` must be .* Received: bins=0"):
+            plots.margin_histogram(report_of(), bins=0)
 
 
 class TestRobustAccuracy:
@@ -155,6 +189,17 @@ class TestPerturbationGrid:
         np.testing.assert_allclose(shown[0].images[0].get_array(), images[0], atol=1e-6)
         np.testing.assert_allclose(shown[2].images[0].get_array(), 0.5 + 0.5 * deltas[0] / deltas.max(), atol=1e-6)
 
+    @pytest.mark.parametrize("name", ["automobile", "American Staffordshire terrier", 20 * "W"])
+    def test_titles_do_not_overlap(self, name):
+        images, deltas = np.random.default_rng(0).uniform(size=(2, 8, 4, 4))
+        figure = plots.perturbation_grid(
+            images, deltas, [0] * 8, [1] * 8, labels=[1] * 8, class_names=["truck", name], columns=4
+        )
+        figure.draw_without_rendering()
+        titles = [panel.title.get_window_extent() for panel in figure.axes if panel.images]
+        overlaps = [one.overlaps(other) for i, one in enumerate(titles) for other in titles[:i]]
+        assert len(titles) == 24 and not any(overlaps)
+
     @pytest.mark.parametrize(
         ("change", "message"),
         [
@@ -163,6 +208,7 @@ class TestPerturbationGrid:
             ({"perturbations": np.zeros((4, 6, 4))}, "needs a perturbation of its shape"),
             ({"before": [0, 1]}, "classes before and after"),
             ({"class_names": ["cat"]}, "Every class needs a name"),
+            ({"columns": 0}, r"`columns` must be .* Received: columns=0"),
         ],
     )
     def test_bad_input(self, change, message):
@@ -198,7 +244,9 @@ class TestDecisionRegions:
         [
             ({}, "Received: neither"),
             ({"x": np.zeros((3, 3)), "y": [0, 1, 2]}, "points x"),
-            ({"x": np.zeros((3, 2))}, "with their classes"),
+            ({"x": np.zeros((3, 2))}, r"Received: x without y"),
+            ({"x": np.zeros((3, 2)), "y": [0, 1]}, r"with their classes .* y of shape \(2,\)"),
+            ({"limits": ((0, 1), (0, 1)), "resolution": 0}, "`resolution` must be"),
         ],
     )
     def test_bad_input(self, arguments, message):
@@ -264,15 +312,60 @@ class TestTrainingCurves:
         line = plots.training_curves({"run": rows}, "loss").axes[0].lines[0]
         np.testing.assert_allclose(line.get_ydata(), [0.5, 0.25])
 
+    def test_rows_as_they_are_read(self, tmp_path):
+        """Of a CSVLogger, in a resumed training of which only every other epoch was validated."""
+        path = tmp_path / "log.csv"
+        path.write_text("epoch,loss,val_loss\n4,0.5,NA\n5,0.4,0.8\n6,0.3,NA\n7,0.2,0.6\n")
+        with path.open(newline="") as file:
+            line = plots.training_curves({"run": csv.DictReader(file)}, "val_loss").axes[0].lines[0]
+        np.testing.assert_array_equal(line.get_xydata(), [[6, 0.8], [8, 0.6]])
+
+    def test_validation_freq_of_keras(self):
+        model = linear()
+        model.compile("sgd", "mse")
+        x = np.zeros((4, 2), "float32")
+        history = model.fit(x, x, validation_data=(x, x), validation_freq=5, epochs=10, verbose=0)
+        for line in plots.training_curves({"a": history, "b": history.history}, "val_loss").axes[0].lines:
+            np.testing.assert_array_equal(line.get_xdata(), [5, 10])
+            np.testing.assert_allclose(line.get_ydata(), history.history["val_loss"])
+
     @pytest.mark.parametrize(
-        ("runs", "message"),
+        ("epochs", "number", "validation_freq", "expected"),
         [
-            ({}, "one run or more"),
-            ({"a": []}, "an empty history"),
-            ({"a": {"loss": []}}, "an empty history"),
-            ({"a": {"accuracy": [1.0]}}, r"no metric 'loss'. Received: a history of .'accuracy'"),
+            (10, 2, 4, [4, 8]),  # not 5, which would be inferred
+            (10, 3, None, [3, 6, 9]),  # nothing else gives three
+            (12, 4, None, [3, 6, 9, 12]),
+            (11, 2, None, "cannot be told"),  # 4 or 5
+            (11, 4, None, "cannot be told"),
+            (10, 2, 3, "Received: validation_freq=3"),
+            (10, 2, 0, "must be a whole number"),
         ],
     )
-    def test_bad_input(self, runs, message):
-        with pytest.raises(ValueError, match=message):
+    def test_epochs_of_fewer_values(self, epochs, number, validation_freq, expected):
+        def draw():
+            history = {"loss": [0.0] * epochs, "val_loss": [0.0] * number}
+            return plots.training_curves({"run": history}, "val_loss", validation_freq=validation_freq)
+
+        if isinstance(expected, list):
+            np.testing.assert_array_equal(draw().axes[0].lines[0].get_xdata(), expected)
+        else:
+            with pytest.raises(ValueError, match=expected):
+                draw()
+
+    @pytest.mark.parametrize(
+        ("runs", "error", "message"),
+        [
+            ({}, ValueError, "one run or more"),
+            ({"a": []}, ValueError, "an empty history"),
+            ({"a": {"loss": []}}, ValueError, "an empty history"),
+            ({"a": [{"loss": "NA"}]}, ValueError, "an empty history"),
+            ({"a": {"accuracy": [1.0]}}, ValueError, r"no metric 'loss'. Received: a history of .'accuracy'"),
+            ({"a": [[{"epoch": 0, "loss": 1}], [{"epoch": 1, "loss": 1}]]}, ValueError, "no epoch in common"),
+            ([{"loss": [1.0]}], TypeError, r"a mapping from names to histories.* Received: runs of type list"),
+            ({"loss": [1.0]}, TypeError, r"'loss' needs a history.* Received: 1.0 of type float"),
+            ({"a": "log.csv"}, TypeError, "Received: 'log.csv' of type str"),
+        ],
+    )
+    def test_bad_input(self, runs, error, message):
+        with pytest.raises(error, match=message):
             plots.training_curves(runs, "loss")

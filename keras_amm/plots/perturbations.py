@@ -1,17 +1,23 @@
 """Pictures of what an attack does to images."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_amm.plots.style import class_name, new_figure
+from keras_amm.arguments import require_whole
+from keras_amm.plots.style import class_name, literal, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _ROWS = ("image", "perturbation", "perturbed")
+# In inches, of one image and what stands above it.
+_WIDTH, _HEIGHT = 1.15, 1.3
+# Characters in a line above an image, and points.
+_LINE, _FONT_SIZE = 18, 10.0
 
 
 def perturbation_grid(
@@ -45,7 +51,7 @@ def perturbation_grid(
 
     Raises:
         ImportError: matplotlib is not installed.
-        ValueError: these are no images, or the arrays do not fit one another.
+        ValueError: these are no images, the arrays do not fit one another, or `columns` is not positive.
 
     Example:
     >>> model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
@@ -56,6 +62,7 @@ def perturbation_grid(
     >>> len(figure.axes)  # three of each, and the scale
     7
     """
+    require_whole("columns", columns, 1)
     images, perturbations = _as_pictures(images), _as_pictures(perturbations)
     before, after = np.asarray(before), np.asarray(after)
     labels = before if labels is None else np.asarray(labels)
@@ -69,18 +76,21 @@ def perturbation_grid(
     largest = max(float(np.max(np.abs(perturbations))), 1e-12)
     columns = min(columns, len(images))
     blocks = -(-len(images) // columns)
-    figure = new_figure(1.15 * columns + 1.4, 3.9 * blocks)
+    titles = _titles(before, after, labels, perturbations, class_names)
+    size, lines = _font_size(titles), max(title.count("\n") for title in np.ravel(titles)) + 1
+    # Lines are 1.2 times as high as the letters, of which there are 72 points in an inch.
+    figure = new_figure(_WIDTH * columns + 1.4, (3 * _HEIGHT + (lines - 1) * size / 60) * blocks)
     grid = figure.subplots(3 * blocks, columns, squeeze=False)
     for panel in grid.flat:
         panel.set_axis_off()
-    for i in range(len(images)):
+    for i, (image, delta) in enumerate(zip(images, perturbations, strict=True)):
         block, column = divmod(i, columns)
-        image, delta = images[i], perturbations[i]
         panels = grid[3 * block : 3 * block + 3, column]
-        truth = "" if labels[i] == before[i] else f"\n(label {class_name(labels[i], class_names)})"
-        _show(panels[0], image, low, high, class_name(before[i], class_names) + truth)
-        _show_change(panels[1], delta, largest, f"l2 {np.linalg.norm(delta):#.3g}")
-        _show(panels[2], image + delta, low, high, class_name(after[i], class_names))
+        _show(panels[0], image, low, high)
+        _show_change(panels[1], delta, largest)
+        _show(panels[2], image + delta, low, high)
+        for panel, title in zip(panels, titles[i], strict=True):
+            panel.set_title(title, fontsize=size)
         if column == 0:
             for panel, name in zip(panels, _ROWS, strict=True):
                 panel.text(-0.1, 0.5, name, transform=panel.transAxes, rotation=90, ha="right", va="center")
@@ -100,18 +110,46 @@ def _as_pictures(x: Any) -> np.ndarray:
     return x
 
 
-def _show(panel: "Axes", image: np.ndarray, low: float, high: float, title: str) -> None:
+def _titles(
+    before: np.ndarray, after: np.ndarray, labels: np.ndarray, perturbations: np.ndarray, names: Sequence[str] | None
+) -> list[tuple[str, str, str]]:
+    """What stands above each image, its perturbation and the perturbed image."""
+    titles = []
+    for start, end, label, delta in zip(before, after, labels, perturbations, strict=True):
+        truth = [] if label == start else [f"(label {class_name(label, names)})"]
+        titles.append(
+            (
+                _wrapped(class_name(start, names), *truth),
+                f"l2 {np.linalg.norm(delta):#.3g}",
+                _wrapped(class_name(end, names)),
+            )
+        )
+    return titles
+
+
+def _wrapped(*parts: str) -> str:
+    return "\n".join(literal(line) for part in parts for line in textwrap.wrap(part, _LINE))
+
+
+def _font_size(titles: list[tuple[str, str, str]]) -> float:
+    """The size in which the widest line fits above its image, with room for the next."""
+    from matplotlib.textpath import TextPath
+
+    lines = {line for parts in titles for part in parts for line in part.splitlines()}
+    widest = max(TextPath((0.0, 0.0), line, size=_FONT_SIZE).get_extents().width for line in lines)
+    return _FONT_SIZE * min(1.0, 0.85 * 72 * _WIDTH / widest)
+
+
+def _show(panel: "Axes", image: np.ndarray, low: float, high: float) -> None:
     scaled = np.clip((image - low) / max(high - low, 1e-12), 0.0, 1.0)
     panel.imshow(scaled if image.shape[-1] == 3 else scaled[..., 0], cmap="gray", vmin=0.0, vmax=1.0)
-    panel.set_title(title, fontsize=10)
 
 
-def _show_change(panel: "Axes", delta: np.ndarray, largest: float, title: str) -> None:
+def _show_change(panel: "Axes", delta: np.ndarray, largest: float) -> None:
     if delta.shape[-1] == 3:
         panel.imshow(0.5 + 0.5 * delta / largest)
     else:
         panel.imshow(delta[..., 0], cmap="RdBu_r", vmin=-largest, vmax=largest)
-    panel.set_title(title, fontsize=10)
 
 
 def _draw_scale(figure: "Figure", grid: Any, in_colour: bool, largest: float) -> None:

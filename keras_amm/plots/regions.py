@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from keras_amm.arguments import require_whole
 from keras_amm.classifier import Classifier
-from keras_amm.plots.style import COLORS, MARKERS, class_name, figure_of, panels
+from keras_amm.plots.style import COLORS, MARKERS, class_name, figure_of, literal, panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,8 +46,8 @@ def decision_regions(
     Raises:
         ImportError: matplotlib is not installed.
         TypeError: the model is not a Keras model.
-        ValueError: the model is no classifier of the plane, or there are
-            neither points nor limits.
+        ValueError: the model is no classifier of the plane, there are neither
+            points nor limits or points without classes, or a number is out of its range.
 
     Example:
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
@@ -56,6 +57,8 @@ def decision_regions(
 
     Reference: Figure 1 of the paper.
     """
+    require_whole("resolution", resolution, 2)
+    require_whole("batch_size", batch_size, 1)
     classifier = Classifier(model)
     points, classes = _points(x, y)
     if limits is None:
@@ -119,7 +122,8 @@ def boundary_cross_section(
     Raises:
         ImportError: matplotlib is not installed.
         TypeError: the model is not a Keras model.
-        ValueError: the model is no classifier, the shapes do not fit, or the perturbation is zero.
+        ValueError: the model is no classifier, the shapes do not fit, the
+            perturbation is zero, or a number is out of its range.
 
     Example:
     >>> model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
@@ -129,6 +133,8 @@ def boundary_cross_section(
     >>> figure.axes[0].get_xlabel()
     'along the perturbation (l2)'
     """
+    require_whole("resolution", resolution, 2)
+    require_whole("batch_size", batch_size, 1)
     classifier = Classifier(model)
     image, perturbation = (np.asarray(array, dtype="float32") for array in (image, perturbation))
     norm = float(np.linalg.norm(perturbation))
@@ -152,6 +158,9 @@ def boundary_cross_section(
 
 
 def _points(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+    if (x is None) != (y is None):
+        given, missing = ("x", "y") if y is None else ("y", "x")
+        raise ValueError(f"Points x [n, 2] and their classes y [n] go together. Received: {given} without {missing}.")
     points = np.zeros((0, 2)) if x is None else np.asarray(x)
     classes = np.zeros(0, int) if y is None else np.asarray(y)
     if points.ndim != 2 or points.shape[1] != 2 or classes.shape != points.shape[:1]:
@@ -223,7 +232,7 @@ def _add_legend(
 
     classes: list[Any] = []
     for k, color in colors.items():
-        name = class_name(k, class_names) if class_names else f"class {k}"
+        name = literal(class_name(k, class_names)) if class_names else f"class {k}"
         if k in with_points:
             marker = MARKERS[k % len(MARKERS)]
             classes.append(

@@ -1,17 +1,18 @@
 """Pictures of margin reports: histograms, and accuracy over the radius of an attack."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_amm.plots.style import COLORS, LINE_STYLES, figure_of, panels
+from keras_amm.arguments import require_whole
+from keras_amm.plots.style import COLORS, LINE_STYLES, figure_of, literal, panels
+from keras_amm.report import MarginReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from keras_amm.report import MarginReport
 
 _RIGHT, _WRONG = COLORS[0], COLORS[2]
 # Times the highest bar: the legend stands above.
@@ -19,7 +20,7 @@ _ROOM = 1.4
 
 
 def margin_histogram(
-    reports: "MarginReport | Sequence[MarginReport] | Mapping[str, MarginReport]",
+    reports: MarginReport | Iterable[MarginReport] | Mapping[str, MarginReport],
     axes: "Axes | Sequence[Axes] | None" = None,
     *,
     bins: int = 60,
@@ -31,7 +32,7 @@ def margin_histogram(
 
     Args:
         reports: a `MarginReport`; several, which are called by their model's
-            name; or a mapping from names to reports.
+            name, and numbered where that is the same; or a mapping from names to reports.
         axes: as many matplotlib axes as there are reports; None for a new figure.
         bins: int, the number of bars over the range of all reports.
 
@@ -40,7 +41,8 @@ def margin_histogram(
 
     Raises:
         ImportError: matplotlib is not installed.
-        ValueError: there is no report, or there are not as many axes.
+        TypeError: these are no reports.
+        ValueError: there is no report, there are not as many axes, or `bins` is not positive.
 
     Example:
     >>> report = keras_amm.MarginReport(norms=[1.5, 0.5], signed=[1.5, -0.2],
@@ -51,6 +53,7 @@ def margin_histogram(
 
     Reference: the mean margin is that of Section 4.4 of the paper.
     """
+    require_whole("bins", bins, 1)
     named = _by_name(reports)
     new = axes is None
     drawn = panels(axes, len(named), 4.6, 3.8, share=True)
@@ -58,7 +61,7 @@ def margin_histogram(
     tallest = 0.0
     for panel, (name, report) in zip(drawn, named, strict=True):
         tallest = max(tallest, _draw_histogram(panel, report, edges))
-        panel.set_title(name if len(named) > 1 else f"Margins of {name}")
+        panel.set_title(literal(name if len(named) > 1 else f"Margins of {name}"))
         panel.set_xlabel("signed margin (l2)\nmisclassified: minus the distance to the label")
         if not new or panel is drawn[0]:
             panel.set_ylabel("images")
@@ -69,7 +72,7 @@ def margin_histogram(
 
 
 def robust_accuracy(
-    reports: "MarginReport | Sequence[MarginReport] | Mapping[str, MarginReport]",
+    reports: MarginReport | Iterable[MarginReport] | Mapping[str, MarginReport],
     axes: "Axes | None" = None,
     *,
     radii: Any = None,
@@ -89,6 +92,7 @@ def robust_accuracy(
 
     Raises:
         ImportError: matplotlib is not installed.
+        TypeError: these are no reports.
         ValueError: there is no report, or a radius is negative.
 
     Example:
@@ -110,7 +114,7 @@ def robust_accuracy(
             color=COLORS[i % len(COLORS)],
             linestyle=LINE_STYLES[i % len(LINE_STYLES)],
             linewidth=1.8,
-            label=name,
+            label=literal(name),
         )
     panel.set_xlim(float(np.min(radii)), float(np.max(radii)))
     panel.set_ylim(0.0, 101.0)
@@ -124,14 +128,30 @@ def robust_accuracy(
     return figure_of(panel)
 
 
-def _by_name(reports: Any) -> "list[tuple[str, MarginReport]]":
+def _by_name(reports: Any) -> list[tuple[str, MarginReport]]:
     if isinstance(reports, Mapping):
-        named = list(reports.items())
+        named = [*reports.items()]
     else:
-        several = reports if isinstance(reports, Sequence) else [reports]
-        named = [(report.model_name or "the model", report) for report in several]
+        several = [*reports] if isinstance(reports, Iterable) else [reports]
+        named = _numbered([(getattr(report, "model_name", "") or "the model", report) for report in several])
     if not named:
         raise ValueError("Expected one margin report or more. Received: none.")
+    for _, report in named:
+        if not isinstance(report, MarginReport):
+            raise TypeError(
+                "Expected a MarginReport, several, or a mapping from names to them. "
+                f"Received: {report!r} of type {type(report).__name__}."
+            )
+    return named
+
+
+def _numbered(named: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """The same with names that tell them apart."""
+    all_of_name, seen = Counter(name for name, _ in named), Counter[str]()
+    for i, (name, report) in enumerate(named):
+        seen[name] += 1
+        if all_of_name[name] > 1:
+            named[i] = f"{name} ({seen[name]})", report
     return named
 
 
@@ -145,7 +165,7 @@ def _edges(signed: list[np.ndarray], bins: int) -> list[float]:
     return edges
 
 
-def _draw_histogram(panel: "Axes", report: "MarginReport", edges: list[float]) -> float:
+def _draw_histogram(panel: "Axes", report: MarginReport, edges: list[float]) -> float:
     """Draw the bars of a report, and say how high they go."""
     finite, tallest = np.isfinite(report.signed), 1.0
     for mask, name, color in ((report.correct, "correct", _RIGHT), (~report.correct, "misclassified", _WRONG)):

@@ -1,4 +1,4 @@
-"""What the pictures share: panels to draw into, colours, and names of classes."""
+"""What the pictures share: panels to draw into, colours, and names."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -127,3 +127,21 @@ def class_name(index: Any, class_names: Sequence[str] | None) -> str:
             f"Every class needs a name. Received: {len(class_names)} class_names, and class {int(index)} to be named."
         )
     return str(class_names[index])
+
+
+def literal(name: Any) -> str:
+    r"""A name as a text that matplotlib shows as it is, in titles, labels and legends.
+
+    Args:
+        name: anything, such as a model's name.
+
+    Returns:
+        A string.
+
+    Example:
+    >>> keras_amm.plots.style.literal("_lr$1$")
+    ' _lr\\$1\\$'
+    """
+    # Between dollars it would be a formula, and legends leave out what begins with an underscore.
+    text = str(name).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
