@@ -1,25 +1,28 @@
 """A callback that watches margins grow during training."""
 
-import inspect
+import contextlib
 import os
 import time
 import warnings
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 
 from keras_amm.arguments import require_whole
+from keras_amm.callback_order import warn_of_earlier_readers
+from keras_amm.classifier import unwrapped
 from keras_amm.deepfool import DeepFool
-from keras_amm.margins import evaluate_margins
-from keras_amm.nearest import NearestImages, PerturbedImages
+from keras_amm.labelled_data import hint_of_pair
+from keras_amm.measurement import Measured, Measurement
 from keras_amm.report import MarginReport
-from keras_amm.sampling import FixedSamples, validation_data
+from keras_amm.sampling import FixedSamples, fixed_samples, validation_data
 from keras_amm.summaries import MarginSummaries
+from keras_amm.training_steps import TrainingSteps
 
 _LOGGED = {"val_margin": "mean", "val_margin_median": "median", "val_attack_success": "success_rate"}
 _SECONDS = "val_margin_seconds"
-_READERS = ("CSVLogger", "TensorBoard", "History", "EarlyStopping", "ModelCheckpoint", "ReduceLROnPlateau")
 
 
 class MarginLogger(keras.callbacks.Callback):
@@ -43,9 +46,10 @@ class MarginLogger(keras.callbacks.Callback):
     last measured values in its logs, and `val_margin_seconds` 0: so no reader
     misses a value, and the patience of `EarlyStopping` counts epochs.
 
-    The data are tried before the first epoch, and unfit ones refused. When
-    measuring or writing fails later, training goes on: there is a warning, and
-    the values of that epoch are NaN.
+    The data are tried before the first epoch, and unfit ones refused; after the
+    first batch, where only that builds the model, and after the first epoch, if
+    they are the validation data of `fit`. When measuring or writing fails later,
+    training goes on: there is a warning, and the values of that epoch are NaN.
 
     With `log_dir`, TensorBoard shows the margins' scalars, the mean margin per class,
     histograms of correctly classified and of misclassified images, robust
@@ -65,7 +69,8 @@ class MarginLogger(keras.callbacks.Callback):
         epoch_freq: as the `validation_freq` of `fit`: int, every so many epochs; or a
             container of epochs, counted from 1.
         step_freq: int, to measure every so many training steps besides, for
-            TensorBoard; None for epochs alone.
+            TensorBoard; None for epochs alone. The validation data of `fit`
+            are known, and measured, from the end of the first epoch on.
         num_samples: int, measure a random subsample of this size, drawn once;
             None for all images. DeepFool costs many times an evaluation.
         seed: int, which subsample.
@@ -79,7 +84,7 @@ class MarginLogger(keras.callbacks.Callback):
         seconds: float, the time spent in this callback so far.
 
     Raises:
-        TypeError: `attack` is not a `DeepFool`.
+        TypeError: `attack` is not a `DeepFool`, or `log_dir` not a path.
         ValueError: an argument is out of its range.
         ImportError: `log_dir` is given, and tensorboard or matplotlib not installed.
 
@@ -113,7 +118,12 @@ class MarginLogger(keras.callbacks.Callback):
         super().__init__()
         if attack is not None and not isinstance(attack, DeepFool):
             raise TypeError(f"`attack` must be a keras_amm.DeepFool or None. Received: attack={attack!r}.")
-        if not isinstance(epoch_freq, Container):
+        if log_dir is not None and not isinstance(log_dir, (str, os.PathLike)):
+            raise TypeError(
+                "`log_dir` must be a path or None. "
+                f"Received: log_dir of type {type(log_dir).__name__}.{hint_of_pair(log_dir)}"
+            )
+        if isinstance(epoch_freq, (str, bytes)) or not isinstance(epoch_freq, Container):
             require_whole("epoch_freq", epoch_freq, 1)
         for name, value in (("step_freq", step_freq), ("num_samples", num_samples), ("batch_size", batch_size)):
             if value is not None:
@@ -131,9 +141,10 @@ class MarginLogger(keras.callbacks.Callback):
         self.seconds = 0.0
         # Keras may then run the progress bar beside the training steps.
         self.async_safe = step_freq is None
-        self._summaries = None if log_dir is None else MarginSummaries(log_dir, class_names)
+        axis = "epoch" if step_freq is None else "step"
+        self._summaries = None if log_dir is None else MarginSummaries(log_dir, class_names, axis)
         self._samples: FixedSamples | None = None
-        self._values: dict[str, float] = {}
+        self._fit = _Fit(self.seconds)
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Take the images, and try the first batch of them.
@@ -145,17 +156,12 @@ class MarginLogger(keras.callbacks.Callback):
             TypeError: the model is not a Keras model.
             ValueError: data or model are not fit to be measured.
         """
-        self._warn_of_earlier_readers()
-        self._values = {}
-        self._step, self._measured_at = -1, -1
-        self._attack = self.attack
-        self._seconds_logged = self.seconds
+        warn_of_earlier_readers(self, [*_LOGGED, _SECONDS])
+        self._fit = _Fit(self.seconds)
         if self.data is None:
+            # Another fit has other ones.
             self._samples = None
-        elif self._samples is None:
-            self._samples = self._take(self.data)
-        else:
-            self._try(self._samples)
+        self._prepare_if_built()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """See from which training step a resumed run continues.
@@ -164,12 +170,22 @@ class MarginLogger(keras.callbacks.Callback):
             epoch: int, the index of the epoch.
             logs: not used.
         """
-        self._epoch = epoch
-        self._last_batch = -1
-        if self._step < 0:
-            optimizer = self.model.optimizer
-            updates = int(keras.ops.convert_to_numpy(optimizer.iterations))
-            self._step = updates * (getattr(optimizer, "gradient_accumulation_steps", None) or 1)
+        if self.step_freq is not None:
+            self._fit.steps = self._fit.steps or TrainingSteps(self.model, self.step_freq)
+            self._fit.steps.begin_epoch()
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Try the images on a model that was built by the batch before.
+
+        Args:
+            batch: int, the index of the batch in this epoch.
+            logs: not used.
+
+        Raises:
+            ValueError: data or model are not fit to be measured.
+        """
+        # Not at the batch's end, which Keras may tell from another thread.
+        self._prepare_if_built()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Measure, if this step is due.
@@ -177,16 +193,18 @@ class MarginLogger(keras.callbacks.Callback):
         Args:
             batch: int, the index of the last batch trained on in this epoch.
             logs: not used.
+
+        Raises:
+            ValueError: data or model are not fit to be measured.
         """
-        if self.step_freq is None:
+        if self._fit.steps is None:
             # Keras may call from other threads then.
             return
-        # Under steps_per_execution it is several steps at once, and Keras counts beyond the last of an epoch.
-        batch = min(batch, (self.params.get("steps") or batch + 1) - 1)
-        before, self._step = self._step, self._step + batch - self._last_batch
-        self._last_batch = batch
-        if self._samples is not None and self._step // self.step_freq > before // self.step_freq:
-            self._measure(f"training step {self._step}")
+        is_due = self._fit.steps.advance(batch, self.params.get("steps"))
+        self._prepare_if_built()
+        if is_due and self._fit.measurement is not None:
+            now = self._fit.steps.done
+            self._measure(self._fit.measurement, f"training step {now}", now)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Measure, if this epoch is due, and add the values to the logs.
@@ -196,15 +214,19 @@ class MarginLogger(keras.callbacks.Callback):
             logs: the dictionary to add to.
 
         Raises:
-            ValueError: the validation data of `fit` are wanted and cannot be had.
+            ValueError: the validation data of `fit` are wanted and cannot be had; data
+                or model are not fit to be measured.
         """
-        if self._samples is None:
-            self._samples = self._take(validation_data(self.model))
-        if self._is_due(epoch) and not (self.step_freq and self._measured_at == self._step):
-            self._measure(f"epoch {epoch + 1}")
+        fit = self._fit
+        measurement = fit.measurement
+        if measurement is None:
+            measurement = self._prepare(validation_data(self.model) if self.data is None else self.data)
+        now = epoch if fit.steps is None else fit.steps.done
+        if self._is_due(epoch) and fit.measured_at != now:
+            self._measure(measurement, f"epoch {epoch + 1}", now)
         if logs is not None:
-            logs.update({**self._values, _SECONDS: self.seconds - self._seconds_logged})
-        self._seconds_logged = self.seconds
+            logs.update({**fit.values, _SECONDS: self.seconds - fit.seconds_logged})
+        fit.seconds_logged = self.seconds
 
     def on_train_end(self, logs: Any = None) -> None:
         """Close the file of TensorBoard's summaries.
@@ -216,85 +238,76 @@ class MarginLogger(keras.callbacks.Callback):
             self._summaries.close()
 
     def _is_due(self, epoch: int) -> bool:
-        if not self._values:
+        if not self._fit.values:
+            # CSVLogger fixes its columns at the end of the first epoch.
             return True
         if isinstance(self.epoch_freq, Container):
             return epoch + 1 in self.epoch_freq
         return (epoch + 1) % self.epoch_freq == 0
 
-    def _take(self, data: Any) -> FixedSamples:
-        start = time.perf_counter()
-        samples = FixedSamples(data, self.model, self.num_samples, self.seed, self.batch_size)
-        self.seconds += time.perf_counter() - start
-        self._try(samples)
-        return samples
+    def _prepare_if_built(self) -> None:
+        # Keras itself builds some models only with their first batch.
+        if self.data is not None and self._fit.measurement is None and getattr(unwrapped(self.model), "built", True):
+            self._prepare(self.data)
 
-    def _try(self, samples: FixedSamples) -> None:
-        start = time.perf_counter()
-        report = self._evaluate(samples.first_batch())
-        if self._summaries is not None:
-            self._summaries.check(report)
-        self.seconds += time.perf_counter() - start
+    def _prepare(self, data: Any) -> Measurement:
+        """Take the images, where no earlier fit has, and try the first batch of them."""
+        with self._timed():
+            if self._samples is None:
+                self._samples = fixed_samples(data, self.model, self.num_samples, self.seed, self.batch_size)
+            num_nearest = 0 if self._summaries is None else self.num_images
+            measurement = Measurement(self.model, self._samples, self.attack, self.batch_size, num_nearest)
+            num_classes = measurement.try_out()
+            if self._summaries is not None:
+                self._summaries.check(num_classes)
+        self._fit.measurement = measurement
+        return measurement
 
-    def _measure(self, moment: str) -> None:
-        start = time.perf_counter()
-        assert self._samples is not None
-        try:
-            self.report, nearest = self._measure_all(self._samples)
-            self._values = {name: getattr(self.report, attribute) for name, attribute in _LOGGED.items()}
-            self._measured_at = self._step
-        except Exception as error:
-            self._values = dict.fromkeys(_LOGGED, float("nan"))
-            _warn_of_failure("Margins could not be measured", moment, "The margins in its logs are NaN", error)
-        else:
-            self._write(self.report, nearest, moment)
-        self.seconds += time.perf_counter() - start
+    def _measure(self, measurement: Measurement, moment: str, now: int) -> None:
+        with self._timed():
+            try:
+                found = measurement.run()
+            except Exception as error:
+                self._fit.values = dict.fromkeys(_LOGGED, float("nan"))
+                _warn_of_failure("Margins could not be measured", moment, "The margins in its logs are NaN", error)
+                return
+            self.report = found.report
+            self._fit.values = {name: getattr(found.report, attribute) for name, attribute in _LOGGED.items()}
+            self._fit.measured_at = now
+            self._write(found, moment, now)
 
-    def _measure_all(self, samples: FixedSamples) -> tuple[MarginReport, PerturbedImages | None]:
-        reports: list[MarginReport] = []
-        nearest = NearestImages(self.num_images if self._summaries is not None else 0)
-        for x, y in samples.parts():
-            reports.append(self._evaluate((x, y)))
-            nearest.add(x, reports[-1])
-        report = MarginReport.concatenate(reports)
-        # Kept, as it compiles once.
-        self._attack = self._attack or DeepFool.from_config(report.attack)
-        return report, nearest.perturb(self.model, self._attack)
-
-    def _evaluate(self, data: Any) -> MarginReport:
-        return evaluate_margins(self.model, data, self.attack, self.batch_size, verbose=0)
-
-    def _write(self, report: MarginReport, nearest: PerturbedImages | None, moment: str) -> None:
+    def _write(self, found: Measured, moment: str, now: int) -> None:
         # All workers measure, so that all read the same logs; one writes.
         if self._summaries is None or not self.model.distribute_strategy.extended.should_save_summary:
             return
         try:
-            self._summaries.write(report, nearest, step=self._step if self.step_freq else self._epoch)
+            self._summaries.write(found.report, found.nearest, step=now)
         except Exception as error:
             _warn_of_failure("TensorBoard's summaries could not be written", moment, "Its logs are complete", error)
 
-    def _warn_of_earlier_readers(self) -> None:
-        for callback in _callbacks_before(self):
-            reader = next((name for name in _READERS if isinstance(callback, getattr(keras.callbacks, name))), None)
-            # One that watches something else misses nothing.
-            if reader is not None and getattr(callback, "monitor", "val_margin") in (*_LOGGED, _SECONDS):
-                warnings.warn(
-                    f"{type(callback).__name__} stands before MarginLogger in the list of callbacks, so it will not "
-                    "see val_margin in the logs: put MarginLogger first.",
-                    stacklevel=2,
-                )
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - start
 
 
-def _callbacks_before(callback: keras.callbacks.Callback) -> list[keras.callbacks.Callback]:
-    """The callbacks that are called earlier; none where that cannot be found out."""
-    # A callback is not told of the list it is in: but it is the list that calls.
-    frame = inspect.currentframe()
-    while frame is not None:
-        caller = frame.f_locals.get("self")
-        if isinstance(caller, keras.callbacks.CallbackList) and callback in caller.callbacks:
-            return list(caller.callbacks[: caller.callbacks.index(callback)])
-        frame = frame.f_back
-    return []
+@dataclass
+class _Fit:
+    """What a logger knows of the `fit` that is running."""
+
+    # At the end of the last epoch.
+    seconds_logged: float
+    # None until it was tried.
+    measurement: Measurement | None = None
+    # The last measured; empty until something was.
+    values: dict[str, float] = field(default_factory=dict)
+    # The step of the last measurement, or the epoch where steps are not counted.
+    measured_at: int = -1
+    # None where epochs alone are measured.
+    steps: TrainingSteps | None = None
 
 
 def _warn_of_failure(what: str, moment: str, consequence: str, error: Exception) -> None:

@@ -55,6 +55,26 @@ def labelled_batches(data: Any, model: keras.Model, batch_size: int | None = Non
     return _from_arrays(data, batch_size or DEFAULT_BATCH_SIZE)
 
 
+def labelled_arrays(data: Any) -> tuple[Any, Any]:
+    """Labelled images that are at hand as a whole.
+
+    Args:
+        data: a pair (x, y) of arrays or tensors, or (x, y, sample_weight).
+
+    Returns:
+        A pair (x, y) of arrays or tensors of equal lengths.
+
+    Raises:
+        ValueError: there are no labels, or images and labels are not equally many.
+
+    Example:
+    >>> x, y = keras_amm.labelled_data.labelled_arrays((np.zeros((5, 2)), [0, 1, 2, 0, 1]))
+    >>> y
+    array([0, 1, 2, 0, 1])
+    """
+    return _arrays(*_labelled(data, data))
+
+
 def _from_dataset(data: Any, model: keras.Model, batch_size: int | None) -> LabelledBatches:
     x, y = _labelled(data.element_spec, data)
     inputs = getattr(model, "inputs", None)
@@ -71,7 +91,7 @@ def _from_dataset(data: Any, model: keras.Model, batch_size: int | None) -> Labe
 
 
 def _from_arrays(data: Any, batch_size: int) -> LabelledBatches:
-    x, y = _arrays(*_labelled(data, data))
+    x, y = labelled_arrays(data)
     return LabelledBatches(([part] for part in _slices(x, y, batch_size)), -(-int(x.shape[0]) // batch_size))
 
 
@@ -135,3 +155,19 @@ def describe(data: Any) -> str:
         return repr(data)
     shape = getattr(data, "shape", None)
     return f"{type(data).__name__}" + ("" if shape is None else f" of shape {tuple(shape)}")
+
+
+def hint_of_pair(value: Any) -> str:
+    """What to add to a message where labels may have been given as an argument of their own.
+
+    Args:
+        value: what was given instead of what that argument takes.
+
+    Returns:
+        String, empty where it is no array.
+
+    Example:
+    >>> keras_amm.labelled_data.hint_of_pair(np.zeros(5))
+    ' Images and labels are one argument, a pair (x, y).'
+    """
+    return " Images and labels are one argument, a pair (x, y)." if hasattr(value, "shape") else ""

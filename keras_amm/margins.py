@@ -13,7 +13,7 @@ from keras_amm.arguments import require_whole
 from keras_amm.checks import clear_errors, enforce
 from keras_amm.classifier import Classifier, unwrapped
 from keras_amm.deepfool import DeepFool
-from keras_amm.labelled_data import LabelledBatches, describe, labelled_batches
+from keras_amm.labelled_data import LabelledBatches, describe, hint_of_pair, labelled_batches
 from keras_amm.labels import class_indices
 from keras_amm.report import MarginReport
 from keras_amm.search import clean_pass
@@ -73,9 +73,9 @@ def evaluate_margins(
     Reference: Section 4.4 and Tables 3-7 of the paper.
     """
     if attack is not None and not isinstance(attack, DeepFool):
-        hint = " Images and labels are one argument, a pair (x, y)." if hasattr(attack, "shape") else ""
         raise TypeError(
-            f"`attack` must be a keras_amm.DeepFool or None. Received: attack of type {type(attack).__name__}.{hint}"
+            "`attack` must be a keras_amm.DeepFool or None. "
+            f"Received: attack of type {type(attack).__name__}.{hint_of_pair(attack)}"
         )
     if batch_size is not None:
         require_whole("batch_size", batch_size, 1)

@@ -1,21 +1,100 @@
 """The images that are measured again and again during training: the same ones every time."""
 
+import itertools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_amm.classifier import unwrapped
-from keras_amm.labelled_data import LabelledBatches, describe, labelled_batches
+from keras_amm.labelled_data import DEFAULT_BATCH_SIZE, LabelledBatches, describe, labelled_arrays, labelled_batches
 
-# So many batches of a data set are in memory at a time: misclassified images are attacked together.
 _BATCHES_PER_PART = 8
 
 
-class FixedSamples:
-    """Labelled images to be measured repeatedly, in bounded memory.
+class HeldSamples:
+    """Labelled images that are held in memory.
+
+    Args:
+        x: array or tensor [n, ...], of one image or more.
+        y: array or tensor [n, ...], their labels.
+        batch_size: int, the size of the batch to be tried; None for 128.
+
+    Example:
+    >>> samples = keras_amm.sampling.HeldSamples(np.zeros((500, 2)), np.zeros(500))
+    >>> samples.first_batch()[0].shape
+    (128, 2)
+    >>> [x.shape for x, y in samples.parts()]
+    [(500, 2)]
+    """
+
+    def __init__(self, x: Any, y: Any, batch_size: int | None = None) -> None:
+        self._x, self._y = x, y
+        self._batch_size = batch_size or DEFAULT_BATCH_SIZE
+
+    def parts(self) -> Iterator[tuple[Any, Any]]:
+        """Iterator of a single pair (x, y), of all images."""
+        yield self._x, self._y
+
+    def first_batch(self) -> tuple[Any, Any]:
+        """A pair (x, y), the first of the images, as a trial."""
+        return self._x[: self._batch_size], self._y[: self._batch_size]
+
+
+class StreamedSamples:
+    """Labelled images that are read anew each time, in bounded memory.
+
+    Args:
+        data: `tf.data.Dataset` or `keras.utils.PyDataset`, as `keras_amm.evaluate_margins` takes it.
+        model: `keras.Model`, whose input tells single images from batches.
+        batch_size: int, the most images of a batch; None for batches as they come.
+
+    Example:
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    >>> data = tf.data.Dataset.from_tensor_slices((np.random.rand(50, 2), np.arange(50) % 3)).batch(5)
+    >>> samples = keras_amm.sampling.StreamedSamples(data, model)
+    >>> samples.first_batch()[0].shape
+    TensorShape([5, 2])
+    >>> [x.shape for x, y in samples.parts()]
+    [(40, 2), (10, 2)]
+    """
+
+    def __init__(self, data: Any, model: keras.Model, batch_size: int | None = None) -> None:
+        self._data, self._model, self._batch_size = data, unwrapped(model), batch_size
+
+    def parts(self) -> Iterator[tuple[Any, Any]]:
+        """Iterator of pairs (x, y), each of some batches."""
+        batches = self._batches()
+        # Several at a time, as misclassified images are attacked together.
+        while waiting := [*itertools.islice(batches, _BATCHES_PER_PART)]:
+            x, y = zip(*waiting, strict=True)
+            yield np.concatenate(x), np.concatenate(y)
+
+    def first_batch(self) -> tuple[Any, Any]:
+        """A pair (x, y), the first batch of the images, as a trial.
+
+        Raises:
+            ValueError: the data are empty, infinite or without labels.
+        """
+        for x, y in self._batches():
+            if len(y):
+                return x, y
+        raise _no_images(self._data)
+
+    def _batches(self) -> Iterator[tuple[Any, Any]]:
+        batches = labelled_batches(self._data, self._model, self._batch_size).batches
+        return itertools.chain.from_iterable(batches)
+
+
+FixedSamples: TypeAlias = HeldSamples | StreamedSamples
+
+
+def fixed_samples(
+    data: Any, model: keras.Model, num_samples: int | None = None, seed: int = 0, batch_size: int | None = None
+) -> FixedSamples:
+    """Labelled images to be measured repeatedly.
 
     Arrays are held as they are. A subsample is drawn once, in one pass over the
     data, and held; so a data set that shuffles gives the same images every
@@ -28,80 +107,30 @@ class FixedSamples:
         seed: int, which subsample: with the same seed the same one of the same data.
         batch_size: int, the most images attacked at a time; None for the default of `evaluate_margins`.
 
+    Returns:
+        `HeldSamples` or `StreamedSamples`.
+
     Raises:
         ValueError: the data are empty, infinite, without labels or, for a subsample, of several shapes.
 
     Example:
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
     >>> data = tf.data.Dataset.from_tensor_slices((np.random.rand(50, 2), np.arange(50) % 3)).shuffle(50)
-    >>> samples = keras_amm.sampling.FixedSamples(data, model, num_samples=10)
+    >>> samples = keras_amm.sampling.fixed_samples(data, model, num_samples=10)
     >>> [y.shape for x, y in samples.parts()]
     [(10,)]
     """
-
-    def __init__(
-        self,
-        data: Any,
-        model: keras.Model,
-        num_samples: int | None = None,
-        seed: int = 0,
-        batch_size: int | None = None,
-    ) -> None:
-        self._model = unwrapped(model)
-        self._batch_size = batch_size
-        self._is_stream = num_samples is None and isinstance(data, (tf.data.Dataset, keras.utils.PyDataset))
-        self._data: Any = data if num_samples is None else subsample(self._batches(data), num_samples, seed)
-        if self._data is None:
-            raise ValueError(f"There are no images to measure. Received: empty data, {describe(data)}.")
-
-    def parts(self) -> Iterator[Any]:
-        """The images, in parts of bounded size.
-
-        Returns:
-            Iterator of pairs (x, y); a single one where the images are held.
-
-        Example:
-        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
-        >>> samples = keras_amm.sampling.FixedSamples((np.zeros((5, 2)), np.zeros(5)), model)
-        >>> [x.shape for x, y in samples.parts()]
-        [(5, 2)]
-        """
-        if not self._is_stream:
-            x, y, *_ = self._data
-            yield x, y
-            return
-        waiting: list[tuple[Any, Any]] = []
-        for batch in self._batches(self._data).batches:
-            waiting += [(np.asarray(x), np.asarray(y)) for x, y in batch]
-            if len(waiting) >= _BATCHES_PER_PART:
-                yield _joined(waiting)
-                waiting = []
-        if waiting:
-            yield _joined(waiting)
-
-    def first_batch(self) -> tuple[Any, Any]:
-        """A pair (x, y), as a trial.
-
-        Returns:
-            The first batch of the images.
-
-        Raises:
-            ValueError: as for the class.
-
-        Example:
-        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
-        >>> samples = keras_amm.sampling.FixedSamples((np.zeros((500, 2)), np.zeros(500)), model)
-        >>> samples.first_batch()[0].shape
-        (128, 2)
-        """
-        for batch in self._batches(self._data).batches:
-            for x, y in batch:
-                if len(y):
-                    return x, y
-        raise ValueError(f"There are no images to measure. Received: empty data, {describe(self._data)}.")
-
-    def _batches(self, data: Any) -> LabelledBatches:
-        return labelled_batches(data, self._model, self._batch_size)
+    if num_samples is not None:
+        drawn = subsample(labelled_batches(data, unwrapped(model), batch_size), num_samples, seed)
+        if drawn is None:
+            raise _no_images(data)
+        return HeldSamples(*drawn, batch_size)
+    if isinstance(data, (tf.data.Dataset, keras.utils.PyDataset)):
+        return StreamedSamples(data, model, batch_size)
+    x, y = labelled_arrays(data)
+    if not len(y):
+        raise _no_images(data)
+    return HeldSamples(x, y, batch_size)
 
 
 def subsample(batches: LabelledBatches, number: int, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
@@ -197,6 +226,5 @@ def validation_data(model: keras.Model) -> Any:
     return data
 
 
-def _joined(parts: list[tuple[Any, Any]]) -> tuple[np.ndarray, np.ndarray]:
-    x, y = zip(*parts, strict=True)
-    return np.concatenate(x), np.concatenate(y)
+def _no_images(data: Any) -> ValueError:
+    return ValueError(f"There are no images to measure. Received: empty data, {describe(data)}.")

@@ -24,6 +24,7 @@ class MarginSummaries:
     Args:
         log_dir: path of the log directory; made when something is written.
         class_names: sequence of strings, the names of the classes; None for their indices.
+        axis: string, what TensorBoard's horizontal axis counts.
 
     Raises:
         ImportError: tensorboard or matplotlib is not installed.
@@ -37,7 +38,9 @@ class MarginSummaries:
     >>> summaries.close()
     """
 
-    def __init__(self, log_dir: str | os.PathLike[str], class_names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, log_dir: str | os.PathLike[str], class_names: Sequence[str] | None = None, axis: str = "epoch"
+    ) -> None:
         try:
             import matplotlib  # noqa: F401
             import tensorboard  # noqa: F401
@@ -48,6 +51,7 @@ class MarginSummaries:
             ) from error
         self._folder = os.path.join(os.fspath(log_dir), "margins")
         self._class_names = class_names
+        self._axis = axis
         self._writer: Any = None
         self._first: tuple[int, MarginReport] | None = None
 
@@ -79,11 +83,11 @@ class MarginSummaries:
                 tf.summary.image("smallest_margins", _pixels(self._grid(nearest)), description=_GRID)
         self._writer.flush()
 
-    def check(self, report: MarginReport) -> None:
-        """See that the classes of a report have names.
+    def check(self, num_classes: int) -> None:
+        """See that all classes have names.
 
         Args:
-            report: `MarginReport`.
+            num_classes: int, the number of the classifier's outputs.
 
         Raises:
             ValueError: a class has none.
@@ -91,11 +95,9 @@ class MarginSummaries:
         Example:
         >>> import tempfile
         >>> summaries = keras_amm.summaries.MarginSummaries(tempfile.mkdtemp(), class_names=["cat", "dog"])
-        >>> report = keras_amm.report.MarginReport(norms=[1.5], signed=[1.5], predictions=[1], labels=[1],
-        ...     success=[True])
-        >>> summaries.check(report)
+        >>> summaries.check(2)
         """
-        plots.style.class_name(max(np.max(report.labels), np.max(report.predictions)), self._class_names)
+        plots.style.class_name(num_classes - 1, self._class_names)
 
     def close(self) -> None:
         """Close the file; a later `write` begins another beside it.
@@ -116,9 +118,9 @@ class MarginSummaries:
 
     def _curves(self, report: MarginReport, step: int) -> "Figure":
         first_step, first = self._first or (step, report)
-        reports = {f"step {step}": report}
+        reports = {f"{self._axis} {step}": report}
         if first_step != step:
-            reports[f"step {first_step}"] = first
+            reports[f"{self._axis} {first_step}"] = first
         return plots.robust_accuracy(reports)
 
     def _grid(self, nearest: PerturbedImages) -> "Figure":
@@ -145,8 +147,8 @@ _CLASS = "Mean l2 DeepFool norm over all images of this label."
 _CORRECT = "Margins of the correctly classified images: l2 DeepFool norms from the predicted class."
 _WRONG = "How far misclassified images are from their label: l2 DeepFool norms towards it."
 _CURVE = (
-    "Fraction of images correctly classified and not led astray by DeepFool within an l2 radius. DeepFool finds "
-    "upper bounds of the distances, so this is no certificate."
+    "Fraction of images correctly classified and not led astray by DeepFool within an l2 radius, now and when this "
+    "logger first measured. DeepFool finds upper bounds of the distances, so this is no certificate."
 )
 _GRID = "The images of the smallest margins: clean, DeepFool's perturbation, perturbed."
 

@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import keras_amm
 from keras_amm.callbacks import MarginLogger
 from keras_amm.labelled_data import labelled_batches
-from keras_amm.sampling import FixedSamples, subsample
+from keras_amm.sampling import fixed_samples, subsample
 
 INPUTS, CLASSES, IMAGES = 6, 4, 50
 KEYS = {"val_margin", "val_margin_median", "val_attack_success", "val_margin_seconds"}
@@ -211,19 +211,22 @@ class TestReaders:
             lambda path: keras.callbacks.TensorBoard(path, write_graph=False),
             lambda path: keras.callbacks.History(),
             lambda path: keras.callbacks.EarlyStopping("val_margin", mode="max"),
+            lambda path: keras.callbacks.ModelCheckpoint(path / "{epoch}-{val_margin:.2f}.keras"),
         ],
     )
     def test_a_reader_that_comes_first_is_named(self, make, tmp_path, monkeypatch):
         reader = make(tmp_path)
         message = rf"{type(reader).__name__} stands before MarginLogger"
-        # EarlyStopping then misses its value, and says so too.
-        monkeypatch.setattr(keras.callbacks.EarlyStopping, "on_epoch_end", lambda *_: None)
+        # These then miss their value, and say so too.
+        for kind in (keras.callbacks.EarlyStopping, keras.callbacks.ModelCheckpoint):
+            monkeypatch.setattr(kind, "on_epoch_end", lambda *_: None)
         with pytest.warns(UserWarning, match=message):
             fit(reader, MarginLogger((X, Y)), epochs=1)
 
-    def test_one_that_watches_something_else_is_not(self):
+    def test_one_that_watches_something_else_is_not(self, tmp_path):
         stop = keras.callbacks.EarlyStopping("loss")
-        fit(stop, keras.callbacks.TerminateOnNaN(), MarginLogger((X, Y)), epochs=1)
+        checkpoint = keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}-{loss:.2f}.keras")
+        fit(stop, checkpoint, keras.callbacks.TerminateOnNaN(), MarginLogger((X, Y)), epochs=1)
 
 
 class TestWhen:
@@ -250,6 +253,10 @@ class TestWhen:
     def test_an_epoch_that_ends_on_a_step_is_measured_once(self, tmp_path):
         fit(MarginLogger((X, Y), tmp_path, step_freq=5))
         assert tensors(tmp_path, "margin/mean")[0] == [5, 10]
+
+    def test_steps_of_validation_data_are_measured_when_fit_has_validated(self, tmp_path):
+        fit(MarginLogger(log_dir=tmp_path, step_freq=2), validation_data=(X, Y))
+        assert tensors(tmp_path, "margin/mean")[0] == [5, 6, 8, 10]
 
     def test_steps_go_on_in_a_second_fit(self, tmp_path):
         # Whose updates are fewer than its steps.
@@ -295,7 +302,7 @@ class TestData:
     def test_a_subsample_does_not_depend_on_the_form_of_the_data(self):
         model = untrained()
         forms = [(X, Y), (tf.constant(X), Y), Batches(X, Y, 9), tf.data.Dataset.from_tensor_slices((X, Y))]
-        drawn = [next(FixedSamples(form, model, num_samples=12, seed=4).parts()) for form in forms]
+        drawn = [next(fixed_samples(form, model, num_samples=12, seed=4).parts()) for form in forms]
         for x, y in drawn[1:]:
             np.testing.assert_array_equal(x, drawn[0][0])
             np.testing.assert_array_equal(y, drawn[0][1])
@@ -365,6 +372,27 @@ class TestData:
             fit(MarginLogger(), validation_data=forever(), validation_steps=1)
 
 
+class TestUnbuilt:
+    """Keras builds a model without an input only with the first batch of `fit`."""
+
+    @staticmethod
+    def model():
+        return compiled(keras.Sequential([keras.layers.Dense(CLASSES)]))
+
+    def test_it_is_measured_like_any_other(self, tmp_path):
+        model = self.model()
+        history = fit(MarginLogger((X, Y), tmp_path, step_freq=1), model=model, epochs=1)
+        assert history["val_margin"][-1] == pytest.approx(1.02 * np.mean(closed_form(model, X)), rel=1e-4)
+        assert tensors(tmp_path, "margin/mean")[0] == [1, 2, 3, 4, 5]
+
+    @pytest.mark.parametrize("batch_size", [10, IMAGES])
+    def test_unfit_data_are_refused_after_the_first_batch(self, batch_size):
+        model = self.model()
+        with pytest.raises(ValueError, match=r"Labels must lie in 0..3"):
+            model.fit(X, Y, batch_size=batch_size, callbacks=[MarginLogger((X, Y + CLASSES))], verbose=0)
+        assert int(model.optimizer.iterations) == 1
+
+
 class TestFailure:
     @pytest.mark.parametrize(
         ("data", "message"),
@@ -386,9 +414,11 @@ class TestFailure:
             np.testing.assert_array_equal(one, other)
 
     def test_class_names_that_are_too_few_too(self, tmp_path):
+        """Also where the images are all of classes that have one."""
         model = untrained()
-        with pytest.raises(ValueError, match=r"Every class needs a name. Received: 1 class_names"):
-            fit(MarginLogger((X, Y), tmp_path, class_names=["only"]), model=model)
+        model.set_weights([np.zeros((INPUTS, CLASSES)), np.array([3.0, 0.0, 0.0, 0.0])])
+        with pytest.raises(ValueError, match=r"Every class needs a name. Received: 3 class_names, and class 3"):
+            fit(MarginLogger((X, 0 * Y), tmp_path, class_names=["a", "b", "c"]), model=model)
         assert int(model.optimizer.iterations) == 0
 
     def test_what_fails_later_does_not_end_the_training(self):
@@ -416,12 +446,27 @@ class TestFailure:
 
     @pytest.mark.parametrize(
         "argument",
-        [{"epoch_freq": 0}, {"step_freq": 0}, {"num_samples": 0}, {"batch_size": 2.5}, {"num_images": -1}],
+        [
+            {"epoch_freq": 0},
+            {"epoch_freq": "2"},
+            {"step_freq": 0},
+            {"num_samples": 0},
+            {"batch_size": 2.5},
+            {"num_images": -1},
+        ],
     )
     def test_arguments_out_of_range(self, argument):
         ((name, value),) = argument.items()
-        with pytest.raises(ValueError, match=rf"`{name}` must be a whole number .* Received: {name}={value}"):
+        with pytest.raises(ValueError, match=rf"`{name}` must be a whole number .* Received: {name}={value!r}"):
             MarginLogger((X, Y), **argument)
+
+    def test_labels_as_an_argument_of_their_own(self):
+        with pytest.raises(
+            TypeError, match=r"`log_dir` must be a path.* type ndarray. Images and labels are one argument"
+        ):
+            MarginLogger(X, Y)
+        with pytest.raises(TypeError, match=r"Received: log_dir of type int\.$"):
+            MarginLogger((X, Y), 3)
 
     def test_attack_of_another_type(self):
         with pytest.raises(TypeError, match=r"`attack` must be a keras_amm.DeepFool"):
@@ -500,6 +545,14 @@ class TestSummaries:
         np.testing.assert_array_equal(found.predictions, predicted[0])
         np.testing.assert_array_equal(found.perturbed, predicted[1])
         assert np.all(found.predictions != found.perturbed)
+
+    @pytest.mark.parametrize(("step_freq", "expected"), [(None, ["epoch 1", "epoch 0"]), (5, ["step 10", "step 5"])])
+    def test_curves_are_named_as_the_axis_counts(self, step_freq, expected, tmp_path, monkeypatch):
+        drawn = []
+        draw = keras_amm.plots.robust_accuracy
+        monkeypatch.setattr(keras_amm.plots, "robust_accuracy", lambda reports: drawn.append(reports) or draw(reports))
+        fit(MarginLogger((X, Y), tmp_path, step_freq=step_freq))
+        assert [*drawn[-1]] == expected and tensors(tmp_path, "robust_accuracy")[0][-1] == int(expected[0].split()[1])
 
     def test_vectors_have_no_pictures(self, tmp_path):
         fit(MarginLogger((X, Y), tmp_path), epochs=1)
