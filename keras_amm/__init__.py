@@ -16,6 +16,7 @@ from keras_amm import (
     penalty,
     plots,
     replicas,
+    rescaling,
     search,
     shrinkage,
 )

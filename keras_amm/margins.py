@@ -16,6 +16,7 @@ from keras_amm.deepfool import DeepFool
 from keras_amm.labelled_data import LabelledBatches, describe, hint_of_pair, labelled_batches
 from keras_amm.labels import class_indices
 from keras_amm.report import MarginReport
+from keras_amm.rescaling import input_rescaling
 from keras_amm.search import clean_pass
 
 # Per model, so that measuring after every epoch compiles once.
@@ -215,11 +216,7 @@ class _Misclassified:
 
 
 def _units(model: keras.Model) -> str:
-    rescaling = [
-        layer.name
-        for layer in model._flatten_layers()
-        if isinstance(layer, (keras.layers.Rescaling, keras.layers.Normalization))
-    ]
+    rescaling = [layer.name for layer in input_rescaling(model)]
     if not rescaling:
         return "l2, in the units of the images given"
     return f"l2, in the units of the images given, before the model's own rescaling ({', '.join(rescaling)})"
