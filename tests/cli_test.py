@@ -4,6 +4,7 @@ import configparser
 import itertools
 import json
 import math
+import os
 import pathlib
 import subprocess
 import sys
@@ -16,9 +17,11 @@ import pytest
 import keras_amm
 from keras_amm import cli
 from keras_amm.cli import datasets, measuring
+from keras_amm.cli.image_files import ImageFiles
 from keras_amm.cli.paired import paired_tests
-from keras_amm.cli.pixels import pixels_for
+from keras_amm.cli.pixels import Pixels, file_format, pixels_for
 from keras_amm.cli.refusal import Refusal
+from keras_amm.cli.request import Request
 
 SHAPE, NUM_CLASSES, NUM_IMAGES = (8, 8, 1), 3, 40
 MEAN = 0.25
@@ -47,6 +50,19 @@ def closed_form(model, x):
         for i, p in enumerate(predictions)
     ]
     return np.array(distances), predictions
+
+
+@keras.saving.register_keras_serializable(package="cli_test")
+class Subclassed(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.flatten, self.dense = keras.layers.Flatten(), keras.layers.Dense(NUM_CLASSES)
+
+    def build(self, shape):
+        self.dense.build((None, math.prod(shape[1:])))
+
+    def call(self, x):
+        return self.dense(self.flatten(x))
 
 
 @pytest.fixture(scope="module")
@@ -162,12 +178,26 @@ class TestPixels:
             ((keras.layers.Rescaling(1 / 255),), True, None, 1.0),
             ((keras.layers.Normalization(mean=0.0, variance=1.0),), True, None, 1.0),
             ((keras.layers.Rescaling(1 / 255),), True, 0.5, 0.5),
+            ((keras.layers.RandomFlip(), keras.Sequential([keras.layers.Rescaling(1 / 255)])), True, None, 1.0),
+            ((keras.layers.Conv2D(1, 1), keras.layers.Rescaling(0.5)), True, None, 1 / 255),
         ],
     )
     def test_scale(self, first, are_integers, scale, expected):
         pixels = pixels_for(linear(0, first=first), are_integers, scale, (0.5,))
         x = np.full((2, *SHAPE), 51, "uint8")
         np.testing.assert_allclose(pixels(x, linear(0)), 51 * expected - 0.5, rtol=1e-6)
+
+    def test_a_temperature_is_no_rescaling_of_pixels(self):
+        model = linear(0)
+        model.add(keras.layers.Rescaling(0.5))
+        assert pixels_for(model, True, None, (0.0,)).scale == 1 / 255
+
+    def test_files_for_models_that_do_not_say_what_they_take(self):
+        assert file_format(Subclassed(), (8, 8)) == ((8, 8), "rgb")
+        assert file_format(Subclassed(), (8, 8, 1)) == ((8, 8), "grayscale")
+        assert file_format(linear(0, (8, 8)), None) == ((8, 8), "grayscale")
+        with pytest.raises(Refusal, match="of 1 channels"):
+            file_format(linear(0), (8, 8, 3))
 
     def test_mean_by_channel_and_missing_channel_axis(self):
         colour = pixels_for(linear(0, (2, 2, 3)), False, None, (0.1, 0.2, 0.3))
@@ -176,6 +206,7 @@ class TestPixels:
         )
         grey = pixels_for(linear(0), False, None, (0.0,))
         assert grey(np.ones((4, *SHAPE[:2])), linear(0)).shape == (4, *SHAPE)
+        assert grey(np.ones((4, *SHAPE)), linear(0, SHAPE[:2])).shape == (4, *SHAPE[:2])
 
 
 @pytest.mark.parametrize("dataset", ["images.npz", "images"])
@@ -188,6 +219,58 @@ def test_some_images_are_the_same_every_time(folder, dataset):
     assert first[0].shape == (12, *SHAPE) and set(first[1]) == {0, 1, 2}
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.fixture(scope="module")
+def splits(tmp_path_factory):
+    root = tmp_path_factory.mktemp("splits")
+    for i, (split, name) in enumerate(itertools.product(("train", "validation"), "abc")):
+        (root / split / name).mkdir(parents=True)
+        keras.utils.save_img(root / split / name / "1.png", np.full(SHAPE, i), scale=False)
+    return root
+
+
+class TestFolders:
+    """Folders of images say by their names what is in them: a wrong guess would measure nonsense."""
+
+    @staticmethod
+    def read(path, **options):
+        images = datasets.read(datasets.Options(str(path), **options), linear(0))
+        ((x, y),) = images.batches(10)
+        return x[:, 0, 0, 0].tolist(), y.tolist()
+
+    def test_splits_and_classes(self, splits):
+        assert self.read(splits, split="validation") == ([3, 4, 5], [0, 1, 2])
+        assert self.read(splits / "train") == ([0, 1, 2], [0, 1, 2])
+        assert self.read(splits / "train", class_names=["c", "a", "b"]) == ([2, 0, 1], [0, 1, 2])
+
+    @pytest.mark.parametrize(
+        ("inside", "options", "message"),
+        [
+            (".", {}, "folders hold folders, as splits do: train, validation. Say --split=train"),
+            (".", {"split": "test"}, "no split 'test' with a folder for each class; it holds train, validation. Say"),
+            ("train", {"split": "train"}, "no split 'train' with a folder for each class; it holds a, b, c. Leave"),
+            ("train", {"split": "a"}, "no split 'a' with a folder for each class"),
+            ("train/a", {}, "holds images, but no folders: expected a folder for each class"),
+            ("train", {"class_names": ["a", "b", "d"]}, "Received: a,b,d; there are a, b, c."),
+            ("train", {"class_names": ["a", "b", "b"]}, "each once"),
+            ("train", {"download": True}, "--download would do nothing with the folder"),
+        ],
+    )
+    def test_refusals(self, splits, inside, options, message):
+        with pytest.raises(Refusal) as refusal:
+            self.read(splits / inside, **options)
+        assert message in str(refusal.value)
+
+    def test_folders_in_class_folders(self, splits):
+        """Named as classes they are classes, whatever they hold."""
+        images = datasets.read(datasets.Options(str(splits), class_names=["validation", "train"]), linear(0, classes=2))
+        assert images.number == 6
+
+    def test_a_damaged_file_is_named(self, splits, tmp_path):
+        (tmp_path / "bad.png").write_bytes((splits / "train/a/1.png").read_bytes()[:40])
+        with pytest.raises(Refusal, match=r"bad\.png is not an image, or damaged"):
+            ImageFiles([str(splits / "train/a/1.png"), str(tmp_path / "bad.png")], (8, 8), "rgb")[0:2]
 
 
 class TestCompare:
@@ -245,10 +328,45 @@ class TestAttack:
         (distance,), (before,) = closed_form(keras.models.load_model(folder / "one.keras"), scaled[3:4])
         lines = capsys.readouterr().out.splitlines()
         assert f"class before    {'abc'[before]}" in lines[1] and f"class after     {'abc'[before]}" not in lines[2]
-        assert float(lines[3].split()[1]) == pytest.approx(1.02 * distance, rel=2e-3)
-        assert "steps           1 of at most 6" in lines[5]
+        assert float(lines[3].split()[1]) == pytest.approx(distance, rel=2e-3)
+        assert "bisected 10 times" in lines[3] and "steps           1 of at most 6" in lines[5]
         for kind in ("perturbation", "boundary"):
             assert (tmp_path / f"one-003-{kind}.png").stat().st_size > 5000
+
+    def test_the_distance_ends_on_the_boundary(self, folder, scaled, tmp_path, capsys):
+        """Where the slope grows on the way, one linear step goes far beyond the boundary."""
+        model = keras.Sequential(
+            [
+                keras.Input(SHAPE),
+                keras.layers.Flatten(),
+                keras.layers.Dense(1, activation="exponential"),
+                keras.layers.Dense(2),
+            ]
+        )
+        # exp(u) - e and 0, in which u is a coordinate of unit length.
+        weights = ([[1 / 8]] * 64, [-4.0], [[1.0, 0.0]], [-np.e, 0.0])
+        model.set_weights([np.array(w) for w in weights])
+        model.save(tmp_path / "curved.keras")
+        u = np.sum(scaled[3] + MEAN) / 8 - 4
+        assert u < 1
+        image = folder / "images/test/class 0/003.png"
+        assert command("attack", tmp_path / "curved.keras", image, f"--out={tmp_path}", folder=folder) == 0
+        # The step is 1.02 * (exp(1 - u) - 1).
+        assert float(capsys.readouterr().out.splitlines()[3].split()[1]) == pytest.approx(1 - u, rel=2e-3)
+
+    def test_images_without_channels_and_subclassed_models(self, folder, scaled, tmp_path, capsys):
+        image, subclassed = folder / "images/test/class 0/003.png", Subclassed()
+        subclassed.build((None, *SHAPE))
+        subclassed.save(tmp_path / "subclassed.keras")
+        linear(0, SHAPE[:2]).save(tmp_path / "flat.keras")
+        for name, flags in (("subclassed", ["--image_size=8,8,1", "--class_names=a,b,c"]), ("flat", [])):
+            path = tmp_path / f"{name}.keras"
+            assert command("attack", path, image, *flags, f"--out={tmp_path}", folder=folder) == 0
+            assert "8 x 8 grayscale" in capsys.readouterr().out
+            assert (tmp_path / f"{name}-003-perturbation.png").is_file()
+        arguments = ("attack", tmp_path / "subclassed.keras", image, "--image_size=8,8,1", "--class_names=cat")
+        assert command(*arguments, f"--out={tmp_path}", folder=folder) == 1
+        TestRefusals.check(capsys, "--class_names must name all 3 classes. Received: 1 names.")
 
     def test_other_size_and_colours(self, folder, tmp_path):
         keras.utils.save_img(tmp_path / "big.png", np.random.rand(20, 30, 3))
@@ -286,6 +404,7 @@ def unfit_data(folder):
     np.savez(folder / "text-images.npz", x_test=x.astype(str), y_test=np.arange(4))
     np.savez(folder / "pickled.npz", x_test=np.array([{}] * 4), y_test=np.arange(4))
     np.savez(folder / "none.npz", x_test=x[:0], y_test=np.arange(0))
+    np.savez(folder / "scalars.npz", x_test=1.0, y_test=2)
     (folder / "text.npz").write_text("no arrays")
     (folder / "two-images" / "a").mkdir(parents=True)
     (folder / "two-images" / "b").mkdir()
@@ -295,6 +414,7 @@ def unfit_data(folder):
         (folder / "broken-images" / name).mkdir(parents=True)
         (folder / "broken-images" / name / "1.png").write_text("no image")
     (folder / "empty-images").mkdir()
+    (folder / "taken" / "one-margins.json").mkdir(parents=True)
     (folder / "text.png").write_text("no image")
 
 
@@ -320,7 +440,7 @@ class TestRefusals:
             (("margins", "regression.keras", "images.npz"), "at least two classes"),
             (("margins", "inputs.keras", "images.npz"), "one input"),
             (("margins", "sigmoid.keras", "images.npz"), "must be logits or a softmax"),
-            (("margins", "colour.keras", "images.npz"), "takes (4, 4, 3), and they are (8, 8, 1)"),
+            (("margins", "colour.keras", "images.npz"), "Expected: shape (None, 4, 4, 3)"),
             (("margins", "any-size.keras", "images"), "--image_size=HEIGHT,WIDTH"),
             (("margins", "binary.keras", "images"), "The model has 2 classes, and"),
             ((*MARGINS_OF, "unlabelled.npz"), "It holds: x_test."),
@@ -330,9 +450,14 @@ class TestRefusals:
             ((*MARGINS_OF, "pickled.npz"), "cannot be read: Object arrays cannot be loaded"),
             ((*MARGINS_OF, "none.npz"), "a label for each image"),
             ((*MARGINS_OF, "text.npz"), "is not an .npz file"),
-            ((*MARGINS_OF, "missing.npz"), "is not an .npz file"),
+            ((*MARGINS_OF, "missing.npz"), "There is no file missing.npz"),
+            ((*MARGINS_OF, "scalars.npz"), "a label for each image"),
+            ((*MARGINS_OF, "images.npz", "--class_names=a,b", "--download"), "--class_names and --download would do"),
+            ((*MARGINS_OF, "images.npz", "--image_size=8,8"), "--image_size would do nothing with the file images.npz"),
+            ((*MARGINS_OF, "images.npz", "--out=/dev/null/results"), "There is no folder for the results"),
+            ((*MARGINS_OF, "images.npz", "--out=taken"), "could not be written: [Errno 21] Is a directory"),
             ((*MARGINS_OF, "two-images"), "a folder for each of 2: a, b"),
-            ((*MARGINS_OF, "broken-images"), "cannot be read"),
+            ((*MARGINS_OF, "broken-images"), "broken-images/a/1.png is not an image, or damaged"),
             ((*MARGINS_OF, "empty-images"), "is not a folder of images"),
             ((*MARGINS_OF, "images.npz", "--mean=0.1,0.2"), "--mean must be one number, or one per channel"),
             (
@@ -360,7 +485,7 @@ class TestRefusals:
         [
             ("one.keras --class_names=a", "images/test/class 0/003.png", "must name all 3 classes"),
             ("one.keras", "missing.png", "cannot be read"),
-            ("one.keras", "text.png", "is not an image"),
+            ("one.keras", "text.png", "text.png is not an image, or damaged: expected a PNG, JPEG, GIF or BMP file.\n"),
             ("inputs.keras", "text.png", "one input"),
             ("sigmoid.keras", "images/test/class 0/003.png", "must be logits or a softmax"),
         ],
@@ -379,6 +504,8 @@ class TestRefusals:
         pytest.importorskip("tensorflow_datasets")
         assert command(*MARGINS_OF, "--dataset=no_such_thing", f"--out={tmp_path}", folder=folder) == 1
         self.check(capsys, "'no_such_thing' is no file or folder")
+        assert command(*MARGINS_OF, "--dataset=mnist:9.9.9", f"--out={tmp_path}", folder=folder) == 1
+        self.check(capsys, "cannot be loaded at version 9.9.9")
 
     def test_without_packages(self, folder, tmp_path, monkeypatch, capsys):
         monkeypatch.setitem(sys.modules, "scipy", None)
@@ -392,7 +519,10 @@ class TestRefusals:
             command("margins", "missing.keras", "--dataset=images.npz", "--debug", folder=folder)
 
     def test_wrong_command_lines(self, capsys):
-        wrong = [["attack", "m", "i", flag] for flag in ("--scale=1/0", "--mean=a", "--image_size=3", "--overshoot=x")]
+        flags = (
+            "--scale=1/0 --scale=1e400 --scale=1e39 --mean=a --image_size=3 --image_size=8,8,2 --overshoot=x".split()
+        )
+        wrong = [["attack", "m", "i", flag] for flag in flags]
         for arguments in ([], ["margins", "one.keras"], ["margins", "m", "--dataset=d", "--num_images=0"], *wrong):
             with pytest.raises(SystemExit) as end:
                 cli.parse(["keras-amm", *arguments])
@@ -449,13 +579,37 @@ class TestInterruption:
         assert capsys.readouterr().err == "keras-amm: stopped.\n" and not list(tmp_path.iterdir())
 
 
+class TestResults:
+    @pytest.fixture
+    def arguments(self, folder, tmp_path, monkeypatch):
+        one = keras_amm.MarginReport(norms=[1.5], signed=[1.5], predictions=[0], labels=[0], success=[True])
+        monkeypatch.setattr(measuring, "evaluate_margins", lambda *_, **__: one)
+        return ("margins", "one.keras", f"--dataset={folder / 'images.npz'}", "--num_images=1", f"--out={tmp_path}")
+
+    def test_replaced_files_are_named(self, folder, arguments, tmp_path, capsys):
+        (tmp_path / "one-margins.json").write_text("an older one")
+        assert command(*arguments, folder=folder) == 0
+        assert capsys.readouterr().out.endswith("Replaced what was there before: one-margins.json\n")
+        assert saved(tmp_path / "one-margins.json").mean == 1.5
+
+    def test_what_cannot_be_written_is_printed(self, folder, arguments, monkeypatch, capsys):
+        def full(report, path):
+            raise OSError(28, "No space left on device", str(path))
+
+        monkeypatch.setattr(keras_amm.MarginReport, "to_json", full)
+        assert command(*arguments, folder=folder) == 1
+        printed = capsys.readouterr()
+        assert "mean margin     1.5000" in printed.out and "Wrote" not in printed.out
+        assert "No space left" in printed.err and printed.err.count("\n") == 1
+
+
 def test_progress_is_shown(monkeypatch, capsys):
     models = {"one": linear(0)}
 
     def measure():
         x = np.random.default_rng(0).normal(size=(NUM_IMAGES, *SHAPE))
         images = datasets.Images((x, np.arange(NUM_IMAGES) % 3), NUM_IMAGES, False, "noise")
-        measuring.measure(models, images, lambda x, model: x, {"one": keras_amm.DeepFool()}, batch_size=20)
+        measuring.measure(Request(models, images, Pixels(1.0, (0.0,)), {"one": keras_amm.DeepFool()}, batch_size=20))
         return capsys.readouterr()
 
     monkeypatch.setattr(measuring, "_SECONDS_BETWEEN_LINES", 0.0)
@@ -477,3 +631,19 @@ def test_the_installed_program(folder, tmp_path):
     # x and y are taken, whatever the split: floating-point pixels, five of them.
     assert done.returncode == 0 and "on 5 images" in done.stdout, done.stderr
     assert len(saved(tmp_path / "one-margins.json")) == 5
+
+
+def test_stopped_while_tensorflow_loads(tmp_path):
+    (tmp_path / "tensorflow.py").write_text(
+        "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(60)"
+    )
+    # Before the folder of the package, and before what is installed.
+    path = os.pathsep.join([str(tmp_path), str(pathlib.Path(__file__).parent.parent)])
+    done = subprocess.run(
+        [sys.executable, "-c", "import keras_amm_program; keras_amm_program.run()"],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert (done.returncode, done.stderr) == (130, "keras-amm: stopped.\n")

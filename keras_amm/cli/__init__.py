@@ -9,9 +9,9 @@ Only files in the format `.keras` are loaded, in Keras's safe mode: no code in
 them is run.
 
 The pixels must come as the model has been trained on them. Integers, 0..255 as
-in image files and TensorFlow Datasets, are divided by 255 unless the model begins
-with a `Rescaling` or `Normalization` layer of its own; floating-point arrays are
-taken as they are. `--scale` says otherwise, and `--mean` is subtracted after
+in image files and TensorFlow Datasets, are divided by 255 unless the model has a
+`Rescaling` or `Normalization` layer before its first weights; floating-point arrays
+are taken as they are. `--scale` says otherwise, and `--mean` is subtracted after
 it. Margins are in the units of the pixels after both; what was done is printed.
 
 Ctrl-C stops a measurement and keeps what was measured. The exit status is 0, 1

@@ -1,7 +1,9 @@
 """`keras-amm attack`: the nearest decision boundary of one image."""
 
 import argparse
+import functools
 import pathlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -10,19 +12,23 @@ import tensorflow as tf
 
 from keras_amm import plots
 from keras_amm.classifier import Classifier
-from keras_amm.cli import models, options, session
+from keras_amm.cli import models, options
+from keras_amm.cli.image_files import read_image
 from keras_amm.cli.pixels import file_format, pixels_for
 from keras_amm.cli.refusal import Refusal, refusing, require
+from keras_amm.cli.results import Results
 from keras_amm.deepfool import DeepFool
 
 HELP = "show the nearest decision boundary of one image"
+# The figures show where the boundary is, and the distance must agree with them: a last step goes beyond it.
+_REFINE_STEPS = 10
 
 
 class Found(NamedTuple):
     """What DeepFool found for one image.
 
     Attributes:
-        image: array [height, width, channels], as the model takes it.
+        image: array [height, width, channels] or [height, width], as the model takes it.
         delta: its perturbation.
         norm: float, the perturbation's l2 norm.
         iterations: int, the steps taken.
@@ -50,8 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument("model", metavar="MODEL.keras", help="the classifier, saved by Keras")
     parser.add_argument("image", metavar="IMAGE", help="a PNG, JPEG, GIF or BMP file; resized to the model's input")
-    for add in (options.add_pixels, options.add_attack, options.add_common):
-        add(parser)
+    options.add_pixels(parser)
+    options.add_class_names(parser, "names of all classes, in the order of the model's outputs, to print and draw")
+    options.add_attack(parser, refine_steps=_REFINE_STEPS)
+    options.add_common(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -61,10 +69,12 @@ def run(args: argparse.Namespace) -> None:
         args: what was parsed.
 
     Raises:
-        Refusal: the model or the image are not fit.
+        Refusal: the model, the image or the folder for results are not fit.
     """
     require("matplotlib")
-    out = session.folder(args)
+    stem = f"{models.names([args.model])[0]}-{pathlib.Path(args.image).stem}"
+    files = {kind: f"{stem}-{kind}.png" for kind in ("perturbation", "boundary")}
+    results = Results(args.out, files.values())
     models.import_modules(args.imports)
     model = models.load(args.model)
     size, colours = file_format(model, args.image_size)
@@ -72,44 +82,15 @@ def run(args: argparse.Namespace) -> None:
     x = pixels(read_image(args.image, size, colours)[None], model)
     attack = options.attack(args, model)
     names = args.class_names
-    if names and models.num_classes(model) not in (None, len(names)):
-        raise Refusal(f"--class_names must name all {models.num_classes(model)} classes. Received: {len(names)} names.")
     with refusing("The image or the model are not fit for the attack:", ValueError):
+        # Asked of the output, since a subclassed model does not say it.
+        num_classes = int(Classifier(model, attack.from_logits)(x).shape[1])
+        if names and len(names) != num_classes:
+            raise Refusal(f"--class_names must name all {num_classes} classes. Received: {len(names)} names.")
         found = find(model, x, attack)
     print(f"{args.image}, {size[0]} x {size[1]} {colours}; {pixels}")
-    print(describe(found, attack.max_iterations, names))
-    stem = f"{models.names([args.model])[0]}-{pathlib.Path(args.image).stem}"
-    print(f"Wrote {', '.join(map(str, _draw(model, found, names, out, stem)))}")
-
-
-def read_image(path: str, size: tuple[int, int], colours: str) -> np.ndarray:
-    """An image file, read as `keras.utils.image_dataset_from_directory` does.
-
-    Args:
-        path: the file.
-        size: (height, width) to resize it to.
-        colours: "grayscale", "rgb" or "rgba".
-
-    Returns:
-        Float32 array [height, width, channels] of pixels 0..255.
-
-    Raises:
-        Refusal: there is no such file, or it is no image.
-
-    Example:
-    >>> import tempfile
-    >>> path = tempfile.mkdtemp() + "/black.png"
-    >>> keras.utils.save_img(path, np.zeros((4, 4, 3)))
-    >>> keras_amm.cli.attack.read_image(path, (2, 2), "grayscale").shape
-    (2, 2, 1)
-    """
-    channels = {"grayscale": 1, "rgb": 3, "rgba": 4}[colours]
-    with refusing(f"{path} cannot be read:", OSError):
-        content = pathlib.Path(path).read_bytes()
-    with refusing(f"{path} is not an image:", tf.errors.InvalidArgumentError):
-        image = tf.io.decode_image(content, channels=channels, expand_animations=False)
-    resized: np.ndarray = tf.image.resize(image, size).numpy()
-    return resized
+    print(describe(found, attack, names))
+    results.write({files[kind]: write for kind, write in _figures(model, found, names).items()})
 
 
 def find(model: keras.Model, x: np.ndarray, attack: DeepFool) -> Found:
@@ -149,12 +130,12 @@ def find(model: keras.Model, x: np.ndarray, attack: DeepFool) -> Found:
     )
 
 
-def describe(found: Found, max_iterations: int, class_names: list[str] | None) -> str:
+def describe(found: Found, attack: DeepFool, class_names: list[str] | None) -> str:
     """What was found, in a few lines.
 
     Args:
         found: what was found.
-        max_iterations: int, the limit of the attack.
+        attack: the `DeepFool` that found it.
         class_names: list of strings, by class; None for indices.
 
     Returns:
@@ -162,30 +143,32 @@ def describe(found: Found, max_iterations: int, class_names: list[str] | None) -
     """
     names = [plots.style.class_name(k, class_names) for k in (found.before, found.after)]
     probable = [found.probabilities[0, found.before], found.probabilities[1, found.after]]
+    is_refined = found.success and attack.refine_steps > 0
+    refined = f"bisected {attack.refine_steps} times" if is_refined else "not bisected"
     lines = [
         f"  class before    {names[0]}  (probability {probable[0]:.4f})",
         f"  class after     {names[1]}  (probability {probable[1]:.4f})",
-        f"  distance        {found.norm:.4f}  (l2, in the units of the pixels as the model takes them)",
+        f"  distance        {found.norm:.4f}  (l2, in the units of the pixels as the model takes them; {refined})",
         f"  largest change  {np.max(np.abs(found.delta)):.4f}  of a pixel",
-        f"  steps           {found.iterations} of at most {max_iterations}",
+        f"  steps           {found.iterations} of at most {attack.max_iterations}",
     ]
     if not found.success:
         lines.append("  No boundary was reached: the distance is how far DeepFool went. Try --max_iterations=50.")
     return "\n".join(lines)
 
 
-def _draw(
-    model: keras.Model, found: Found, names: list[str] | None, out: pathlib.Path, stem: str
-) -> list[pathlib.Path]:
+def _figures(model: keras.Model, found: Found, names: list[str] | None) -> dict[str, Callable[[pathlib.Path], Any]]:
+    """What draws and writes each kind of figure that there is of such an image."""
+    image, delta = found.image, found.delta
     figures: dict[str, Any] = {}
-    if found.image.shape[-1] in (1, 3):
-        figures["perturbation"] = plots.perturbation_grid(
-            found.image[None], found.delta[None], [found.before], [found.after], class_names=names
+    if image.ndim == 2 or image.shape[-1] in (1, 3):
+        figures["perturbation"] = lambda: plots.perturbation_grid(
+            image[None], delta[None], [found.before], [found.after], class_names=names
         )
     if found.norm > 0.0:
-        figures["boundary"] = plots.boundary_cross_section(model, found.image, found.delta, class_names=names)
-    files = []
-    for kind, figure in figures.items():
-        files.append(out / f"{stem}-{kind}.png")
-        figure.savefig(files[-1], dpi=150)
-    return files
+        figures["boundary"] = lambda: plots.boundary_cross_section(model, image, delta, class_names=names)
+    return {kind: functools.partial(_save, draw) for kind, draw in figures.items()}
+
+
+def _save(draw: Callable[[], Any], path: pathlib.Path) -> None:
+    draw().savefig(path, dpi=150)

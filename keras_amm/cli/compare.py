@@ -1,16 +1,22 @@
 """`keras-amm compare`: the margins of several models on the same images."""
 
 import argparse
+import functools
 import json
 import math
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 from keras_amm import plots
-from keras_amm.cli import options, session
+from keras_amm.cli import measuring, options, request
+from keras_amm.cli import models as saved_models
 from keras_amm.cli.paired import PairedTests, paired_tests
-from keras_amm.cli.refusal import Refusal
+from keras_amm.cli.refusal import Refusal, require
+from keras_amm.cli.results import Results
 from keras_amm.report import MarginReport
+
+_DRAWINGS: dict[str, Callable[..., Any]] = {"margins": plots.margin_histogram, "robust-accuracy": plots.robust_accuracy}
 
 HELP = "put models side by side on the same images, and test each against the first"
 _EXPLANATION = """\
@@ -43,19 +49,22 @@ def run(args: argparse.Namespace) -> None:
         args: what was parsed.
 
     Raises:
-        Refusal: there is one model only, or models or images are not fit.
+        Refusal: there is one model only, or models, images or the folder for results are not fit.
     """
     if len(args.models) < 2:
         raise Refusal("compare needs two models or more; keras-amm margins measures one.")
-    measured = session.measure(args, args.models)
-    first, *others = measured.reports
+    require("matplotlib", "scipy")
+    first, *others = names = saved_models.names(args.models)
+    results = Results(args.out, [*map(_report_file, names), "comparison.json", *map(_drawing_file, _DRAWINGS)])
+    measured = measuring.measure(request.read(args, args.models))
     tests = {name: paired_tests(measured.reports[first], measured.reports[name]) for name in others}
     print(f"The same {measured.images}")
     print(table(measured.reports))
     for name, test in tests.items():
         print(sentences(first, name, test))
     print(_EXPLANATION)
-    session.finish(measured, _write(measured, first, tests))
+    results.write(_writers(measured, first, tests))
+    measuring.raise_early_end(measured)
 
 
 def table(reports: dict[str, MarginReport]) -> str:
@@ -116,11 +125,18 @@ def _p(value: float) -> str:
     return "p < 1e-300" if value < 1e-300 else f"p = {value:.2g}"
 
 
-def _write(measured: session.Session, first: str, tests: dict[str, PairedTests]) -> list[pathlib.Path]:
-    files = []
-    for name, report in measured.reports.items():
-        files.append(measured.out / f"{name}-margins.json")
-        report.to_json(files[-1])
+def _report_file(model: str) -> str:
+    return f"{model}-margins.json"
+
+
+def _drawing_file(drawing: str) -> str:
+    return f"comparison-{drawing}.png"
+
+
+def _writers(
+    measured: measuring.Measured, first: str, tests: dict[str, PairedTests]
+) -> dict[str, Callable[[pathlib.Path], Any]]:
+    """What writes each of the files."""
     content = {
         "format": "keras_amm.comparison",
         "version": 1,
@@ -129,12 +145,16 @@ def _write(measured: session.Session, first: str, tests: dict[str, PairedTests])
         "models": {name: _figures(report) for name, report in measured.reports.items()},
         "tests": {name: {key: _json(value) for key, value in test._asdict().items()} for name, test in tests.items()},
     }
-    files.append(measured.out / "comparison.json")
-    files[-1].write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    for name, draw in (("margins", plots.margin_histogram), ("robust-accuracy", plots.robust_accuracy)):
-        files.append(measured.out / f"comparison-{name}.png")
-        draw(measured.reports).savefig(files[-1], dpi=150)
-    return files
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+    def draw(name: str, path: pathlib.Path) -> None:
+        _DRAWINGS[name](measured.reports).savefig(path, dpi=150)
+
+    return {
+        **{_report_file(name): report.to_json for name, report in measured.reports.items()},
+        "comparison.json": lambda path: path.write_text(text, encoding="utf-8"),
+        **{_drawing_file(name): functools.partial(draw, name) for name in _DRAWINGS},
+    }
 
 
 def _figures(report: MarginReport) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import pathlib
 import zipfile
+import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -9,9 +10,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_amm.cli import image_files
 from keras_amm.cli.models import num_classes
 from keras_amm.cli.pixels import file_format
-from keras_amm.cli.refusal import Refusal, refusing
+from keras_amm.cli.refusal import Refusal, first_line, refusing
 
 _SEED = 0
 
@@ -21,18 +23,18 @@ class Options(NamedTuple):
 
     Attributes:
         dataset: string, a name of TensorFlow Datasets or a path.
-        split: string, the split.
+        split: string, the split; None for "test", and all of a folder without splits.
         num_images: int, how many; None for all.
-        class_names: list of strings, the order of the classes; None for sorted folders.
-        image_size: (height, width) to resize files to; None for the model's.
+        class_names: list of strings, the folders of the classes in their order; None for all, sorted.
+        image_size: (height, width) or (height, width, channels) to resize images to; None for the model's.
         download: bool, whether TensorFlow Datasets may download.
     """
 
     dataset: str
-    split: str = "test"
+    split: str | None = None
     num_images: int | None = None
     class_names: list[str] | None = None
-    image_size: tuple[int, int] | None = None
+    image_size: tuple[int, ...] | None = None
     download: bool = False
 
 
@@ -40,7 +42,7 @@ class Images(NamedTuple):
     """Labelled images, to be read once.
 
     Attributes:
-        data: a pair of arrays, or a `tf.data.Dataset` of single images and labels.
+        data: a pair of images and labels that can be sliced, or a `tf.data.Dataset` of single ones.
         number: int, how many there are; None if unknown.
         are_integers: bool, whether pixels are integers, 0..255.
         description: string, what they are.
@@ -61,7 +63,7 @@ class Images(NamedTuple):
             Pairs of arrays.
 
         Raises:
-            Refusal: a file turns out not to be an image.
+            Refusal: an image cannot be read.
         """
         if isinstance(self.data, tuple):
             x, y = self.data
@@ -69,8 +71,12 @@ class Images(NamedTuple):
                 yield x[start : start + size], y[start : start + size]
             return
         batches = self.data.batch(size).prefetch(1).as_numpy_iterator()
-        with refusing(f"An image of {self.description} cannot be read:", tf.errors.InvalidArgumentError):
+        try:
             yield from batches
+        except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
+            raise Refusal(
+                f"An image of {self.description} is damaged. (--debug shows TensorFlow's message.)"
+            ) from error
 
 
 def read(options: Options, model: keras.Model) -> Images:
@@ -95,24 +101,35 @@ def read(options: Options, model: keras.Model) -> Images:
     5
     """
     path = pathlib.Path(options.dataset)
-    if path.is_dir():
+    if options.dataset and path.is_dir():
+        _refuse_idle(options, f"the folder {path}", "download")
         return _from_folder(path, options, model)
     if path.is_file() or path.suffix == ".npz":
+        _refuse_idle(options, f"the file {path}", "class_names", "image_size", "download")
         return _from_arrays(path, options)
+    _refuse_idle(options, f"the data set {options.dataset}", "class_names")
     return _from_tfds(options, model)
 
 
+def _refuse_idle(options: Options, source: str, *names: str) -> None:
+    """Refuse options that would do nothing with a source of images: who gives them expects that they do something."""
+    if given := [f"--{name}" for name in names if getattr(options, name)]:
+        raise Refusal(f"{' and '.join(given)} would do nothing with {source}. Leave it out.")
+
+
 def _from_arrays(path: pathlib.Path, options: Options) -> Images:
+    if not path.is_file():
+        raise Refusal(f"There is no file {path}.")
     if not zipfile.is_zipfile(path):
         raise Refusal(f"{path} is not an .npz file, as numpy.savez writes it.")
     with (
         # Without pickles, which can run code.
-        refusing(f"{path} cannot be read:", OSError, ValueError, zipfile.BadZipFile),
+        refusing(f"{path} cannot be read:", OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error),
         np.load(path, allow_pickle=False) as arrays,
     ):
-        x_name, y_name = _keys(list(arrays), path, options.split)
+        x_name, y_name = _keys(list(arrays), path, options.split or "test")
         x, y = arrays[x_name], arrays[y_name]
-    if not len(x) or len(x) != len(y):
+    if not x.size or not x.shape or not y.shape or len(x) != len(y):
         raise Refusal(f"{path} must hold a label for each image: {x_name} {x.shape}, {y_name} {y.shape}.")
     if x.dtype.kind not in "uif":
         raise Refusal(f"{path} must hold images as numbers. Received: {x_name} of dtype {x.dtype}.")
@@ -136,38 +153,21 @@ def _keys(known: list[str], path: pathlib.Path, split: str) -> tuple[str, str]:
 
 
 def _from_folder(path: pathlib.Path, options: Options, model: keras.Model) -> Images:
-    of_split = path / options.split
-    if of_split.is_dir() and any(part.is_dir() for part in of_split.iterdir()):
-        path = of_split
+    path = image_files.class_root(path, options.split, options.class_names)
     size, colours = file_format(model, options.image_size)
-    with refusing(f"{path} is not a folder of images, with a folder for each class:", ValueError):
-        dataset = keras.utils.image_dataset_from_directory(
-            path,
-            label_mode="int",
-            class_names=options.class_names,
-            color_mode=colours,
-            batch_size=None,
-            image_size=size,
-            # Files come class by class: some of them must be drawn at random.
-            shuffle=options.num_images is not None,
-            seed=_SEED,
-            verbose=False,
-        )
-    expected, names = num_classes(model), dataset.class_names
+    files, labels, names = image_files.find_files(path, options.class_names, options.num_images)
+    expected = num_classes(model)
     if expected not in (None, len(names)):
         raise Refusal(
             f"The model has {expected} classes, and {path} a folder for each of {len(names)}: {', '.join(names[:5])}"
-            f"{', ...' if len(names) > 5 else ''}. Labels are the places of the folders' names in sorted order."
+            f"{', ...' if len(names) > 5 else ''}. --class_names says which folders are classes, and in which order."
         )
-    total = len(dataset.file_paths)
-    number = min(options.num_images or total, total)
-    return Images(
-        dataset.take(number), number, True, f"{path} ({len(names)} folders, resized to {size[0]} x {size[1]})"
-    )
+    data = image_files.ImageFiles(files, size, colours), labels
+    return Images(data, len(files), True, f"{path} ({len(names)} folders, resized to {size[0]} x {size[1]})")
 
 
 def _from_tfds(options: Options, model: keras.Model) -> Images:
-    name, split = options.dataset, options.split
+    name, split = options.dataset, options.split or "test"
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
@@ -177,9 +177,13 @@ def _from_tfds(options: Options, model: keras.Model) -> Images:
         ) from error
     try:
         builder = tfds.builder(name)
-    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
+    except tfds.core.registered.DatasetNotFoundError as error:
         # Its message lists all that there are.
         raise Refusal(f"{name!r} is no file or folder, and no data set of tensorflow-datasets.") from error
+    except (ValueError, AssertionError) as error:
+        raise Refusal(
+            f"{name!r} is no file or folder, and tensorflow-datasets refuses it: {first_line(error)}"
+        ) from error
     if not builder.is_prepared():
         if not options.download:
             raise Refusal(
@@ -200,6 +204,8 @@ def _from_tfds(options: Options, model: keras.Model) -> Images:
         raise Refusal(f"The data set {name!r} does not hold images. Received: elements of shape {spec.shape}.")
     if options.image_size or None in spec.shape[:2]:
         size, _ = file_format(model, options.image_size)
+        if options.image_size and options.image_size[2:] not in ((), tuple(spec.shape[2:])):
+            raise Refusal(f"Images of {name!r} have {spec.shape[2]} channels. Leave those of --image_size out.")
         dataset = dataset.map(lambda x, y: (tf.image.resize(x, size), y), num_parallel_calls=tf.data.AUTOTUNE)
     number = int(dataset.cardinality())
     return Images(dataset, number if number >= 0 else None, spec.dtype.is_integer, f"{name}, split {split}")

@@ -2,7 +2,9 @@
 
 import argparse
 
-from keras_amm.cli import options, session
+from keras_amm.cli import measuring, models, options, request
+from keras_amm.cli.refusal import require
+from keras_amm.cli.results import Results
 
 HELP = "measure the margins of a model on labelled images: print the report, write JSON and a figure"
 
@@ -25,13 +27,16 @@ def run(args: argparse.Namespace) -> None:
         args: what was parsed.
 
     Raises:
-        Refusal: the model or the images are not fit.
+        Refusal: the model, the images or the folder for results are not fit.
     """
-    measured = session.measure(args, [args.model])
-    ((name, report),) = measured.reports.items()
+    require("matplotlib")
+    (name,) = models.names([args.model])
+    files = [f"{name}-margins.json", f"{name}-margins.png"]
+    results = Results(args.out, files)
+    measured = measuring.measure(request.read(args, [args.model]))
+    report = measured.reports[name]
     print(report.summary())
     print(f"  images          {measured.images}")
-    files = [measured.out / f"{name}-margins.{suffix}" for suffix in ("json", "png")]
-    report.to_json(files[0])
-    report.plot().savefig(files[1], dpi=150)
-    session.finish(measured, files)
+    writers = (report.to_json, lambda path: report.plot().savefig(path, dpi=150))
+    results.write(dict(zip(files, writers, strict=True)))
+    measuring.raise_early_end(measured)

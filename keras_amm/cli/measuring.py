@@ -4,14 +4,14 @@ import contextlib
 import itertools
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
-from keras_amm.cli.datasets import Images
 from keras_amm.cli.refusal import Refusal, refusing
+from keras_amm.cli.request import Request
 from keras_amm.deepfool import DeepFool
 from keras_amm.margins import evaluate_margins
 from keras_amm.report import MarginReport
@@ -27,28 +27,20 @@ class Measured(NamedTuple):
 
     Attributes:
         reports: dictionary from names to `MarginReport`, all of the same images.
+        images: string, what the images are, and what was done to their pixels.
         ended_by: the exception that ended it early; None for none.
     """
 
     reports: dict[str, MarginReport]
+    images: str
     ended_by: BaseException | None
 
 
-def measure(
-    models: Mapping[str, keras.Model],
-    images: Images,
-    prepare: Callable[..., Any],
-    attacks: Mapping[str, DeepFool],
-    batch_size: int,
-) -> Measured:
+def measure(request: Request) -> Measured:
     """Measure the margins of models on the same images, with progress on stderr.
 
     Args:
-        models: the classifiers by name.
-        images: the images, read once.
-        prepare: makes of pixels and a model what the model takes.
-        attacks: the attack of each model.
-        batch_size: int, the most images attacked at a time.
+        request: what to measure.
 
     Returns:
         What was measured; all of it unless it `ended_by` Ctrl-C or an exception.
@@ -57,25 +49,26 @@ def measure(
         Refusal: there is nothing to measure, or the first images do not fit a model.
 
     Example:
-    >>> from keras_amm.cli.datasets import Images
+    >>> from keras_amm.cli import datasets, pixels, request
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
-    >>> images = Images((np.random.rand(6, 2), np.arange(6) % 3), 6, False, "points")
-    >>> measured = keras_amm.cli.measuring.measure(
-    ...     {"a": model}, images, lambda x, model: x, {"a": keras_amm.DeepFool()}, batch_size=4)
-    >>> len(measured.reports["a"])
-    6
+    >>> points = datasets.Images((np.random.rand(6, 2), np.arange(6) % 3), 6, False, "points")
+    >>> measured = keras_amm.cli.measuring.measure(request.Request(
+    ...     {"a": model}, points, pixels.Pixels(1.0, (0.5,)), {"a": keras_amm.DeepFool()}, batch_size=4))
+    >>> len(measured.reports["a"]), measured.images
+    (6, '6 images of points; pixels - 0.5')
     """
+    models, images = request.models, request.images
     parts: list[list[MarginReport]] = []
     ended_by: BaseException | None = None
     # Keras prints progress on stdout, where the results go.
     with contextlib.redirect_stdout(sys.stderr):
         progress = _Progress(images.number)
         try:
-            for x, y in _pieces(images.batches(batch_size)):
+            for x, y in _pieces(images.batches(request.batch_size)):
                 # All models or none: tests are paired.
                 parts.append(
                     [
-                        _measure(model, (prepare(x, model), y), attacks[name], batch_size)
+                        _measure(model, (request.pixels(x, model), y), request.attacks[name], request.batch_size)
                         for name, model in models.items()
                     ]
                 )
@@ -89,7 +82,26 @@ def measure(
     if not parts:
         raise Refusal(f"There are no images in {images.description}.")
     reports = {name: _join(name, column) for name, column in zip(models, zip(*parts, strict=True), strict=True)}
-    return Measured(reports, ended_by)
+    number = sum(len(column[0]) for column in parts)
+    whole = f" of {images.number:,}" if images.number and number < images.number else ""
+    return Measured(reports, f"{number:,}{whole} images of {images.description}; {request.pixels}", ended_by)
+
+
+def raise_early_end(measured: Measured) -> None:
+    """Say that a measurement ended early, if it did, and raise what ended it.
+
+    Args:
+        measured: what was measured.
+
+    Raises:
+        BaseException: what ended the measurement, if anything did.
+
+    Example:
+    >>> keras_amm.cli.measuring.raise_early_end(keras_amm.cli.measuring.Measured({}, "", None))
+    """
+    if measured.ended_by is not None:
+        print("The measurement ended early: this is of the images that were measured.")
+        raise measured.ended_by
 
 
 def _measure(model: keras.Model, data: Any, attack: DeepFool, batch_size: int) -> MarginReport:

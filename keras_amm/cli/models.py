@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import keras
 
 from keras_amm.classifier import check_classifier, unwrapped
-from keras_amm.cli.refusal import Refusal, refusing
+from keras_amm.cli.refusal import Refusal, first_line, refusing
 
 
 def import_modules(names: Sequence[str]) -> None:
@@ -57,7 +57,7 @@ def load(path: str) -> keras.Model:
     # A damaged or foreign file may fail in any place of Keras, and in any way: nothing of ours but `from_config` runs.
     except Exception as error:
         raise Refusal(
-            f"{path} cannot be loaded as a Keras model in safe mode: {_first_line(error)} "
+            f"{path} cannot be loaded as a Keras model in safe mode: {type(error).__name__}: {first_line(error)} "
             "(--import=MODULE imports the module that registers custom layers; --debug shows the traceback.)"
         ) from error
     with refusing(f"{path} is no classifier that has margins:", TypeError, ValueError):
@@ -123,8 +123,3 @@ def num_classes(model: keras.Model) -> int | None:
     """
     outputs = getattr(unwrapped(model), "outputs", None)
     return int(outputs[0].shape[-1]) if outputs else None
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"

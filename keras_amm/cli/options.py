@@ -6,8 +6,10 @@ from fractions import Fraction
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_amm.cli.datasets import Options
+from keras_amm.cli.pixels import COLOUR_MODES
 from keras_amm.cli.refusal import refusing
 from keras_amm.deepfool import DeepFool
 from keras_amm.margins import default_attack
@@ -24,8 +26,8 @@ def add_dataset(parser: argparse.ArgumentParser) -> None:
     Example:
     >>> parser = argparse.ArgumentParser()
     >>> add_dataset(parser)
-    >>> parser.parse_args(["--dataset=mnist"]).split
-    'test'
+    >>> parser.parse_args(["--dataset=images", "--split=train"]).split
+    'train'
     """
     group = parser.add_argument_group("images")
     group.add_argument(
@@ -36,7 +38,16 @@ def add_dataset(parser: argparse.ArgumentParser) -> None:
         "Class indices of folders are the places of their names in sorted order, as in "
         "keras.utils.image_dataset_from_directory",
     )
-    group.add_argument("--split", default="test", help="the split of the data set; test[:1000] for TensorFlow Datasets")
+    group.add_argument(
+        "--split",
+        help="the split of the data set, such as test[:1000] of TensorFlow Datasets; of a folder, the name of a folder "
+        "in it (default: test, and of a folder of classes without splits, all)",
+    )
+    add_class_names(
+        group,
+        "of a folder of images only: its folders in the order of the model's outputs, if that is not the sorted one; "
+        "folders that are not named are left out",
+    )
     group.add_argument(
         "--num_images",
         type=_positive,
@@ -65,7 +76,7 @@ def add_pixels(parser: argparse.ArgumentParser) -> None:
         "--scale",
         type=_number,
         help="number or fraction that pixels are multiplied by; by default 1/255 for integers, unless the model has a "
-        "Rescaling or Normalization layer, and 1 for all else",
+        "Rescaling or Normalization layer before its first weights, and 1 for all else",
     )
     group.add_argument(
         "--mean",
@@ -77,17 +88,34 @@ def add_pixels(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--image_size",
         type=_size,
-        metavar="HEIGHT,WIDTH",
-        help="size to which files are resized; the model's by default",
+        metavar="HEIGHT,WIDTH[,CHANNELS]",
+        help="size to which image files and images of TensorFlow Datasets are resized, the model's by default; with "
+        "the channels (1, 3 or 4) of files for a subclassed model, which does not say them (default: 3)",
     )
-    group.add_argument("--class_names", type=_strings, metavar="A,B,...", help="names of the classes, in order")
 
 
-def add_attack(parser: argparse.ArgumentParser) -> None:
+def add_class_names(parser: argparse._ActionsContainer, text: str) -> None:
+    """Add `--class_names`, which means something else to each command.
+
+    Args:
+        parser: the parser of a command, or a group of it.
+        text: string, what the names are for.
+
+    Example:
+    >>> parser = argparse.ArgumentParser()
+    >>> add_class_names(parser, "names of the classes")
+    >>> parser.parse_args(["--class_names=cat,dog"]).class_names
+    ['cat', 'dog']
+    """
+    parser.add_argument("--class_names", type=_strings, metavar="A,B,...", help=text)
+
+
+def add_attack(parser: argparse.ArgumentParser, **defaults: int) -> None:
     """Add the settings of DeepFool.
 
     Args:
         parser: the parser of a command.
+        **defaults: by name, the command's defaults that are not those of `DeepFool`.
 
     Example:
     >>> parser = argparse.ArgumentParser()
@@ -100,9 +128,10 @@ def add_attack(parser: argparse.ArgumentParser) -> None:
         ("max_iterations", _positive, "steps after which an image is given up"),
         ("num_candidates", _positive, "classes considered in each step"),
         ("overshoot", float, "fraction by which a step goes beyond the linearised boundary"),
-        ("refine_steps", int, "bisection steps towards the boundary after success"),
+        ("refine_steps", int, "bisection steps along the perturbation, back to the boundary"),
     ):
-        group.add_argument(f"--{name}", type=kind, default=_ATTACK[name], help=f"{text} (default: {_ATTACK[name]})")
+        default = defaults.get(name, _ATTACK[name])
+        group.add_argument(f"--{name}", type=kind, default=default, help=f"{text} (default: {default})")
     group.add_argument(
         "--from_logits",
         action=argparse.BooleanOptionalAction,
@@ -187,20 +216,23 @@ def _positive(text: str) -> int:
 
 def _number(text: str) -> float:
     try:
-        return float(Fraction(text))
-    except (ValueError, ZeroDivisionError) as error:
+        number = float(Fraction(text))
+    except (ValueError, ZeroDivisionError, OverflowError) as error:
         raise argparse.ArgumentTypeError(f"expected a number or a fraction such as 1/255, got {text!r}") from error
+    if abs(number) > float(np.finfo("float32").max):
+        raise argparse.ArgumentTypeError(f"expected a number that float32 can hold, got {text!r}")
+    return number
 
 
 def _numbers(text: str) -> tuple[float, ...]:
     return tuple(_number(part) for part in text.split(","))
 
 
-def _size(text: str) -> tuple[int, int]:
-    size = [_positive(part) for part in text.split(",")]
-    if len(size) != 2:
-        raise argparse.ArgumentTypeError(f"expected HEIGHT,WIDTH, got {text!r}")
-    return size[0], size[1]
+def _size(text: str) -> tuple[int, ...]:
+    size = tuple(_positive(part) for part in text.split(","))
+    if len(size) not in (2, 3) or (len(size) == 3 and size[2] not in COLOUR_MODES):
+        raise argparse.ArgumentTypeError(f"expected HEIGHT,WIDTH or HEIGHT,WIDTH,CHANNELS (1, 3 or 4), got {text!r}")
+    return size
 
 
 def _strings(text: str) -> list[Any]:

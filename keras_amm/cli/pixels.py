@@ -6,12 +6,13 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from keras_amm.classifier import Classifier
 from keras_amm.cli.models import input_shape
 from keras_amm.cli.refusal import Refusal
+from keras_amm.rescaling import input_rescaling
 
-_COLOUR_MODES = {1: "grayscale", 3: "rgb", 4: "rgba"}
+COLOUR_MODES = {1: "grayscale", 3: "rgb", 4: "rgba"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,25 +36,24 @@ class Pixels:
         """Images [B, ...] as the model takes them.
 
         Args:
-            x: array of any numeric dtype, [B, height, width, channels] or, of one channel, [B, height, width].
+            x: array of any numeric dtype, [B, height, width, channels] or, of one channel, also [B, height, width].
             model: the classifier.
 
         Returns:
-            Float32 array.
+            Float array in the shape that the model takes.
 
         Raises:
             Refusal: their shape is not the model's, or the mean does not fit the channels.
         """
-        x, expected = np.asarray(x), input_shape(model)
-        if expected and len(expected) == x.ndim and expected[-1] == 1:
-            x = x[..., None]
-        if expected and not tf.TensorShape(expected).is_compatible_with(x.shape[1:]):
-            raise Refusal(f"The images do not fit the model: it takes {expected}, and they are {x.shape[1:]}.")
+        try:
+            x = keras.ops.convert_to_numpy(Classifier(model).inputs(np.asarray(x).astype("float32")))
+        except ValueError as error:
+            raise Refusal(str(error)) from error
         if len(self.mean) not in (1, x.shape[-1]):
             raise Refusal(
                 f"--mean must be one number, or one per channel: {len(self.mean)} for {x.shape[-1]} channels."
             )
-        return x.astype("float32") * np.float32(self.scale) - np.array(self.mean, "float32")
+        return x * x.dtype.type(self.scale) - np.array(self.mean, x.dtype)
 
 
 def pixels_for(model: keras.Model, are_integers: bool, scale: float | None, mean: tuple[float, ...]) -> Pixels:
@@ -62,7 +62,7 @@ def pixels_for(model: keras.Model, are_integers: bool, scale: float | None, mean
     Args:
         model: the classifier.
         are_integers: bool, whether pixels are integers, 0..255.
-        scale: float; None for 1/255 of integers, unless the model rescales its input itself.
+        scale: float; None for 1/255 of integers, unless the model rescales images itself.
         mean: tuple of floats, one, or one per channel.
 
     Returns:
@@ -74,41 +74,42 @@ def pixels_for(model: keras.Model, are_integers: bool, scale: float | None, mean
     1/255 * pixels - 0.5
     """
     if scale is None:
-        scale = 1.0 / 255.0 if are_integers and not _rescales(model) else 1.0
+        scale = 1.0 / 255.0 if are_integers and not input_rescaling(model) else 1.0
     return Pixels(scale, mean)
 
 
-def file_format(model: keras.Model, image_size: tuple[int, int] | None) -> tuple[tuple[int, int], str]:
+def file_format(model: keras.Model, image_size: tuple[int, ...] | None) -> tuple[tuple[int, int], str]:
     """How image files are to be read for a model.
 
     Args:
         model: the classifier.
-        image_size: (height, width) the user has asked for; None for the model's.
+        image_size: (height, width) or (height, width, channels) the user has asked for; None for the model's.
+            Where neither says the channels, there are 3.
 
     Returns:
         A pair: (height, width), and "grayscale", "rgb" or "rgba".
 
     Raises:
-        Refusal: the model does not take images, or does not say of what size.
+        Refusal: the model does not take images, takes other ones, or does not say of what size.
 
     Example:
     >>> model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
     >>> keras_amm.cli.pixels.file_format(model, None)
     ((28, 28), 'grayscale')
     """
-    expected = input_shape(model) or (None, None, 3)
-    if len(expected) != 3 or expected[2] not in _COLOUR_MODES:
+    shape = input_shape(model) or (None, None, None)
+    # Without channels, images are grayscale.
+    expected = shape if len(shape) == 3 else (*shape, 1)
+    height, width, channels = (
+        image_size if image_size and len(image_size) == 3 else (*(image_size or expected[:2]), None)
+    )
+    if len(expected) != 3 or expected[2] not in (*COLOUR_MODES, None):
         raise Refusal(
-            f"The model takes inputs of shape {expected}, and image files have (height, width, channels), 1, 3 or 4 "
+            f"The model takes inputs of shape {shape}, and image files have (height, width, channels), 1, 3 or 4 "
             "of them. Give the data as an .npz file."
         )
-    size = image_size or expected[:2]
-    if None in size:
+    if channels and expected[2] not in (channels, None):
+        raise Refusal(f"The model takes images of {expected[2]} channels. Received: --image_size with {channels}.")
+    if height is None or width is None:
         raise Refusal("The model takes images of any size: say by --image_size=HEIGHT,WIDTH to which to resize them.")
-    return (size[0], size[1]), _COLOUR_MODES[expected[2]]  # type: ignore[return-value]
-
-
-def _rescales(model: keras.Model) -> bool:
-    return any(
-        isinstance(layer, (keras.layers.Rescaling, keras.layers.Normalization)) for layer in model._flatten_layers()
-    )
+    return (height, width), COLOUR_MODES[channels or expected[2] or 3]

@@ -41,6 +41,22 @@ def refusing(before: str, *expected: type[BaseException]) -> Iterator[None]:
         raise Refusal(f"{before} {error}") from error
 
 
+def first_line(error: BaseException) -> str:
+    r"""The first line of an exception's message; others list much that helps nobody.
+
+    Args:
+        error: the exception.
+
+    Returns:
+        String.
+
+    Example:
+    >>> keras_amm.cli.refusal.first_line(ValueError("No such name.\nThere are: ..."))
+    'No such name.'
+    """
+    return (str(error).strip().splitlines() or [""])[0]
+
+
 def require(*packages: str) -> None:
     """Refuse to begin what cannot be finished without a package.
 
