@@ -63,7 +63,7 @@ PLANS = {
     "liunet": Plan("cifar10", passes=4, rounds=8),
     "liunet-96": Plan("cifar100", batches=2, passes=3, rounds=5),
     "resnet-56": Plan("cifar10", batches=2, passes=3, rounds=5),
-    "densenet-40": Plan("cifar10", batches=1, passes=4, rounds=3),
+    "densenet-40": Plan("cifar10", batches=1, passes=12, rounds=3),
     "resnet-18": Plan("imagenet2012", plain_steps=10, batches=1, passes=4, rounds=3),
     "resnet-50": Plan("imagenet2012", plain_steps=5, batches=1, passes=3, rounds=2),
     "senet-50": Plan("imagenet2012", plain_steps=5, batches=1, passes=3, rounds=2),
