@@ -637,10 +637,12 @@ def test_stopped_while_tensorflow_loads(tmp_path):
     (tmp_path / "tensorflow.py").write_text(
         "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(60)"
     )
+    # As in a terminal: what a shell starts in its background ignores Ctrl-C.
+    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import keras_amm_program"
     # Before the folder of the package, and before what is installed.
     path = os.pathsep.join([str(tmp_path), str(pathlib.Path(__file__).parent.parent)])
     done = subprocess.run(
-        [sys.executable, "-c", "import keras_amm_program; keras_amm_program.run()"],
+        [sys.executable, "-c", f"{program}; keras_amm_program.run()"],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
