@@ -3,29 +3,16 @@
 import csv
 import pathlib
 import re
-import shutil
 import subprocess
 import sys
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DRIVER = shutil.which("chromedriver")
+from tensorboard_browser import CHROMIUM, DRIVER, cards, headless_chromium, open_page, serving, wait_for
+
 EXAMPLE = pathlib.Path(__file__).parents[1] / "examples" / "mnist.py"
 EPOCHS = 3
-# TensorBoard's older pages are made of nested web components, each with a document of its own.
-FIND = """
-    const shadow = (element) => element.shadowRoot ? all(element.shadowRoot) : [];
-    const all = (root) => [
-        ...shadow(root), ...[...root.querySelectorAll("*")].flatMap((element) => [element, ...shadow(element)])];
-    const within = (root, selector) => all(root).filter((element) => element.matches(selector));
-    return within(document, arguments[0]).map((card) => ({
-        tag: card.tag,
-        curves: within(card, ".histogram path").map((path) => path.getAttribute("d")),
-        images: within(card, "img").map((image) => [image.naturalWidth, image.naturalHeight]),
-    }));
-"""
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None or DRIVER is None,
@@ -49,41 +36,16 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def url(run):
     """The address of a TensorBoard that shows the run."""
-    command = [sys.executable, "-m", "tensorboard.main", f"--logdir={run / 'tensorboard'}"]
-    options = ["--host=127.0.0.1", "--port=0", "--load_fast=false"]
-    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as server:
-        try:
-            yield next(found[0] for line in server.stderr if (found := re.search(r"http://\S+", line)))
-        finally:
-            server.terminate()
+    with serving(run / "tensorboard") as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def browser():
     """Headless Chromium."""
-    webdriver = pytest.importorskip("selenium.webdriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "window-size=1500,1200"):
-        options.add_argument(f"--{argument}")
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=DRIVER))
-    driver.set_page_load_timeout(300)
-    driver.set_script_timeout(300)
-    yield driver
-    driver.quit()
-
-
-def wait_for(browser, condition):
-    """What `condition` finds, once it finds something."""
-    from selenium.webdriver.support.wait import WebDriverWait
-
-    return WebDriverWait(browser, 300).until(lambda _: condition())
-
-
-def open_page(browser, address):
-    # A change behind the # alone would not load the page.
-    browser.get("about:blank")
-    browser.get(address)
+    pytest.importorskip("selenium.webdriver")
+    with headless_chromium() as driver:
+        yield driver
 
 
 def test_scalars(run, url, browser):
@@ -109,12 +71,12 @@ def test_histograms(url, browser):
     open_page(browser, f"{url}#histograms")
 
     def drawn():
-        cards = browser.execute_script(FIND, "tf-histogram-loader")
-        return cards if cards and all(len(card["curves"]) == EPOCHS for card in cards) else None
+        found = cards(browser, "tf-histogram-loader")
+        return found if found and all(len(card["curves"]) == EPOCHS for card in found) else None
 
-    cards = wait_for(browser, drawn)
-    assert [card["tag"] for card in cards] == ["margin/correct", "margin/misclassified"]
-    for card in cards:
+    drawn_cards = wait_for(browser, drawn)
+    assert [card["tag"] for card in drawn_cards] == ["margin/correct", "margin/misclassified"]
+    for card in drawn_cards:
         points = [re.findall(r"[ML](-?[\d.]+),(-?[\d.]+)", curve) for curve in card["curves"]]
         assert all(len({height for _, height in curve}) > 5 for curve in points)
 
@@ -124,14 +86,14 @@ def test_images(run, url, browser):
     open_page(browser, f"{url}#images")
 
     def loaded():
-        cards = browser.execute_script(FIND, "tf-image-loader")
-        ready = [card["images"] and card["images"][0][0] for card in cards]
-        return cards if cards and all(ready) else None
+        found = cards(browser, "tf-image-loader")
+        ready = [card["images"] and card["images"][0][0] for card in found]
+        return found if found and all(ready) else None
 
-    cards = wait_for(browser, loaded)
+    loaded_cards = wait_for(browser, loaded)
     events = EventAccumulator(str(run / "tensorboard" / "margins"), size_guidance={"tensors": 0})
     events.Reload()
-    for card, tag in zip(cards, ("robust_accuracy", "smallest_margins"), strict=True):
+    for card, tag in zip(loaded_cards, ("robust_accuracy", "smallest_margins"), strict=True):
         assert card["tag"] == tag
         written = events.Tensors(tag)[-1].tensor_proto.string_val
         assert card["images"] == [[int(size) for size in written[:2]]]
