@@ -159,8 +159,8 @@ def _from_folder(path: pathlib.Path, options: Options, model: keras.Model) -> Im
     expected = num_classes(model)
     if expected not in (None, len(names)):
         raise Refusal(
-            f"The model has {expected} classes, and {path} a folder for each of {len(names)}: {', '.join(names[:5])}"
-            f"{', ...' if len(names) > 5 else ''}. --class_names says which folders are classes, and in which order."
+            f"The model has {expected} classes, and {path} a folder for each of {len(names)}: "
+            f"{image_files.listed(names)}. --class_names says which folders are classes, and in which order."
         )
     data = image_files.ImageFiles(files, size, colours), labels
     return Images(data, len(files), True, f"{path} ({len(names)} folders, resized to {size[0]} x {size[1]})")

@@ -102,7 +102,7 @@ def find_files(
     if class_names and (len(set(class_names)) < len(class_names) or not set(class_names) <= set(folders)):
         raise Refusal(
             f"--class_names must name folders of {root}, each once, in the order of the model's outputs. Received: "
-            f"{','.join(class_names)}; there are {_listed(folders)}."
+            f"{','.join(class_names)}; there are {listed(folders)}."
         )
     with refusing(f"{root} is not a folder of images, with a folder for each class:", ValueError, OSError):
         # Keras knows what files it can read; reading is left to `ImageFiles`, which can tell which file is damaged.
@@ -148,11 +148,11 @@ def class_root(folder: pathlib.Path, split: str | None, class_names: list[str] |
     if split:
         mend = f"Say --split={splits[0]}" if are_splits else "Leave --split out, if these are the classes"
         raise Refusal(
-            f"{folder} has no split {split!r} with a folder for each class; it holds {_listed(folders)}. {mend}."
+            f"{folder} has no split {split!r} with a folder for each class; it holds {listed(folders)}. {mend}."
         )
     if are_splits and not (class_names and set(class_names) <= set(folders)):
         raise Refusal(
-            f"{folder} has no split 'test', and its folders hold folders, as splits do: {_listed(folders)}. "
+            f"{folder} has no split 'test', and its folders hold folders, as splits do: {listed(folders)}. "
             f"Say --split={splits[0]}; or, if these are the classes, --class_names={','.join(folders[:2])},..."
         )
     return folder
@@ -170,5 +170,17 @@ def _has_images(folder: pathlib.Path) -> bool:
         return any(entry.name.lower().endswith(endings) and entry.is_file() for entry in entries)
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Names for a message, the first five of them.
+
+    Args:
+        names: the names.
+
+    Returns:
+        String.
+
+    Example:
+    >>> keras_amm.cli.image_files.listed(["cat", "dog"])
+    'cat, dog'
+    """
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
