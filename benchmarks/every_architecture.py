@@ -44,8 +44,7 @@ class Plan(NamedTuple):
         batches: int, the different ones that AMM is trained on.
         passes: int, through these batches.
         rounds: int, in which an AMM step and a plain one take turns.
-        rate: float, factor of Table 2's learning rate for AMM's steps, where so few plain ones do not
-            make a network that stands the whole of it.
+        rate: float, factor of Table 2's learning rate for AMM's steps.
     """
 
     data_set: str
