@@ -183,7 +183,7 @@ def where_the_time_goes(trained: keras.Model, images: Any) -> None:
 
     def search(max_iterations: int, screening: float | None = None) -> Any:
         attack = keras_amm.DeepFool(max_iterations)
-        clean = keras_amm.search.clean_pass(classifier, x)
+        clean = keras_amm.linearisation.clean_pass(classifier, x)
         return attack.path(classifier, clean, y, screening=screening)._replace(checks=[])
 
     path = tf.function(lambda: search(6), autograph=False)()

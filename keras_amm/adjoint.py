@@ -13,8 +13,9 @@ import tensorflow as tf
 
 from keras_amm.checks import in_xla
 from keras_amm.classifier import Classifier
+from keras_amm.linearisation import differences
 from keras_amm.norms import inner, like, over, squared_norm, unit
-from keras_amm.search import Path, differences
+from keras_amm.search import Path
 
 
 class Points(NamedTuple):
@@ -63,7 +64,7 @@ def differentiate(
     Example:
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
     >>> classifier = keras_amm.classifier.Classifier(model)
-    >>> clean = keras_amm.search.clean_pass(classifier, tf.ones((4, 2)))
+    >>> clean = keras_amm.linearisation.clean_pass(classifier, tf.ones((4, 2)))
     >>> path = keras_amm.DeepFool().path(classifier, clean, None)
     >>> gradients = keras_amm.adjoint.differentiate(
     ...     classifier, path, tf.constant([0]), tf.constant([1.0]), model.trainable_variables, overshoot=0.02)

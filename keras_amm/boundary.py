@@ -5,8 +5,9 @@ from typing import Any
 import tensorflow as tf
 
 from keras_amm.classifier import Classifier
+from keras_amm.linearisation import differences
 from keras_amm.norms import inner, squared_norm, unit
-from keras_amm.search import Path, differences
+from keras_amm.search import Path
 
 # Below this cosine between the perturbation and the boundary's normal the path
 # grazes the boundary, and its length has no useful derivative.
@@ -33,7 +34,8 @@ def differentiate(classifier: Classifier, path: Path, index: Any, factor: Any, w
     Example:
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
     >>> classifier = keras_amm.classifier.Classifier(model)
-    >>> path = keras_amm.DeepFool().path(classifier, keras_amm.search.clean_pass(classifier, tf.ones((4, 2))), None)
+    >>> clean = keras_amm.linearisation.clean_pass(classifier, tf.ones((4, 2)))
+    >>> path = keras_amm.DeepFool().path(classifier, clean, None)
     >>> gradients = keras_amm.boundary.differentiate(
     ...     classifier, path, tf.constant([0]), tf.constant([1.0]), model.trainable_variables)
     >>> gradients[0].shape

@@ -10,8 +10,9 @@ from keras_amm.arguments import require_real, require_whole
 from keras_amm.checks import Check, clear_errors, enforce
 from keras_amm.classifier import Classifier, unwrapped
 from keras_amm.labels import class_indices
+from keras_amm.linearisation import CleanPass, clean_pass
 from keras_amm.norms import like, squared_norm
-from keras_amm.search import CleanPass, Path, clean_pass, search
+from keras_amm.search import Path, search
 
 
 class Perturbation(NamedTuple):
@@ -141,7 +142,7 @@ class DeepFool:
         Example:
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
         >>> classifier = keras_amm.classifier.Classifier(model)
-        >>> clean = keras_amm.search.clean_pass(classifier, tf.ones((1, 2)))
+        >>> clean = keras_amm.linearisation.clean_pass(classifier, tf.ones((1, 2)))
         >>> keras_amm.DeepFool().perturb_from(classifier, clean).norm.shape
         TensorShape([1])
         """
@@ -179,7 +180,7 @@ class DeepFool:
         Example:
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
         >>> classifier = keras_amm.classifier.Classifier(model)
-        >>> clean = keras_amm.search.clean_pass(classifier, tf.ones((1, 2)))
+        >>> clean = keras_amm.linearisation.clean_pass(classifier, tf.ones((1, 2)))
         >>> path = keras_amm.DeepFool().path(classifier, clean, None)
         >>> path.success.shape
         TensorShape([1])

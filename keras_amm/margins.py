@@ -15,9 +15,9 @@ from keras_amm.classifier import Classifier, unwrapped
 from keras_amm.deepfool import DeepFool
 from keras_amm.labelled_data import LabelledBatches, describe, hint_of_pair, labelled_batches
 from keras_amm.labels import class_indices
+from keras_amm.linearisation import clean_pass
 from keras_amm.report import MarginReport
 from keras_amm.rescaling import input_rescaling
-from keras_amm.search import clean_pass
 
 # Per model, so that measuring after every epoch compiles once.
 _compiled: Any = weakref.WeakKeyDictionary()

@@ -11,9 +11,9 @@ from keras_amm.checks import Check, clear_errors, enforce, in_xla
 from keras_amm.classifier import Classifier, ClassifierWrapper, as_images, check_classifier, finite_images
 from keras_amm.deepfool import DeepFool
 from keras_amm.guard import Guard, where
+from keras_amm.linearisation import CleanPass, clean_pass
 from keras_amm.penalty import MarginPenalty, margin_penalty, unless_off
 from keras_amm.regularizer import MarginRegularizer
-from keras_amm.search import CleanPass, clean_pass
 
 
 class _NanMean(keras.metrics.Mean):

@@ -10,8 +10,9 @@ from keras_amm.checks import Check, in_xla
 from keras_amm.classifier import Classifier
 from keras_amm.deepfool import DeepFool
 from keras_amm.labels import class_indices
+from keras_amm.linearisation import CleanPass
 from keras_amm.regularizer import MarginRegularizer
-from keras_amm.search import CleanPass, Path
+from keras_amm.search import Path
 
 
 class MarginPenalty(NamedTuple):
@@ -69,7 +70,7 @@ def margin_penalty(
     Example:
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
     >>> classifier = keras_amm.classifier.Classifier(model)
-    >>> clean = keras_amm.search.clean_pass(classifier, tf.ones((4, 2)))
+    >>> clean = keras_amm.linearisation.clean_pass(classifier, tf.ones((4, 2)))
     >>> found = keras_amm.penalty.margin_penalty(classifier, keras_amm.DeepFool(), keras_amm.MarginRegularizer(),
     ...     clean, np.zeros(4), model.trainable_variables, strength=32.0)
     >>> len(found.gradients)
