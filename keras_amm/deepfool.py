@@ -40,7 +40,9 @@ class DeepFool:
 
     Each step linearises the network and goes to the nearest boundary,
     `r = (1 + overshoot) * |f_k - f_p| / ||w|| * w / ||w||` with
-    `w = grad f_k - grad f_p`, until the prediction changes.
+    `w = grad f_k - grad f_p`, until the prediction changes. After the first
+    step, classes whose boundary was far away are not linearised again, unless
+    under XLA (`keras_amm.linearisation`).
 
     Args:
         max_iterations: int, steps after which a sample is given up.

@@ -1,0 +1,105 @@
+"""What the search's two shortcuts lose: classes that are not looked at again, and samples screened out.
+
+    python benchmarks/shortcuts.py --model=runs/mnist/model.keras --data_set=mnist
+    python benchmarks/shortcuts.py --model=runs/cifar10/model.keras --data_set=cifar10 --images=2000
+
+first measures the margins of a trained network's test images as the library does, and again with every
+candidate class linearised in every step. Where the norms differ, a class was skipped that would have
+been nearest. Then it takes training images in batches, and counts the samples that MIN selects with and
+without screening. The data set must be prepared by tensorflow-datasets (TFDS_DATA_DIR says where).
+"""
+
+import pathlib
+import sys
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import app, flags
+
+import keras_amm
+from keras_amm import linearisation
+from keras_amm.classifier import Classifier
+from keras_amm.margins import evaluate_margins
+from keras_amm.report import MarginReport
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "examples"))
+import data_sets
+import image_data
+
+_MODEL = flags.DEFINE_string("model", None, "A model that was saved by an example.", required=True)
+_DATA_SET = flags.DEFINE_enum("data_set", "mnist", list(data_sets.DATA_SETS), "Whose images.")
+_IMAGES = flags.DEFINE_integer("images", 10_000, "How many of them.", lower_bound=1)
+_STEPS = flags.DEFINE_integer("steps", 6, "Limit of steps.", lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 100, "Images that MIN selects among.", lower_bound=1)
+_SCREENING = flags.DEFINE_float("screening", 0.3, "Fraction of the correct samples that is searched.")
+
+# Rounding alone changes norms by less.
+TOLERANCE = 1e-4
+
+
+def load(split: str) -> image_data.Images:
+    mean = data_sets.DATA_SETS[_DATA_SET.value].mean
+    return image_data.load(_DATA_SET.value, f"{split}[:{_IMAGES.value}]", mean)
+
+
+def measure(images: image_data.Images, reach: float) -> tuple[MarginReport, float]:
+    """The report, and the seconds of a second run, which compiles nothing."""
+    linearisation.REACH = reach
+    # Anew, since what has been compiled for a model is kept with it.
+    model = keras.models.load_model(_MODEL.value, compile=False)
+    attack = keras_amm.DeepFool(_STEPS.value)
+    evaluate_margins(model, (images.x[:500], images.y[:500]), attack, batch_size=500, verbose=0)
+    start = time.perf_counter()
+    report = evaluate_margins(model, (images.x, images.y), attack, batch_size=500, verbose=0)
+    return report, time.perf_counter() - start
+
+
+def skip_classes(images: image_data.Images) -> None:
+    reach = linearisation.REACH
+    few, seconds = measure(images, reach)
+    every, longer = measure(images, float("inf"))
+    linearisation.REACH = reach
+    ratio = few.norms / every.norms
+    differ = np.abs(ratio - 1.0) > TOLERANCE
+    print(
+        f"{len(few)} test images, error {100 * (1 - few.accuracy):.2f}%: {differ.sum()} norms differ by over "
+        f"{TOLERANCE:g} (their ratios: {np.sort(ratio[differ])[:10]}), means {few.mean:.5f} and {every.mean:.5f}; "
+        f"every class in every step takes {longer / seconds:.2f} times as long"
+    )
+
+
+def screen(images: image_data.Images) -> None:
+    classifier = Classifier(keras.models.load_model(_MODEL.value, compile=False))
+    attack, regularizer = keras_amm.DeepFool(_STEPS.value), keras_amm.MarginRegularizer()
+
+    @tf.function
+    def selected(x, y):
+        clean = linearisation.clean_pass(classifier, x)
+        paths = [
+            attack.path(classifier, clean, y, screening=screening, keep_path=False)
+            for screening in (None, _SCREENING.value)
+        ]
+        return [regularizer.select(path.norm, y, path.correct, path.success) for path in paths]
+
+    counts = np.zeros(3, int)
+    size = _BATCH_SIZE.value
+    for first in range(0, len(images) - size + 1, size):
+        x, y = images[first : first + size]
+        full, screened = (mask.numpy() for mask in selected(tf.constant(x), tf.constant(y)))
+        counts += [full.sum(), (full & ~screened).sum(), (screened & ~full).sum()]
+    print(
+        f"{len(images)} training images in batches of {size}: MIN selects {counts[0]} samples; with "
+        f"screening={_SCREENING.value:g}, {counts[1]} of these are missed and {counts[2]} others selected"
+    )
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    skip_classes(load("test"))
+    screen(load("train"))
+
+
+if __name__ == "__main__":
+    app.run(main)
