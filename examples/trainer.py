@@ -39,7 +39,7 @@ from training_settings import define_flags, given_flags, resolve
 # Settings under which a run may be continued although they changed.
 _FREE = ("epochs", "eval_margins", "log_margins", "data_dir", "strategy")
 # Settings that runs may lack which were begun before there were these, and what such runs did.
-_LATER = {"only_successful": True, "max_iterations": 6}
+_LATER = {"only_successful": True, "max_iterations": 6, "interval": 1}
 EVAL_BATCH_SIZE = 500
 
 
@@ -209,7 +209,17 @@ def _compiled(network: keras.Model, settings: dict[str, Any], steps_per_epoch: i
     """The network, wrapped or not, compiled alike."""
     model = network
     if settings["amm"]:
-        names = ("strength", "aggregation", "shrinkage", "c", "d", "gradient", "screening", "only_successful")
+        names = (
+            "strength",
+            "aggregation",
+            "shrinkage",
+            "c",
+            "d",
+            "gradient",
+            "screening",
+            "only_successful",
+            "interval",
+        )
         regularizer = keras_amm.MarginRegularizer(**{name: settings[name] for name in names})
         attack = keras_amm.DeepFool(settings["max_iterations"], settings["num_candidates"])
         model = keras_amm.wrap(network, regularizer=regularizer, attack=attack)

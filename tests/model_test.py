@@ -213,6 +213,26 @@ def test_delayed_start(run_eagerly):
     assert not np.allclose(always.get_weights()[0], plain.get_weights()[0])
 
 
+def test_steps_of_an_interval_are_plain_ones():
+    x, y = _data(32)
+    plain, wrapped = (_network(keras.layers.MaxPooling2D(2)) for _ in range(2))
+    model = keras_amm.wrap(wrapped, regularizer=keras_amm.MarginRegularizer(interval=2))
+    for part in (plain, model):
+        part.compile(keras.optimizers.SGD(0.1), LOSS)
+    with tf.GradientTape() as tape:
+        total = LOSS(y[:16], plain(x[:16])) + 2.0 * keras_amm.wrap(plain).margin_penalty(x[:16], y[:16])
+    gradients = tape.gradient(total, plain.trainable_variables)
+    for weight, gradient in zip(plain.trainable_variables, gradients, strict=True):
+        weight.assign_sub(0.1 * gradient)
+    first = model.train_on_batch(x[:16], y[:16], return_dict=True)
+    _assert_same_weights(wrapped, plain)
+    plain.train_on_batch(x[16:], y[16:])
+    second = model.train_on_batch(x[16:], y[16:], return_dict=True)
+    _assert_same_weights(wrapped, plain)
+    assert first["margin"] > 0 and first["margin_penalty"] > 0
+    assert np.isnan(second["margin"]) and second["margin_penalty"] == 0
+
+
 @functools.cache
 def _weights_in_full_precision():
     full = _network()

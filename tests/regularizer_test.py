@@ -157,6 +157,14 @@ def test_scheduled_strength():
     assert keras_amm.MarginRegularizer(0.0).is_off
 
 
+def test_an_interval_keeps_the_mean_penalty():
+    every, third = (keras_amm.MarginRegularizer(3.0, "avg", interval=interval) for interval in (1, 3))
+    penalties = [float(third(**BATCH, step=step)) for step in range(6)]
+    assert [penalty > 0 for penalty in penalties] == [True, False, False] * 2
+    assert np.mean(penalties) == pytest.approx(float(every(**BATCH)))
+    assert not third.is_off and keras_amm.MarginRegularizer(0.0, interval=3).is_off
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -174,6 +182,8 @@ def test_scheduled_strength():
         {"screening": 2.0},
         {"screening": 0.5, "aggregation": "avg"},
         {"gradient": "boundary", "only_successful": False},
+        {"interval": 0},
+        {"interval": 1.5},
     ],
 )
 def test_bad_arguments(arguments):
@@ -189,6 +199,7 @@ def test_config_round_trip():
         keras_amm.MarginRegularizer(schedule, farthest, squared_plus, screening=None, name="mine"),
         keras_amm.MarginRegularizer(screening=0.3, gradient="boundary"),
         keras_amm.MarginRegularizer(aggregation="avg", only_successful=False),
+        keras_amm.MarginRegularizer(schedule, interval=25),
     ):
         copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(regularizer))
         assert copy.get_config() == regularizer.get_config()

@@ -28,8 +28,8 @@ DEFAULTS = {
     "amm": True, "init_from": None, "two_step": None, "freeze_batch_normalization": None, "epochs": None,
     "batch_size": None, "learning_rate": None, "drop_at": None, "drop_to": None, "seed": 0, "strength": 32.0,
     "aggregation": "min", "shrinkage": "exp", "c": 2.0, "d": 1.0, "gradient": "unrolled", "screening": None,
-    "only_successful": True, "num_candidates": 10, "max_iterations": 6, "validation": False, "num_train": 0,
-    "num_random_labels": 0, "augment": True, "eval_margins": 0, "log_margins": 0, "data_dir": None,
+    "interval": 1, "only_successful": True, "num_candidates": 10, "max_iterations": 6, "validation": False,
+    "num_train": 0, "num_random_labels": 0, "augment": True, "eval_margins": 0, "log_margins": 0, "data_dir": None,
 }  # fmt: skip
 
 
