@@ -17,26 +17,31 @@ import planning
 import report
 
 MIN_EXP, REFERENCE = experiments.MIN_EXP, experiments.REFERENCE
+SHORT = planning.SCHEDULES["short"]
 
 
 def test_protocol():
     """The paper's schedule, and the short one in proportion."""
-    runs = planning.plan(["table1"], seeds=5, epochs=100)
+    runs = planning.plan(["table1"], seeds=5, schedule=planning.SCHEDULES["paper"])
     assert len(runs) == 7 * 5
     last = runs[-1].command
     assert {"--epochs=100", "--drop_at=50,80", "--drop_to=0.1,0.01", "--seed=4"} <= set(last)
     assert {"--aggregation=min", "--shrinkage=exp", "--strength=32.0", "--c=2.0", "--d=1.0"} <= set(last)
-    assert "--drop_at=15,24" in planning.plan(["table1"], seeds=1, epochs=planning.SCHEDULES["short"])[0].command
+    assert not any("screening" in flag for run in runs for flag in run.command)
+    short = planning.plan(["table1"], seeds=1, schedule=planning.SCHEDULES["short"])
+    assert all("--drop_at=15,24" in run.command for run in short)
+    # Only MIN can leave samples out.
+    assert all(("--screening=0.3" in run.command) == ("--aggregation=min" in run.command) for run in short)
 
 
 def test_a_shared_run_is_made_once():
-    names = [run.name for run in planning.plan(["table1", "figure2", "table2", "figure3"], seeds=2, epochs=30)]
+    names = [run.name for run in planning.plan(["table1", "figure2", "table2", "figure3"], seeds=2, schedule=SHORT)]
     assert len(names) == len(set(names)) == 2 * 10
     # The first seed of everything comes first.
     assert all(name.endswith("seed-0") for name in names[:10])
     # All images and no random labels is the run of the tables.
     for figure, value in (("figure4", 60_000), ("figure5", 0)):
-        (run,) = planning.plan([figure], seeds=1, epochs=30, arms=["min-exp"], values=[value])
+        (run,) = planning.plan([figure], seeds=1, schedule=SHORT, arms=["min-exp"], values=[value])
         assert run.name in names
 
 
@@ -54,7 +59,7 @@ def test_all_flags_are_the_scripts():
     code = (
         "import planning, experiments, schedules, training_settings; from absl import flags\n"
         "training_settings.define_flags(list(schedules.SCHEDULES['mnist']), out='')\n"
-        "for run in planning.plan(experiments.EXPERIMENTS, 1, 30):\n"
+        "for run in planning.plan(experiments.EXPERIMENTS, 1, planning.SCHEDULES['short']):\n"
         "    flags.FLAGS.unparse_flags(); flags.FLAGS(list(run.command))\n"
         "    training_settings.resolve('mnist', training_settings.given_flags())\n"
     )
@@ -144,7 +149,7 @@ def test_interrupted(tmp_path, make_run):
 def record(cell, seed, error, margin, epochs=30):
     history = [{"epoch": epoch, "val_accuracy": 1 - 2 * error / 100} for epoch in range(epochs - 1)]
     history.append({"epoch": epochs - 1, "val_accuracy": 1 - error / 100})
-    name = planning.run_name(cell, epochs, seed)
+    name = planning.run_name(cell, SHORT._replace(epochs=epochs), seed)
     numbers = {"error_percent": error, "margin_mean": margin, "training_seconds": 1800.0}
     return {"run": name, "seed": seed, "history": history, **numbers}
 
@@ -164,7 +169,7 @@ def page(tmp_path):
     (tmp_path / "records").mkdir()
     for one in records:
         (tmp_path / "records" / f"{one['run']}.json").write_text(json.dumps(one))
-    report.write(tmp_path / "records", tmp_path / "work", tmp_path / "page.md", tmp_path / "images", 30)
+    report.write(tmp_path / "records", tmp_path / "work", tmp_path / "page.md", tmp_path / "images", SHORT)
     return (tmp_path / "page.md").read_text()
 
 

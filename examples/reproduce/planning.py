@@ -4,14 +4,27 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from experiments import ALL_IMAGES, EXPERIMENTS, Cell
 
 EXAMPLES = pathlib.Path(__file__).resolve().parent.parent
 
-# Epochs of the paper's protocol, and of a shorter one for small machines.
-SCHEDULES: Mapping[str, int] = MappingProxyType({"paper": 100, "short": 30})
+
+class Schedule(NamedTuple):
+    """How long and how thoroughly every cell is trained.
+
+    Attributes:
+        epochs: int.
+        screening: float, the fraction of the correct samples that trainings with MIN search in full; None for all.
+    """
+
+    epochs: int
+    screening: float | None = None
+
+
+# The paper's protocol, and one for small machines.
+SCHEDULES: Mapping[str, Schedule] = MappingProxyType({"paper": Schedule(100), "short": Schedule(30, screening=0.3)})
 
 TOY = "figure1"
 
@@ -34,39 +47,59 @@ class Run:
         return [str(pathlib.Path(examples) / script), *(flag.format(folder=folder) for flag in flags)]
 
 
-def run_name(cell: Cell, epochs: int, seed: int) -> str:
+def screening_of(cell: Cell, schedule: Schedule) -> float | None:
+    """The screening of a cell's training, which only MIN has.
+
+    Args:
+        cell: `Cell`.
+        schedule: `Schedule`.
+
+    Returns:
+        A float or None.
+
+    Example:
+    >>> screening_of(EXPERIMENTS["table1"].cells[-1], SCHEDULES["short"])
+    0.3
+    """
+    return schedule.screening if cell.arm.settings.get("aggregation") == "min" else None
+
+
+def run_name(cell: Cell, schedule: Schedule, seed: int) -> str:
     """The name of a training: the same in whatever table it appears.
 
     Args:
         cell: `Cell`.
-        epochs: int.
+        schedule: `Schedule`.
         seed: int.
 
     Returns:
         A string.
 
     Example:
-    >>> run_name(EXPERIMENTS["table1"].cells[-1], epochs=30, seed=0)
-    'mlp-800.min-exp.epochs-30.seed-0'
+    >>> run_name(EXPERIMENTS["table1"].cells[-1], Schedule(30, screening=0.3), seed=0)
+    'mlp-800.min-exp.screening-0.3.epochs-30.seed-0'
     """
-    return ".".join([*cell.key, f"epochs-{epochs}", f"seed-{seed}"])
+    screening = screening_of(cell, schedule)
+    return ".".join(
+        [*cell.key, *([f"screening-{screening}"] if screening else []), f"epochs-{schedule.epochs}", f"seed-{seed}"]
+    )
 
 
-def training(cell: Cell, epochs: int, seed: int) -> Run:
+def training(cell: Cell, schedule: Schedule, seed: int) -> Run:
     """The training of a cell with one seed.
 
     The learning rate drops after half and four fifths of the epochs: 50 and 80 of the paper's 100.
 
     Args:
         cell: `Cell`.
-        epochs: int.
+        schedule: `Schedule`.
         seed: int.
 
     Returns:
         A `Run`.
 
     Example:
-    >>> " ".join(training(EXPERIMENTS["table1"].cells[0], epochs=30, seed=1).command)
+    >>> " ".join(training(EXPERIMENTS["table1"].cells[0], Schedule(30), seed=1).command)
     'mnist.py --model=mlp-800 --noamm --epochs=30 --drop_at=15,24 --drop_to=0.1,0.01 --seed=1 --out={folder}'
     """
     settings: dict[str, Any] = {"model": cell.network, **cell.arm.settings}
@@ -74,9 +107,12 @@ def training(cell: Cell, epochs: int, seed: int) -> Run:
         settings["num_train"] = cell.num_train
     if cell.num_random_labels:
         settings["num_random_labels"] = cell.num_random_labels
+    if screening := screening_of(cell, schedule):
+        settings["screening"] = screening
+    epochs = schedule.epochs
     drops = f"{epochs // 2},{epochs * 4 // 5}"
     settings |= {"epochs": epochs, "drop_at": drops, "drop_to": "0.1,0.01", "seed": seed, "out": "{folder}"}
-    return Run(run_name(cell, epochs, seed), ("mnist.py", *(_flag(name, value) for name, value in settings.items())))
+    return Run(run_name(cell, schedule, seed), ("mnist.py", *(_flag(name, value) for name, value in settings.items())))
 
 
 def _flag(name: str, value: Any) -> str:
@@ -119,13 +155,13 @@ def select(name: str, arms: Sequence[str] = (), values: Sequence[int] = (), netw
     return cells
 
 
-def plan(names: Iterable[str], seeds: int, epochs: int, **some: Any) -> list[Run]:
+def plan(names: Iterable[str], seeds: int, schedule: Schedule, **some: Any) -> list[Run]:
     """All runs of tables and figures, each once: first one seed of everything, then the next.
 
     Args:
         names: keys of `EXPERIMENTS`, or "figure1".
         seeds: int, how many.
-        epochs: int, of each training.
+        schedule: `Schedule` of each training.
         **some: arguments of `select`.
 
     Returns:
@@ -140,6 +176,6 @@ def plan(names: Iterable[str], seeds: int, epochs: int, **some: Any) -> list[Run
         runs[TOY] = toy()
     for seed in range(seeds):
         for cell in cells:
-            run = training(cell, epochs, seed)
+            run = training(cell, schedule, seed)
             runs.setdefault(run.name, run)
     return list(runs.values())

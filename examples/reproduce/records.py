@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from experiments import Cell, Paper
-from planning import run_name
+from planning import Schedule, run_name
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,18 @@ def read(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
     return {record["run"]: record for record in found}
 
 
-def of_cell(records: Mapping[str, Mapping[str, Any]], cell: Cell, epochs: int) -> Results | None:
+def of_cell(records: Mapping[str, Mapping[str, Any]], cell: Cell, schedule: Schedule) -> Results | None:
     """What is there of a cell, or None where nothing is.
 
     Args:
         records: from `read`.
         cell: `Cell`.
-        epochs: int, of the schedule that is reported.
+        schedule: `Schedule` that is reported.
 
     Returns:
         `Results` or None.
     """
-    prefix = run_name(cell, epochs, 0).removesuffix("0")
+    prefix = run_name(cell, schedule, 0).removesuffix("0")
     found = [record for name, record in records.items() if name.startswith(prefix)]
     return Results(cell, sorted(found, key=lambda record: record["seed"])) if found else None
 

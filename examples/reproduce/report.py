@@ -15,7 +15,7 @@ import records as finished
 from experiments import EXPERIMENTS, Experiment, Paper
 from keras_amm import plots
 from keras_amm.plots.style import COLORS, MARKERS
-from planning import TOY
+from planning import TOY, Schedule
 from records import Results
 
 _HEADER = """\
@@ -23,8 +23,8 @@ _HEADER = """\
 
 Made by `examples/reproduce/run.py report` from one JSON record per run. {epochs} epochs, batches of 100, learning rate
 5e-3, a tenth of it from epoch {first} and a hundredth from epoch {second}; everything else is the paper's protocol
-(Section 4.2 and the appendix). Errors and mean DeepFool margins are those of all 10,000 test images after the last
-epoch, mean ± standard deviation over seeds; with one seed there is no deviation. "Not run" has no
+(Section 4.2 and the appendix). {screening}Errors and mean DeepFool margins are those of all 10,000 test
+images after the last epoch, mean ± standard deviation over seeds; with one seed there is no deviation. "Not run" has no
 record. *Order* counts the other rows of the same network with an error in the paper from
 which a row's error differs in the same direction as there.
 
@@ -32,7 +32,14 @@ In all: {runs} runs, {hours:.1f} hours of training, each on one thread of a mach
 """
 
 
-def write(folder: pathlib.Path, work: pathlib.Path, page: pathlib.Path, images: pathlib.Path, epochs: int) -> None:
+_SCREENING = """\
+MIN searches, with `screening={}`, only that fraction of the correct samples in full, those nearest by a first-order
+estimate, which leaves [its selection](margins.md#shortcuts-of-the-search) as it is, nearly without exception. """
+
+
+def write(
+    folder: pathlib.Path, work: pathlib.Path, page: pathlib.Path, images: pathlib.Path, schedule: Schedule
+) -> None:
     """Write the page and draw its figures.
 
     Args:
@@ -40,13 +47,17 @@ def write(folder: pathlib.Path, work: pathlib.Path, page: pathlib.Path, images: 
         work: folder of the runs' own folders, where Figure 1 is.
         page: path of the Markdown file.
         images: folder of the figures.
-        epochs: int, of the schedule that is reported; records of others are left out.
+        schedule: `Schedule` that is reported; records of others are left out.
     """
     everything = finished.read(folder)
+    epochs = schedule.epochs
     counted = {name: record for name, record in everything.items() if f".epochs-{epochs}." in name}
     hours = sum(record["training_seconds"] for record in counted.values()) / 3600.0
     first, second = epochs // 2, epochs * 4 // 5
-    parts = [_HEADER.format(epochs=epochs, first=first, second=second, runs=len(counted), hours=hours)]
+    screening = _SCREENING.format(schedule.screening) if schedule.screening else ""
+    parts = [
+        _HEADER.format(epochs=epochs, first=first, second=second, screening=screening, runs=len(counted), hours=hours)
+    ]
     images.mkdir(parents=True, exist_ok=True)
     page.parent.mkdir(parents=True, exist_ok=True)
     if TOY in everything:
@@ -55,7 +66,7 @@ def write(folder: pathlib.Path, work: pathlib.Path, page: pathlib.Path, images: 
             shutil.copy(picture, images)
         parts.append(_toy(everything[TOY], os.path.relpath(images / picture.name, page.parent)))
     for name, experiment in EXPERIMENTS.items():
-        cells = [(cell, finished.of_cell(counted, cell, epochs)) for cell in experiment.cells]
+        cells = [(cell, finished.of_cell(counted, cell, schedule)) for cell in experiment.cells]
         there = [results for _, results in cells if results]
         parts.append(f"## {experiment.title}\n")
         # One place on the axis is no curve: the table says it.
