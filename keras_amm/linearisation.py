@@ -107,7 +107,15 @@ def nearest_of_all(classifier: Classifier, clean: CleanPass, source: Any, candid
 
 
 def nearest_of_few(
-    classifier: Classifier, x: Any, logits: Any, source: Any, candidates: Any, allowed: Any, squared: Any
+    classifier: Classifier,
+    x: Any,
+    logits: Any,
+    source: Any,
+    candidates: Any,
+    allowed: Any,
+    squared: Any,
+    *,
+    at_a_time: Any,
 ) -> Nearest:
     """Linearise towards the candidate classes that may be nearest, by the last known lengths of the gradients.
 
@@ -119,6 +127,7 @@ def nearest_of_few(
         candidates: int32 tensor [b, k].
         allowed: boolean tensor [b, k], the candidates that count.
         squared: float tensor [b, k], the last known squared norms of the gradients.
+        at_a_time: int or scalar integer tensor, the most images that go through the network together.
 
     Returns:
         The `Nearest` boundaries.
@@ -127,7 +136,7 @@ def nearest_of_few(
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
     >>> x = tf.ones((1, 2))
     >>> keras_amm.linearisation.nearest_of_few(keras_amm.classifier.Classifier(model), x, model(x), tf.constant([0]),
-    ...     tf.constant([[1, 2]]), tf.constant([[True, True]]), tf.ones((1, 2))).w.shape
+    ...     tf.constant([[1, 2]]), tf.constant([[True, True]]), tf.ones((1, 2)), at_a_time=10).w.shape
     TensorShape([1, 2])
 
     Reference: Equation 3.
@@ -136,15 +145,12 @@ def nearest_of_few(
     estimate = distance(differences(logits, source, candidates), squared)
     estimate = tf.where(allowed, estimate, tf.constant(float("inf"), estimate.dtype))
     first = tf.one_hot(tf.argmin(estimate, axis=1), number, on_value=True, off_value=False, dtype=tf.bool)
-    # The first also where the estimates are no numbers, which is refused later.
-    looked_at = first | (allowed & (estimate <= REACH * tf.reduce_min(estimate, axis=1, keepdims=True)))
-    pairs = tf.where(looked_at)
+    # The first also where no gradient is left, and where logits are no numbers, which is refused later.
+    near = estimate <= REACH * tf.reduce_min(estimate, axis=1, keepdims=True)
+    pairs = tf.where(first | (allowed & near & (estimate < estimate.dtype.max)))
     sample, target = pairs[:, 0], tf.gather_nd(candidates, pairs)
-    # An image once for each class: one pass forward and one back serve all.
-    clean = clean_pass(classifier, tf.gather(x, sample))
-    with clean.tape:
-        g = differences(clean.logits, tf.gather(source, sample), target[:, None])[:, 0]
-    w = clean.tape.gradient(g, clean.x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    # An image once for each of its classes.
+    w, g = _gradients_of_pairs(classifier, x, source, sample, target, at_a_time)
     norms = squared_norm(w)
     squared = tf.tensor_scatter_nd_update(squared, pairs, norms)
     far = tf.fill(tf.shape(squared), tf.constant(float("inf"), norms.dtype))
@@ -191,3 +197,28 @@ def _gradients(classifier: Classifier, clean: CleanPass, values: Any, columns: l
         )
 
     return tf.vectorized_map(gradient, tf.range(number))
+
+
+def _gradients_of_pairs(
+    classifier: Classifier, x: Any, source: Any, sample: Any, target: Any, at_a_time: Any
+) -> tuple[Any, Any]:
+    """The gradient [P, ...] and value [P] of one logit difference for each of P samples, which may occur repeatedly."""
+    number = tf.shape(sample)[0]
+
+    def part(i: Any, *found: Any) -> tuple[Any, ...]:
+        here, there = (all_[i * at_a_time : (i + 1) * at_a_time] for all_ in (sample, target))
+        clean = clean_pass(classifier, tf.gather(x, here))
+        with clean.tape:
+            g = differences(clean.logits, tf.gather(source, here), there[:, None])[:, 0]
+        w = clean.tape.gradient(g, clean.x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return i + 1, *(array.write(i, each) for array, each in zip(found, (w, g), strict=True))
+
+    arrays = [
+        tf.TensorArray(x.dtype, size=0, dynamic_size=True, infer_shape=False, element_shape=shape)
+        for shape in (tf.TensorShape([None, *x.shape[1:]]), tf.TensorShape([None]))
+    ]
+    _, *found = tf.while_loop(
+        lambda i, *_: i * at_a_time < number, part, (tf.constant(0), *arrays), parallel_iterations=1
+    )
+    w, g = (array.concat() for array in found)
+    return w, g

@@ -136,7 +136,9 @@ def search(
         x, logits, source, squared = (
             tf.gather(field, index) for field in (state.point, state.logits, state.prediction, state.squared)
         )
-        nearest = nearest_of_few(classifier, x, logits, source, here.candidates, here.allowed, squared)
+        # No more pairs of image and class at a time than there are images, for the memory of a large network.
+        size = tf.shape(start.prediction)[0]
+        nearest = nearest_of_few(classifier, x, logits, source, here.candidates, here.allowed, squared, at_a_time=size)
         return _advance(classifier, state, here._replace(x=x), source, nearest, overshoot, _put_at(index))
 
     if screening is None:
