@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import Cell, Paper
+from experiments import Cell
 from planning import Schedule, run_name
 
 
@@ -70,10 +70,3 @@ def of_cell(records: Mapping[str, Mapping[str, Any]], cell: Cell, schedule: Sche
 def spread(values: np.ndarray) -> float | None:
     """The standard deviation over seeds; None of fewer than two."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
-def holds(paper: Paper, error: float) -> bool | None:
-    """Whether a bound of the paper's text holds; None where it gives none."""
-    if not paper.bound or paper.error is None:
-        return None
-    return error < paper.error if paper.bound == "<" else error > paper.error

@@ -1,16 +1,16 @@
 """What there is of the records, as a Markdown page with tables and figures beside the paper's numbers."""
 
-import itertools
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+import comparison
 import records as finished
 from experiments import EXPERIMENTS, Experiment, Paper
 from keras_amm import plots
@@ -65,6 +65,7 @@ def write(
         if picture.exists():
             shutil.copy(picture, images)
         parts.append(_toy(everything[TOY], os.path.relpath(images / picture.name, page.parent)))
+    differences: list[str] = []
     for name, experiment in EXPERIMENTS.items():
         cells = [(cell, finished.of_cell(counted, cell, schedule)) for cell in experiment.cells]
         there = [results for _, results in cells if results]
@@ -77,9 +78,12 @@ def write(
             parts.append(f"![{experiment.title}]({os.path.relpath(path, page.parent)})\n")
         if experiment.kind != "curves":
             parts.append(_table(experiment, cells))
-            parts.append("\n".join(_disagreements(there)) + "\n")
+            differences += comparison.differences(there)
         elif not there:
             parts.append("Not run.\n")
+    parts.append("## What does not match\n")
+    # A run that several tables share differs once.
+    parts.append("".join(f"- {line}\n" for line in dict.fromkeys(differences)) or "Nothing of what has been run.\n")
     page.write_text("\n".join(parts))
     print(f"Saved {page} and figures in {images}")
 
@@ -107,10 +111,10 @@ def _entries(paper: Paper, results: Results | None, there: Sequence[Results]) ->
         return ["", "not run", said, "", "", "", margin, ""]
     errors, margins = results.values("error_percent"), results.values("margin_mean")
     off = _difference(results.error, None if paper.bound else paper.error, " points")
-    holds = finished.holds(paper, results.error)
+    holds = comparison.holds(paper, results.error)
     if holds is not None:
         off = "holds" if holds else "does not hold"
-    agree = [same for _, _, same in _pairs(results, there)]
+    agree = [same for _, same in comparison.orders(results, there)]
     return [
         str(len(results.records)),
         _number(float(np.mean(errors)), finished.spread(errors), "%"),
@@ -121,38 +125,6 @@ def _entries(paper: Paper, results: Results | None, there: Sequence[Results]) ->
         margin,
         _difference(float(np.mean(margins)), paper.margin, ""),
     ]
-
-
-def _pairs(one: Results, there: Sequence[Results]) -> Iterator[tuple[Results, Results, bool]]:
-    """The row beside each other that the paper has an error for, and whether they differ the same way."""
-    mine = one.cell.paper
-    if mine.error is None or mine.bound:
-        return
-    for other in there:
-        paper = other.cell.paper
-        comparable = paper.error is not None and not paper.bound and other.cell.network == one.cell.network
-        if other is not one and comparable and paper.error != mine.error:
-            yield one, other, (one.error < other.error) == (mine.error < paper.error)
-
-
-def _disagreements(there: Sequence[Results]) -> Iterator[str]:
-    """A line for each pair of rows whose order is not the paper's, and for each bound that does not hold."""
-    for one, other in itertools.combinations(there, 2):
-        for _, _, same in _pairs(one, [other]):
-            if not same:
-                yield (
-                    f"- Order not the paper's: {_name(one)} {one.error:.2f}% and {_name(other)} {other.error:.2f}%; "
-                    f"paper {one.cell.paper.error:.2f}% and {other.cell.paper.error:.2f}%."
-                )
-    for one in there:
-        if finished.holds(one.cell.paper, one.error) is False:
-            paper = one.cell.paper
-            yield f"- Does not hold: {_name(one)} {one.error:.2f}%; paper {paper.bound}{paper.error:.2f}%."
-
-
-def _name(results: Results) -> str:
-    _, *parts = results.cell.key
-    return f"{results.cell.network} {', '.join(parts)}"
 
 
 def _number(value: float | None, deviation: float | None, unit: str = "") -> str:
