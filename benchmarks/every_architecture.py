@@ -7,7 +7,7 @@ few batches: the paper's two steps in small, and the first and the last loss are
 is read then; at last AMM steps and plain ones take turns, and a ratio is between neighbours. The
 other process makes a few plain steps only, and its peak memory is read.
 
-Without the plain steps most attacks on these images fail within six iterations, and as many as do so by chance
+On weights nearly new many attacks on these images fail within six iterations, and as many as do so by chance
 count or do not count: the loss then jumps, whatever the gradient. Batch sizes and learning rates are Table 2's,
 for AMM a tenth of these rates: at the whole rate, a LeNet that had learnt 300 images of CIFAR-10 plainly went on to
 a higher loss. MNIST's networks see the images in the repository, those of CIFAR the images of CIFAR-10, and

@@ -28,7 +28,7 @@ def test_protocol():
     assert {"--epochs=100", "--drop_at=50,80", "--drop_to=0.1,0.01", "--seed=4"} <= set(last)
     assert {"--aggregation=min", "--shrinkage=exp", "--strength=32.0", "--c=2.0", "--d=1.0"} <= set(last)
     assert not any("screening" in flag for run in runs for flag in run.command)
-    short = planning.plan(["table1"], seeds=1, schedule=planning.SCHEDULES["short"])
+    short = planning.plan(["table1"], seeds=1, schedule=SHORT)
     assert all("--drop_at=15,24" in run.command for run in short)
     # Only MIN can leave samples out.
     assert all(("--screening=0.3" in run.command) == ("--aggregation=min" in run.command) for run in short)

@@ -34,7 +34,7 @@ In all: {runs} runs, {hours:.1f} hours of training, each on one thread of a mach
 
 _SCREENING = """\
 MIN searches, with `screening={}`, only that fraction of the correct samples in full, those nearest by a first-order
-estimate, which leaves [its selection](margins.md#shortcuts-of-the-search) as it is, nearly without exception. """
+estimate, which leaves its selection as it is, nearly without exception (`benchmarks/shortcuts.py`). """
 
 
 def write(
