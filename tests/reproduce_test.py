@@ -201,6 +201,17 @@ def test_holes_stay_holes(page):
     assert "50.00%" not in page
 
 
+def test_no_line_over_a_hole():
+    """A figure's line joins neighbours on its axis only."""
+    cells = [experiments.Cell(MIN_EXP, num_random_labels=number) for number in (0, 5_000, 15_000)]
+    there = [report.Results(cell, [record(cell, 0, error, 1.0)]) for cell, error in zip(cells, (1, 2, 4), strict=True)]
+    figure = report._sweep(experiments.EXPERIMENTS["figure5"], there)
+    (line,) = figure.axes[0].lines
+    np.testing.assert_array_equal(line.get_xdata(), np.arange(0, 60_000, 5_000))
+    np.testing.assert_array_equal(line.get_ydata(), [1, 2, np.nan, 4, *[np.nan] * 8])
+    assert figure.axes[0].get_xlabel() == "random labels"
+
+
 def test_order(page):
     # MIN+EXP beats the reference as in the paper, but AVG+LIN is not to beat anything.
     assert row(page, "Table 1", "MIN+EXP")[5] == "1 of 2"

@@ -81,12 +81,14 @@ class Experiment:
         cells: what is trained for it.
         kind: "table", "curves" (error over epochs) or "sweep" (error over `axis`).
         axis: the attribute of `Cell` that a sweep is over.
+        axis_title: what it counts.
     """
 
     title: str
     cells: tuple[Cell, ...]
     kind: str = "table"
     axis: str = ""
+    axis_title: str = ""
 
     def value(self, cell: Cell) -> int | None:
         """The cell's place on the axis."""
@@ -180,6 +182,7 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
             ),
             "sweep",
             "num_train",
+            "training images",
         ),
         "figure5": Experiment(
             "Figure 5: training images with random labels, MLP-800",
@@ -189,6 +192,7 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
             ),
             "sweep",
             "num_random_labels",
+            "random labels",
         ),
     }
 )

@@ -90,7 +90,7 @@ def write(
 
 def _table(experiment: Experiment, cells: Sequence[tuple[Any, Results | None]]) -> str:
     several = len({cell.network for cell, _ in cells}) > 1
-    heads = ["network"] * several + [experiment.axis.replace("_", " ")] * bool(experiment.axis)
+    heads = ["network"] * several + [experiment.axis_title] * bool(experiment.axis)
     heads += ["training", "seeds", "test error", "paper", "off by", "order", "margin", "paper", "off by"]
     lines = ["| " + " | ".join(heads) + " |", "| " + " | ".join(["---"] * len(heads)) + " |"]
     there = [results for _, results in cells if results]
@@ -152,14 +152,20 @@ def _curves(experiment: Experiment, there: Sequence[Results]) -> Figure:
 def _sweep(experiment: Experiment, there: Sequence[Results]) -> Figure:
     figure = Figure(figsize=(6.0, 4.0), layout="constrained")
     axes = figure.subplots()
+    places = sorted({experiment.value(cell) for cell in experiment.cells})
     arms = dict.fromkeys(results.cell.arm.title for results in there)
     for title, color, marker in zip(arms, COLORS, MARKERS, strict=False):
-        points = sorted((r for r in there if r.cell.arm.title == title), key=lambda r: experiment.value(r.cell))
-        x = [experiment.value(r.cell) for r in points]
-        errors = [r.values("error_percent") for r in points]
-        axes.plot(x, [np.mean(e) for e in errors], color=color, marker=marker, label=title)
-        axes.fill_between(x, [np.min(e) for e in errors], [np.max(e) for e in errors], color=color, alpha=0.25)
-    axes.set(xlabel=experiment.axis.replace("_", " "), ylabel="test error", title=experiment.title)
+        errors = {experiment.value(r.cell): r.values("error_percent") for r in there if r.cell.arm.title == title}
+        # Lines stop at NaN: they join neighbours only, so none spans a place that was not run.
+        low, mean, high = np.transpose(
+            [
+                [each(errors[place]) for each in (np.min, np.mean, np.max)] if place in errors else [np.nan] * 3
+                for place in places
+            ]
+        )
+        axes.plot(places, mean, color=color, marker=marker, label=title)
+        axes.fill_between(places, low, high, color=color, alpha=0.25)
+    axes.set(xlabel=experiment.axis_title, ylabel="test error", title=experiment.title)
     axes.yaxis.set_major_formatter(PercentFormatter())
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
