@@ -14,10 +14,12 @@ and a run may be continued on another number. Margins are measured on one of the
 """
 
 import functools
+import hashlib
 import json
 import pathlib
 import shutil
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -28,6 +30,7 @@ from absl import app, flags
 import architectures
 import data_sets
 import keras_amm
+from checkpoints import Checkpoint, restore
 from coupled_sgd import CoupledDecaySGD
 from data_sets import DataSet
 from data_sources import NotPreparedError
@@ -37,10 +40,14 @@ from schedules import SCHEDULES
 from training_settings import define_flags, given_flags, resolve
 
 # Settings under which a run may be continued although they changed.
-_FREE = ("epochs", "eval_margins", "log_margins", "data_dir", "strategy")
+_FREE = ("epochs", "eval_margins", "data_dir", "strategy")
 # Settings that runs may lack which were begun before there were these, and what such runs did.
 _LATER = {"only_successful": True, "max_iterations": 6, "interval": 1}
 EVAL_BATCH_SIZE = 500
+
+
+class OtherRunError(ValueError):
+    """The folder of a run holds another one."""
 
 
 def run(data_set: str) -> None:
@@ -57,9 +64,15 @@ def _main(data_set: str, argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown arguments: {argv[1:]}")
     try:
-        train_in_steps(resolve(data_set, given_flags()), pathlib.Path(flags.FLAGS.out), flags.FLAGS.resume)
+        settings = resolve(data_set, given_flags())
+    except ValueError as error:
+        raise app.UsageError(str(error)) from error
+    try:
+        train_in_steps(settings, pathlib.Path(flags.FLAGS.out), flags.FLAGS.resume)
     except NotPreparedError as error:
         raise SystemExit(str(error)) from error
+    except OtherRunError as error:
+        raise SystemExit(f"{error} Choose another --out, or start over with --noresume.") from error
 
 
 def train_in_steps(settings: dict[str, Any], out: pathlib.Path, resume: bool = True) -> dict[str, Any]:
@@ -74,6 +87,10 @@ def train_in_steps(settings: dict[str, Any], out: pathlib.Path, resume: bool = T
         The result, as it is written to `result.json`.
     """
     if settings["two_step"]:
+        if resume:
+            # The reference would be another, and the second step has begun from the first one.
+            second = {**settings, "init_from": str(out / "reference" / "model.keras")}
+            _refuse_other_settings(out, second, free=[name for name in _FREE if name != "epochs"])
         settings = train_reference(settings, out / "reference", resume)
     return train(settings, out, resume)
 
@@ -103,23 +120,37 @@ def train(settings: dict[str, Any], out: pathlib.Path, resume: bool = True) -> d
 
     Returns:
         The result, as it is written to `result.json`.
+
+    Raises:
+        OtherRunError: the folder holds a run with other settings, or a longer one.
     """
-    _prepare_folder(out, settings, resume)
+    if resume:
+        _refuse_other_settings(out, settings)
     strategy = _strategy(settings["strategy"])
     data = _load(settings, strategy.num_replicas_in_sync)
     measured, name = (data.validation, "validation") if settings["validation"] else (data.test, "test")
     with strategy.scope():
         keras.utils.set_random_seed(settings["seed"])
-        model = _compiled(_network(settings, data.description.num_classes), settings, len(data.train))
+        network = _network(settings, data.description.num_classes)
+        settings = {**settings, "initial_weights": _digest(network) if settings["init_from"] else None}
+        model = _compiled(network, settings, len(data.train))
+    _prepare_folder(out, settings, resume)
     reference = None
     if settings["init_from"]:
         reference = _once(out / "initial.json", lambda: measure(model, measured, settings["eval_margins"]))
+    checkpoint = out / "checkpoint" / "latest.weights.h5"
+    with strategy.scope():
+        done = restore(model, checkpoint, len(data.train))
+    if done > settings["epochs"]:
+        raise OtherRunError(f"{out} holds a run of {done} epochs already. Received: epochs={settings['epochs']}.")
     start = time.perf_counter()
     model.fit(
         data.train,
         validation_data=measured,
+        initial_epoch=done,
         epochs=settings["epochs"],
-        callbacks=[data.callback, *_record_keepers(out, measured, settings)],
+        # The checkpoint comes last: what it counts as done has been logged.
+        callbacks=[data.callback, *_record_keepers(out, measured, settings), Checkpoint(checkpoint)],
         verbose=2,
     )
     seconds = time.perf_counter() - start
@@ -142,24 +173,33 @@ def train(settings: dict[str, Any], out: pathlib.Path, resume: bool = True) -> d
 
 def _prepare_folder(out: pathlib.Path, settings: dict[str, Any], resume: bool) -> None:
     """Make the folder, or see that the run in it has the same settings."""
-    if not resume:
+    if resume:
+        _refuse_other_settings(out, settings)
+    else:
         for name in ("checkpoint", "tensorboard"):
             shutil.rmtree(out / name, ignore_errors=True)
         for name in ("history.csv", "config.json", "initial.json", "model.keras", "result.json"):
             (out / name).unlink(missing_ok=True)
-    path = out / "config.json"
-    if path.exists():
-        # A longer run may continue a shorter one, and margins may be measured again.
-        before = {**_LATER, **json.loads(path.read_text())}
-        different = [n for n in settings if settings[n] != before.get(n) and n not in _FREE]
-        if different:
-            raise SystemExit(
-                f"{out} holds a run with other settings: "
-                + ", ".join(f"{n}={before.get(n)!r} there and {settings[n]!r} here" for n in different)
-                + ". Choose another --out, or start over with --noresume."
-            )
+    before = _settings_there(out)
+    if before and before["eval_margins"] != settings["eval_margins"]:
+        # What is reported together is measured on the same images.
+        (out / "initial.json").unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(settings, indent=2) + "\n")
+    (out / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def _refuse_other_settings(out: pathlib.Path, settings: dict[str, Any], free: Sequence[str] = _FREE) -> None:
+    """See that a run in the folder, if there is one, has these settings, as far as they are known yet."""
+    before = _settings_there(out)
+    different = [n for n in settings if before and settings[n] != before.get(n) and n not in free]
+    if different:
+        differences = (f"{name}={before.get(name)!r} there and {settings[name]!r} here" for name in different)
+        raise OtherRunError(f"{out} holds a run with other settings: {', '.join(differences)}.")
+
+
+def _settings_there(out: pathlib.Path) -> dict[str, Any]:
+    path = out / "config.json"
+    return {**_LATER, **json.loads(path.read_text())} if path.exists() else {}
 
 
 def _load(settings: dict[str, Any], replicas: int) -> DataSet:
@@ -205,6 +245,14 @@ def _network(settings: dict[str, Any], num_classes: int) -> keras.Model:
     return network
 
 
+def _digest(network: keras.Model) -> str:
+    """What tells initial weights from others, whatever file they are in."""
+    digest = hashlib.sha256()
+    for weight in network.get_weights():
+        digest.update(weight.tobytes())
+    return digest.hexdigest()[:16]
+
+
 def _compiled(network: keras.Model, settings: dict[str, Any], steps_per_epoch: int) -> keras.Model:
     """The network, wrapped or not, compiled alike."""
     model = network
@@ -246,12 +294,11 @@ def _learning_rate(
 
 
 def _record_keepers(out: pathlib.Path, measured: Any, settings: dict[str, Any]) -> list[keras.callbacks.Callback]:
-    """Logs and checkpoint. The checkpoint comes last: what it counts as done has been logged."""
+    """What logs the epochs."""
     keepers = [
         EpochSeconds(),
         keras.callbacks.CSVLogger(out / "history.csv", append=True),
         keras.callbacks.TensorBoard(out / "tensorboard", write_graph=False),
-        keras.callbacks.BackupAndRestore(out / "checkpoint", double_checkpoint=True, delete_checkpoint=False),
     ]
     if settings["log_margins"]:
         # Before those that read the logs.

@@ -1,7 +1,8 @@
 """The settings of a training: its flags, and what they come to with the paper's Table 2."""
 
+import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags
@@ -92,16 +93,20 @@ def resolve(data_set: str, given: dict[str, Any]) -> dict[str, Any]:
     """
     settings = {name: value for name, value in given.items() if name not in ("out", "resume")}
     schedule = SCHEDULES[data_set][settings["model"]]
-    for name in ("epochs", "batch_size", "learning_rate", "drop_at", "drop_to"):
+    for name in ("epochs", "batch_size", "learning_rate", "drop_at"):
         if settings[name] is None:
             settings[name] = getattr(schedule, name)
-    settings["drop_at"] = [int(epoch) for epoch in settings["drop_at"]]
-    settings["drop_to"] = [float(factor) for factor in settings["drop_to"]][: len(settings["drop_at"]) or None]
-    if settings["drop_at"] and len(settings["drop_at"]) != len(settings["drop_to"]):
+    settings["drop_at"] = numbers("drop_at", settings["drop_at"], int)
+    if settings["drop_to"] is None:
+        settings["drop_to"] = schedule.drop_to[: len(settings["drop_at"])]
+    settings["drop_to"] = numbers("drop_to", settings["drop_to"], float)
+    if len(settings["drop_at"]) != len(settings["drop_to"]):
         raise ValueError(
             "--drop_to must have a factor for each epoch of --drop_at. "
             f"Received: drop_at={settings['drop_at']}, drop_to={settings['drop_to']}."
         )
+    if any(later <= sooner for sooner, later in itertools.pairwise([0, *settings["drop_at"]])):
+        raise ValueError(f"--drop_at must have rising epochs, from 1 on. Received: drop_at={settings['drop_at']}.")
     if settings["two_step"] and (settings["init_from"] or not settings["amm"]):
         raise ValueError("--two_step trains its own reference for AMM: it goes neither with --init_from nor --noamm.")
     if settings["two_step"] is None:
@@ -109,3 +114,24 @@ def resolve(data_set: str, given: dict[str, Any]) -> dict[str, Any]:
     if settings["freeze_batch_normalization"] is None:
         settings["freeze_batch_normalization"] = bool(settings["init_from"] or settings["two_step"])
     return {"data_set": data_set, "strategy": "none", **settings}
+
+
+def numbers(flag: str, texts: Sequence[Any], kind: Callable[[Any], Any]) -> list[Any]:
+    """A flag's list as numbers.
+
+    Args:
+        flag: str, its name.
+        texts: sequence of str, or of numbers already.
+        kind: `int` or `float`.
+
+    Returns:
+        The numbers.
+
+    Raises:
+        ValueError: one is not a number of this kind.
+    """
+    try:
+        return [kind(text) for text in texts]
+    except ValueError as error:
+        expected = "integers" if kind is int else "numbers"
+        raise ValueError(f"Expected {expected} in --{flag}. Received: {','.join(map(str, texts))}.") from error

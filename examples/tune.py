@@ -8,15 +8,15 @@ With `--seeds=0,1,2` each setting is trained with each seed, and its means count
 Table 2 fine-tunes start from one reference per seed, or from `--init_from`.
 
 A search that was stopped continues where it was, in mid-training too. A larger grid in the same `--out` takes
-over the trainings that are there. A training that fails, or whose loss becomes NaN, is listed as failed. The grid is
-printed and left in `grid.json` and `grid.png`; the trainings are in `trials`.
+over the trainings that are there. A training that fails, or whose loss becomes NaN, is listed as failed, and
+tried again when the search is started again. The grid is printed and left in `grid.json` and `grid.png`; the
+trainings are in `trials`.
 """
 
-import hashlib
 import json
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -29,6 +29,7 @@ import trainer
 import training_settings
 from data_sources import NotPreparedError, prepared_builder
 from schedules import SCHEDULES
+from training_settings import numbers
 
 _NETWORKS = list(dict.fromkeys(name for networks in SCHEDULES.values() for name in networks))
 # What the grid sets, and what a search is: margin training, measured on what was held out.
@@ -84,18 +85,19 @@ class MarginGridSearch(keras_tuner.GridSearch):
         self.settings = {**settings, "validation": True}
         self.seeds = list(seeds)
         self.out = out
+        self._references: dict[int, str] = {}
         space = keras_tuner.HyperParameters()
         for name, values in grid._asdict().items():
             space.Choice(name, list(values))
-        # KerasTuner remembers trials by number: each search has a memory of its own, and all share the trainings.
-        search = json.dumps([self.settings, grid, self.seeds], sort_keys=True)
         super().__init__(
             objective=keras_tuner.Objective(_OBJECTIVE, "min"),
             hyperparameters=space,
             # A failure says nothing of the other settings.
             max_consecutive_failed_trials=1 + int(np.prod([len(values) for values in grid])),
-            directory=out / "searches",
-            project_name=hashlib.sha256(search.encode()).hexdigest()[:12],
+            directory=out,
+            project_name="search",
+            # What is done is known by the trainings' own results: a larger grid has them, what failed is tried again.
+            overwrite=True,
         )
 
     def run_trial(self, trial: Any, verbose: int = 0) -> dict[str, float]:
@@ -128,20 +130,28 @@ class MarginGridSearch(keras_tuner.GridSearch):
         if not settings["two_step"]:
             return settings
         # It has no margin penalty, so it is the same for all settings.
-        reference = self.out / "references" / f"seed={seed}"
-        if (reference / "result.json").exists():
-            return {**settings, "init_from": str(reference / "model.keras")}
-        return trainer.train_reference(settings, reference)
+        if seed not in self._references:
+            out = self.out / "references" / f"seed={seed}"
+            self._references[seed] = _or_exit(trainer.train_reference, settings, out)["init_from"]
+        return {**settings, "init_from": self._references[seed]}
 
 
 def _trained(settings: dict[str, Any], out: pathlib.Path) -> dict[str, Any]:
     """The result of a training, which is there already or continues from its last checkpoint."""
     path = out / "result.json"
-    if path.exists() and (result := json.loads(path.read_text()))["config"] == settings:
+    if path.exists() and settings.items() <= (result := json.loads(path.read_text()))["config"].items():
         return result
     # Of the trainings before it nothing is needed any more.
     keras.utils.clear_session()
-    return trainer.train(settings, out)
+    return _or_exit(trainer.train, settings, out)
+
+
+def _or_exit(train: Callable[..., dict[str, Any]], settings: dict[str, Any], out: pathlib.Path) -> dict[str, Any]:
+    try:
+        return train(settings, out)
+    except trainer.OtherRunError as error:
+        # Not a trial's failure, which KerasTuner would note before it went on.
+        raise SystemExit(f"{error} Choose another --out.") from error
 
 
 def _row(trial: Any) -> Row:
@@ -257,9 +267,14 @@ def _main(argv: list[str]) -> None:
     except NotPreparedError as error:
         raise SystemExit(str(error)) from error
     # The grid's come in their place.
-    settings = training_settings.resolve(data_set, {**training_settings.given_flags(), "amm": True, "validation": True})
-    grid = Grid(*([float(value) for value in flags.FLAGS[name].value] for name in ("strengths", "cs", "ds")))
-    rows = search(settings, grid, [int(seed) for seed in flags.FLAGS.seeds], out)
+    given = {**training_settings.given_flags(), "amm": True, "validation": True}
+    try:
+        settings = training_settings.resolve(data_set, given)
+        grid = Grid(*(numbers(name, flags.FLAGS[name].value, float) for name in ("strengths", "cs", "ds")))
+        seeds = numbers("seeds", flags.FLAGS.seeds, int)
+    except ValueError as error:
+        raise app.UsageError(str(error)) from error
+    rows = search(settings, grid, seeds, out)
     print(
         f"\n{settings['model']} on {data_set}, {settings['epochs']} epochs:\n{table(rows)}\n\nPlotted in {out}/grid.png"
     )

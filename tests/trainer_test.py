@@ -75,6 +75,10 @@ def test_settings_are_table_2_unless_given():
     ("given", "message"),
     [
         ({"drop_at": ["1", "2"], "drop_to": ["0.1"]}, r"a factor for each epoch.*drop_at=\[1, 2\], drop_to=\[0.1\]"),
+        ({"drop_at": ["1", "x"]}, "Expected integers in --drop_at. Received: 1,x"),
+        ({"drop_at": ["2", "1"]}, r"rising epochs, from 1 on.*drop_at=\[2, 1\]"),
+        ({"drop_at": ["0"]}, r"rising epochs, from 1 on.*drop_at=\[0\]"),
+        ({"drop_at": ["1"], "drop_to": ["0.1", "0.01"]}, r"a factor for each.*drop_to=\[0.1, 0.01\]"),
         ({"two_step": True, "init_from": "somewhere"}, "neither with --init_from nor --noamm"),
         ({"two_step": True, "amm": False}, "neither with --init_from nor --noamm"),
     ],
@@ -165,9 +169,15 @@ def _linear(name, num_classes):
 
 
 @pytest.fixture
-def linear_on_replicas(monkeypatch, mirrored):
-    """Networks that take little time to trace; the one strategy of all tests."""
+def linear(monkeypatch):
+    """Networks that take little time to trace."""
     monkeypatch.setattr(trainer.architectures, "build", _linear)
+    return _linear
+
+
+@pytest.fixture
+def linear_on_replicas(monkeypatch, mirrored, linear):
+    """The same, and the one strategy of all tests."""
     monkeypatch.setattr(trainer, "_mirrored_strategy", lambda: mirrored)
 
 
@@ -175,15 +185,13 @@ def test_two_replicas_continue_as_one_device_does(tmp_path, data_dir, linear_on_
     given = {"epochs": 2, "batch_size": 10, "learning_rate": 0.05, "drop_at": [], "data_dir": data_dir}
     given.update(num_candidates=2, gradient="boundary")
     one, two = tmp_path / "one", tmp_path / "two"
-    alone = trainer.train(resolve("cifar100", "lenet", **given), one)
+    trainer.train(resolve("cifar100", "lenet", **{**given, "epochs": 1}), one)
     shutil.copytree(one, two)
-    backups = list((two / "checkpoint").glob("*.bkp"))
-    for backup in backups:  # those of the first epoch
-        backup.replace(backup.with_suffix(""))
+    alone = trainer.train(resolve("cifar100", "lenet", **given), one)
     first = h5py.File(two / "checkpoint" / "latest.weights.h5")["base_model/layers/dense/vars/0"][:]
     together = trainer.train(resolve("cifar100", "lenet", strategy="mirrored", **given), two)
-    assert len(backups) == 2 and alone["replicas"] == 1 and together["replicas"] == 2
-    assert len((two / "history.csv").read_text().splitlines()) == 1 + 2 + 1
+    assert alone["replicas"] == 1 and together["replicas"] == 2
+    assert len((two / "history.csv").read_text().splitlines()) == 1 + 2
     assert np.abs(weights(one)[0] - first).max() > 1e-3
     for a, b in zip(weights(one), weights(two), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
@@ -212,8 +220,48 @@ def test_two_steps_report_both(tmp_path, data_dir):
         assert result["before_fine_tuning"][name] == pytest.approx(reference[name])
     assert result["margin_mean"] != reference["margin_mean"]
     assert all("val_margin" in row for row in result["history"] + reference["history"])
-    with pytest.raises(SystemExit, match="other settings: seed=0 there and 1 here"):
-        trainer.train_in_steps({**settings, "seed": 1}, tmp_path)
+    for other, said in (("seed", "seed=0 there and 1 here"), ("epochs", "epochs=1 there and 2 here")):
+        # A longer reference would be another, from which the second step did not begin.
+        with pytest.raises(trainer.OtherRunError, match=f"other settings: {said}"):
+            trainer.train_in_steps({**settings, other: settings[other] + 1}, tmp_path)
+    # Both are measured on as many images.
+    fewer = trainer.train_in_steps({**settings, "eval_margins": 3}, tmp_path)
+    assert fewer["margin_images"] == fewer["before_fine_tuning"]["margin_images"] == 3
+
+
+def test_a_longer_run_continues_and_a_shorter_one_is_refused(tmp_path, data_dir, linear):
+    given = {"batch_size": 10, "learning_rate": 0.05, "drop_at": [], "data_dir": data_dir, "amm": False}
+    one, two = tmp_path / "one", tmp_path / "two"
+    trainer.train(resolve("cifar100", "lenet", epochs=1, **given), one)
+    continued = trainer.train(resolve("cifar100", "lenet", epochs=3, **given), one)
+    through = trainer.train(resolve("cifar100", "lenet", epochs=3, **given), two)
+    assert continued["epochs"] == 3 and continued["cross_entropy"] == through["cross_entropy"]
+    for a, b in zip(weights(one), weights(two), strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(trainer.OtherRunError, match=r"holds a run of 3 epochs already. Received: epochs=2"):
+        trainer.train(resolve("cifar100", "lenet", epochs=2, **given), one)
+
+
+def test_other_initial_weights_are_another_run(tmp_path, data_dir, linear):
+    given = {"epochs": 1, "batch_size": 10, "drop_at": [], "data_dir": data_dir, "amm": False}
+    start = tmp_path / "start.keras"
+    for seed, refused in ((0, False), (0, False), (1, True)):
+        keras.utils.set_random_seed(seed)
+        linear("lenet", 100).save(start)
+        settings = resolve("cifar100", "lenet", init_from=str(start), **given)
+        if refused:
+            with pytest.raises(trainer.OtherRunError, match=r"initial_weights='[0-9a-f]+' there and '[0-9a-f]+' here"):
+                trainer.train(settings, tmp_path / "run")
+        else:
+            trainer.train(settings, tmp_path / "run")
+
+
+def test_wrong_settings_leave_the_folder_free(tmp_path, data_dir, linear):
+    given = {"epochs": 1, "batch_size": 10, "drop_at": [], "data_dir": data_dir, "amm": False}
+    for wrong in ({"num_train": 21}, {"init_from": "nowhere"}):
+        with pytest.raises(ValueError, match="Received"):
+            trainer.train(resolve("cifar100", "lenet", **given, **wrong), tmp_path / "run")
+    assert trainer.train(resolve("cifar100", "lenet", **given), tmp_path / "run")["epochs"] == 1
 
 
 def test_fine_tuning_freezes_batch_normalisation(tmp_path):
