@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import warnings
 from typing import Any
 
 import keras
@@ -14,15 +15,19 @@ _CHANNELS = [2, 1, 0]
 _SCALE = 255.0
 
 
-def load_network(name: str, num_classes: int, source: str) -> keras.Model:
+def load_network(name: str, num_classes: int, source: str, **options: Any) -> keras.Model:
     """A trained network.
+
+    A file `.keras` says itself which network it holds. A file `.weights.h5` does not: it goes into the network that
+    `architectures.build` makes with the same options, which must be those that it was trained with.
 
     Args:
         name: str, one of `architectures.ARCHITECTURES`.
         num_classes: int, the number of its logits.
-        source: str: the folder of a finished run; a file `.keras`; a file `.weights.h5` of
-            this network; or `imagenet` for the weights of `keras.applications`, which Keras
-            downloads (resnet-50).
+        source: str: the folder of a finished run; a file `.keras` or `.weights.h5` of this network; for resnet-50,
+            either of `keras.applications.ResNet50`, or the `.h5` that Keras publishes; or `imagenet` for its weights of
+            ImageNet, which Keras downloads.
+        **options: what `architectures.build` takes besides; only for files `.weights.h5`.
 
     Returns:
         `keras.Model`, all of it trainable.
@@ -34,7 +39,7 @@ def load_network(name: str, num_classes: int, source: str) -> keras.Model:
         if name != "resnet-50":
             raise ValueError(
                 f"keras.applications has weights of resnet-50 only. Received: model={name!r}. "
-                "Give a file .keras or .weights.h5."
+                "Choose --model=resnet-50, or give a file .keras or .weights.h5."
             )
         return from_keras_applications(keras.applications.ResNet50(weights="imagenet"))
     path = pathlib.Path(source)
@@ -42,12 +47,13 @@ def load_network(name: str, num_classes: int, source: str) -> keras.Model:
         path /= "model.keras"
     if not path.is_file():
         raise ValueError(f"Expected the folder of a finished run, a file, or 'imagenet'. Received: {source!r}.")
-    network = architectures.build(name, num_classes)
     if path.suffix == ".h5":
-        network.load_weights(path)
-        return network
+        return _with_weights(name, num_classes, path, options)
+    network = architectures.build(name, num_classes)
     trained = keras.models.load_model(path, compile=False)
     trained = getattr(trained, "base_model", trained)
+    if name == "resnet-50" and _is_keras_applications(trained):
+        trained = from_keras_applications(trained)
     expected, found = ([weight.shape for weight in model.get_weights()] for model in (network, trained))
     if expected != found or trained.output_shape != network.output_shape:
         raise ValueError(
@@ -58,6 +64,28 @@ def load_network(name: str, num_classes: int, source: str) -> keras.Model:
     for layer in trained._flatten_layers():
         layer.trainable = True
     return trained
+
+
+def _with_weights(name: str, num_classes: int, path: pathlib.Path, options: dict[str, Any]) -> keras.Model:
+    """The network with the weights of a file."""
+    networks = [architectures.build(name, num_classes, **options)]
+    if name == "resnet-50":
+        networks.append(keras.applications.ResNet50(weights=None, classes=num_classes))
+    for network in networks:
+        try:
+            with warnings.catch_warnings():
+                # Of parts that only files of newer Keras versions have; layers that are missing are an error.
+                warnings.filterwarnings("ignore", "Skipping nested container")
+                network.load_weights(path)
+        # Keras has no error of its own for files of other networks.
+        except (ValueError, KeyError):
+            continue
+        return from_keras_applications(network) if _is_keras_applications(network) else network
+    raise ValueError(f"{path} does not hold the weights of {name!r} with {num_classes} classes.")
+
+
+def _is_keras_applications(network: keras.Model) -> bool:
+    return any(layer.name == "conv1_conv" for layer in network.layers)
 
 
 def from_keras_applications(trained: keras.Model) -> keras.Model:

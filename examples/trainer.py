@@ -42,7 +42,7 @@ from training_settings import define_flags, given_flags, resolve
 # Settings under which a run may be continued although they changed.
 _FREE = ("epochs", "eval_margins", "data_dir", "strategy")
 # Settings that runs may lack which were begun before there were these, and what such runs did.
-_LATER = {"only_successful": True, "max_iterations": 6, "interval": 1}
+_LATER = {"only_successful": True, "max_iterations": 6, "interval": 1, "groups": None}
 EVAL_BATCH_SIZE = 500
 
 
@@ -236,10 +236,11 @@ def _mirrored_strategy() -> tf.distribute.Strategy:
 
 def _network(settings: dict[str, Any], num_classes: int) -> keras.Model:
     """The network with the weights that training starts from."""
+    options = {"groups": settings["groups"]} if settings["groups"] else {}
     if settings["init_from"]:
-        network = load_network(settings["model"], num_classes, settings["init_from"])
+        network = load_network(settings["model"], num_classes, settings["init_from"], **options)
     else:
-        network = architectures.build(settings["model"], num_classes)
+        network = architectures.build(settings["model"], num_classes, **options)
     if settings["freeze_batch_normalization"]:
         architectures.freeze_batch_normalization(network)
     return network

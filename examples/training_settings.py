@@ -21,6 +21,12 @@ def define_flags(networks: Sequence[str], out: str, without: Sequence[str] = ())
         without: sequence of str, flags that are not wanted.
     """
     flags.DEFINE_enum("model", networks[0], networks, "the network")
+    flags.DEFINE_integer(
+        "groups",
+        None,
+        "for LiuNet: groups of a normalisation, 16 in the authors' code; by default as many as have 32 channels each",
+        lower_bound=1,
+    )
     flags.DEFINE_bool("amm", True, "whether to train for margin")
     flags.DEFINE_string(
         "init_from",
@@ -107,6 +113,8 @@ def resolve(data_set: str, given: dict[str, Any]) -> dict[str, Any]:
         )
     if any(later <= sooner for sooner, later in itertools.pairwise([0, *settings["drop_at"]])):
         raise ValueError(f"--drop_at must have rising epochs, from 1 on. Received: drop_at={settings['drop_at']}.")
+    if settings["groups"] and not settings["model"].startswith("liunet"):
+        raise ValueError(f"--groups is for LiuNet. Received: model={settings['model']!r}.")
     if settings["two_step"] and (settings["init_from"] or not settings["amm"]):
         raise ValueError("--two_step trains its own reference for AMM: it goes neither with --init_from nor --noamm.")
     if settings["two_step"] is None:

@@ -11,6 +11,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from keras.src.legacy.saving import legacy_h5_format
 
 import initial_weights
 import run_records
@@ -25,8 +26,8 @@ pytestmark = [
 ]
 
 DEFAULTS = {
-    "amm": True, "init_from": None, "two_step": None, "freeze_batch_normalization": None, "epochs": None,
-    "batch_size": None, "learning_rate": None, "drop_at": None, "drop_to": None, "seed": 0, "strength": 32.0,
+    "groups": None, "amm": True, "init_from": None, "two_step": None, "freeze_batch_normalization": None,
+    "epochs": None, "batch_size": None, "learning_rate": None, "drop_at": None, "drop_to": None, "seed": 0, "strength": 32.0,
     "aggregation": "min", "shrinkage": "exp", "c": 2.0, "d": 1.0, "gradient": "unrolled", "screening": None,
     "interval": 1, "only_successful": True, "num_candidates": 10, "max_iterations": 6, "validation": False,
     "num_train": 0, "num_random_labels": 0, "augment": True, "eval_margins": 0, "log_margins": 0, "data_dir": None,
@@ -79,6 +80,7 @@ def test_settings_are_table_2_unless_given():
         ({"drop_at": ["2", "1"]}, r"rising epochs, from 1 on.*drop_at=\[2, 1\]"),
         ({"drop_at": ["0"]}, r"rising epochs, from 1 on.*drop_at=\[0\]"),
         ({"drop_at": ["1"], "drop_to": ["0.1", "0.01"]}, r"a factor for each.*drop_to=\[0.1, 0.01\]"),
+        ({"groups": 16}, "--groups is for LiuNet. Received: model='lenet'"),
         ({"two_step": True, "init_from": "somewhere"}, "neither with --init_from nor --noamm"),
         ({"two_step": True, "amm": False}, "neither with --init_from nor --noamm"),
     ],
@@ -233,6 +235,8 @@ def test_a_longer_run_continues_and_a_shorter_one_is_refused(tmp_path, data_dir,
     given = {"batch_size": 10, "learning_rate": 0.05, "drop_at": [], "data_dir": data_dir, "amm": False}
     one, two = tmp_path / "one", tmp_path / "two"
     trainer.train(resolve("cifar100", "lenet", epochs=1, **given), one)
+    # What a process leaves that is killed while it writes the next checkpoint.
+    (one / "checkpoint" / "next.weights.h5").write_bytes(b"half a file")
     continued = trainer.train(resolve("cifar100", "lenet", epochs=3, **given), one)
     through = trainer.train(resolve("cifar100", "lenet", epochs=3, **given), two)
     assert continued["epochs"] == 3 and continued["cross_entropy"] == through["cross_entropy"]
@@ -264,6 +268,25 @@ def test_wrong_settings_leave_the_folder_free(tmp_path, data_dir, linear):
     assert trainer.train(resolve("cifar100", "lenet", **given), tmp_path / "run")["epochs"] == 1
 
 
+def test_images_that_are_streamed(tmp_path, monkeypatch):
+    """ImageNet's, in its true format, with a network that takes little time to trace."""
+    tiny_data_sets.prepare_imagenet(tmp_path)
+    monkeypatch.setattr(
+        trainer.architectures,
+        "build",
+        lambda _, num_classes: keras.Sequential(
+            [keras.Input((224, 224, 3)), keras.layers.AveragePooling2D(32), keras.layers.Flatten()]
+            + [keras.layers.Dense(num_classes)]
+        ),
+    )
+    given = {"two_step": False, "epochs": 2, "batch_size": 4, "drop_at": [], "num_candidates": 2}
+    result = trainer.train(resolve("imagenet2012", "resnet-18", data_dir=str(tmp_path), **given), tmp_path / "run")
+    number = len(tiny_data_sets.IMAGENET_SYNSETS) * tiny_data_sets.IMAGENET_PER_SYNSET
+    assert result["training_images"] == number and result["margin_images"] == 4
+    losses = [row["loss"] for row in result["history"]]
+    assert np.isfinite([*losses, result["margin_mean"]]).all() and result["history"][0]["margin_penalty"] > 0.0
+
+
 def test_fine_tuning_freezes_batch_normalisation(tmp_path):
     trained = architectures.build("resnet-20")
     norm = next(layer for layer in trained.layers if isinstance(layer, keras.layers.BatchNormalization))
@@ -288,19 +311,36 @@ def test_weights_from_a_file(tmp_path):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_groups_of_liunet(tmp_path):
+    """The authors' 16 groups, from new weights and from a file, which does not say."""
+    given = resolve("cifar10", "liunet", groups=16)
+    network = trainer._network(given, 10)
+    network.save_weights(tmp_path / "liunet.weights.h5")
+    loaded = trainer._network({**given, "init_from": str(tmp_path / "liunet.weights.h5")}, 10)
+    x = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
+    np.testing.assert_array_equal(loaded(x), network(x))
+    assert {layer.groups for layer in loaded.layers if isinstance(layer, keras.layers.GroupNormalization)} == {16}
+    default = trainer._network(resolve("cifar10", "liunet"), 10)
+    assert {layer.groups for layer in default.layers if isinstance(layer, keras.layers.GroupNormalization)} == {2, 3, 4}
+
+
 def test_weights_of_another_network(tmp_path):
     architectures.build("lenet").save(tmp_path / "model.keras")
     with pytest.raises(ValueError, match=r"does not hold 'nin' with 10 classes: it has 10 weights.*not 18"):
         initial_weights.load_network("nin", 10, str(tmp_path))
     with pytest.raises(ValueError, match=r"'lenet' with 100 classes.*output \(None, 10\), not 10 and \(None, 100\)"):
         initial_weights.load_network("lenet", 100, str(tmp_path))
+    architectures.build("lenet").save_weights(tmp_path / "lenet.weights.h5")
+    for name, classes in (("nin", 10), ("mlp-800", 10), ("lenet", 100)):
+        with pytest.raises(ValueError, match=f"does not hold the weights of '{name}' with {classes} classes"):
+            initial_weights.load_network(name, classes, str(tmp_path / "lenet.weights.h5"))
     with pytest.raises(ValueError, match=r"resnet-50 only. Received: model='resnet-18'"):
         initial_weights.load_network("resnet-18", 1000, "imagenet")
     with pytest.raises(ValueError, match=r"folder of a finished run, a file, or 'imagenet'. Received: '.*nothing'"):
         initial_weights.load_network("lenet", 10, str(tmp_path / "nothing"))
 
 
-def test_resnet_50_computes_what_keras_applications_does():
+def test_resnet_50_computes_what_keras_applications_does(tmp_path):
     theirs = keras.applications.ResNet50(weights=None, input_shape=(64, 64, 3), classes=7, classifier_activation=None)
     random = np.random.default_rng(0)
     # Statistics, scales and biases as of a trained network, all different.
@@ -310,7 +350,18 @@ def test_resnet_50_computes_what_keras_applications_does():
     pixels = random.integers(0, 256, (2, 64, 64, 3)).astype("float32")
     mean = np.array([123.68, 116.779, 103.939]) / 255.0
     expected = theirs(keras.applications.resnet.preprocess_input(pixels.copy()))
-    found = initial_weights.from_keras_applications(theirs)(pixels / 255.0 - mean)
+    ours = initial_weights.from_keras_applications(theirs)
+    found = ours(pixels / 255.0 - mean)
     scale = np.abs(expected).max()
     np.testing.assert_allclose(found / scale, expected / scale, atol=1e-4)
     assert np.std(expected / scale, axis=0).max() > 1e-3
+    # From files, also the one that Keras publishes, which is in its older format.
+    files = [tmp_path / name for name in ("theirs.keras", "theirs.weights.h5", "theirs_tf_dim_ordering_tf_kernels.h5")]
+    theirs.save(files[0])
+    theirs.save_weights(files[1])
+    with h5py.File(files[2], "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, theirs)
+    for file in files:
+        loaded = initial_weights.load_network("resnet-50", 7, str(file))
+        for a, b in zip(loaded.get_weights(), ours.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
