@@ -62,6 +62,7 @@ def test_every_block_has_a_language(page):
         ("bash\nkeras-amm margins missing.keras --dataset=x.npz", "missing.keras"),
         ("bash\nkeras-amm margins model.keras --speed=9", "--speed"),
         ("bash\npython examples/quickstart.py --speed=9", "--speed"),
+        ("bash\npython examples/cifar10.py --noamm --speed=9", "--speed"),
         ("bash\nrm model.keras", "Expected"),
     ],
 )
@@ -105,8 +106,12 @@ def _run_commands(example):
 
 def _check_script(path, *options):
     # They take minutes, and have tests of their own: here only that there is such a script with such options.
-    source = ast.parse((ROOT / path).read_text())
-    flags = {call.args[0].value for call in ast.walk(source) if isinstance(call, ast.Call) and _defines_flag(call)}
+    source = (ROOT / path).read_text()
+    if "trainer.run(" in source:
+        source += (ROOT / "examples" / "training_settings.py").read_text()
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call) and _defines_flag(node)]
+    flags = {call.args[0].value for call in calls}
+    flags |= {f"no{call.args[0].value}" for call in calls if call.func.attr == "DEFINE_bool"}
     for option in options:
         name = option.removeprefix("--").partition("=")[0]
         assert option.startswith("--") and name in flags, f"{path} has no {option}"

@@ -27,7 +27,8 @@ pytestmark = [
 
 DEFAULTS = {
     "groups": None, "amm": True, "init_from": None, "two_step": None, "freeze_batch_normalization": None,
-    "epochs": None, "batch_size": None, "learning_rate": None, "drop_at": None, "drop_to": None, "seed": 0, "strength": 32.0,
+    "epochs": None, "batch_size": None, "learning_rate": None, "drop_at": None, "drop_to": None, "seed": 0,
+    "strength": 32.0,
     "aggregation": "min", "shrinkage": "exp", "c": 2.0, "d": 1.0, "gradient": "unrolled", "screening": None,
     "interval": 1, "only_successful": True, "num_candidates": 10, "max_iterations": 6, "validation": False,
     "num_train": 0, "num_random_labels": 0, "augment": True, "eval_margins": 0, "log_margins": 0, "data_dir": None,
@@ -275,8 +276,12 @@ def test_images_that_are_streamed(tmp_path, monkeypatch):
         trainer.architectures,
         "build",
         lambda _, num_classes: keras.Sequential(
-            [keras.Input((224, 224, 3)), keras.layers.AveragePooling2D(32), keras.layers.Flatten()]
-            + [keras.layers.Dense(num_classes)]
+            [
+                keras.Input((224, 224, 3)),
+                keras.layers.AveragePooling2D(32),
+                keras.layers.Flatten(),
+                keras.layers.Dense(num_classes),
+            ]
         ),
     )
     given = {"two_step": False, "epochs": 2, "batch_size": 4, "drop_at": [], "num_candidates": 2}
