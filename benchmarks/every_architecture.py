@@ -17,7 +17,6 @@ those of ImageNet the same, enlarged to 224x224; LiuNet-96 has 100 logits and th
 import json
 import os
 import pathlib
-import re
 import subprocess
 import sys
 import time
@@ -28,12 +27,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "examples"))
 import architectures
 import data_sets
 import image_data
 import keras_amm
 from coupled_sgd import CoupledDecaySGD
+from memory import peak_bytes
 from schedules import SCHEDULES
 
 
@@ -169,7 +170,7 @@ def measure(network: str, variant: str) -> dict[str, Any]:
         plain.run(steps[:1])
         architectures.freeze_batch_normalization(model)
         _Steps(model, schedule.learning_rate, images).run([0, 0])
-        return {"plain_peak_bytes": _peak_bytes()}
+        return {"plain_peak_bytes": peak_bytes()}
     accuracies = [log["accuracy"] for log in plain.run([*steps] * plan.plain_passes)]
     if architectures.freeze_batch_normalization(model):
         plain = _Steps(model, schedule.learning_rate, images)
@@ -177,7 +178,7 @@ def measure(network: str, variant: str) -> dict[str, Any]:
     learning_rate = schedule.learning_rate * AMM_RATE
     amm = _Steps(keras_amm.wrap(model), learning_rate, images)
     logs = amm.run([*steps] * plan.passes)
-    peak = _peak_bytes()
+    peak = peak_bytes()
     losses, penalties = ([log[name] for log in logs] for name in ("loss", "margin_penalty"))
     seconds = [[_seconds(each, steps[:1]) for each in (amm, plain)] for _ in range(plan.rounds)]
     return {
@@ -249,12 +250,6 @@ def _seconds(steps: _Steps, numbers: Sequence[int]) -> float:
     start = time.perf_counter()
     steps.run(numbers)
     return time.perf_counter() - start
-
-
-def _peak_bytes() -> int:
-    # Not getrusage, whose peak a child process inherits from its parent.
-    status = pathlib.Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ is left in `--out`, and a second call measures the rest.
 """
 
 import pathlib
-import re
 import subprocess
 import sys
 import time
@@ -36,6 +35,7 @@ import keras_amm
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "examples"))
 import architectures
 import image_data
+from memory import peak_bytes
 from networks import MNIST
 
 _NETWORK = flags.DEFINE_multi_enum("network", ["mlp-800", "lenet-mnist"], MNIST, "Networks.")
@@ -139,9 +139,7 @@ def peak_memory(trained: keras.Model, images: Any, arguments: dict[str, Any] | N
     step = stepper(trained, images, arguments)
     for _ in range(50):
         step()
-    # Not getrusage, whose peak a child process inherits from its parent.
-    status = pathlib.Path("/proc/self/status").read_text()
-    return before, int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
+    return before, peak_bytes()
 
 
 def memory_in_its_own_process(network: str, variant: str) -> tuple[int, int]:

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 import augmentation
 from data_sources import InMemory, Source, Streamed, prepared_builder
+from image_data import MNIST_MEAN
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Description:
 
 DATA_SETS: Mapping[str, Description] = MappingProxyType(
     {
-        "mnist": Description((28, 28, 1), 10, (0.1307,)),
+        "mnist": Description((28, 28, 1), 10, (MNIST_MEAN,)),
         "fashion_mnist": Description((28, 28, 1), 10, (0.2860,)),
         "cifar10": Description((32, 32, 3), 10, (0.4914, 0.4822, 0.4465), crop="resize", flip=True),
         "cifar100": Description((32, 32, 3), 100, (0.5071, 0.4867, 0.4408), crop="resize", flip=True),
@@ -53,6 +54,7 @@ DATA_SETS: Mapping[str, Description] = MappingProxyType(
 )
 
 NUM_VALIDATION = 5_000
+EVAL_BATCH_SIZE = 500
 # Separate streams of random numbers from the one seed.
 _ORDER, _CROP, _FLIP = range(3)
 
@@ -91,7 +93,7 @@ def load(
     num_train: int | None = None,
     num_random_labels: int = 0,
     augment: bool = True,
-    eval_batch_size: int = 500,
+    eval_batch_size: int = EVAL_BATCH_SIZE,
     split_seed: int = 0,
     data_dir: str | None = None,
     download: bool = True,

@@ -4,8 +4,9 @@
     python examples/imagenet.py --model=resnet-18 --init_from=runs/resnet-18/reference --out=runs/imagenet-resnet-18
 
 The first starts from the weights of `keras.applications`, which Keras downloads; the other from an earlier run. A
-file will do too, for ResNet-50 the one that Keras publishes. Without `--init_from` a reference is trained first. `--help` lists all settings, and `trainer.py` says what the
-defaults are. A run that was stopped continues from its last epoch.
+file will do too, for ResNet-50 the one that Keras publishes. Without `--init_from` a reference is trained first.
+`--help` lists all settings, and `trainer.py` says what the defaults are. A run that was stopped continues from its last
+epoch.
 """
 
 import trainer

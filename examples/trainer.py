@@ -43,7 +43,6 @@ from training_settings import define_flags, given_flags, resolve
 _FREE = ("epochs", "eval_margins", "data_dir", "strategy")
 # Settings that runs may lack which were begun before there were these, and what such runs did.
 _LATER = {"only_successful": True, "max_iterations": 6, "interval": 1, "groups": None}
-EVAL_BATCH_SIZE = 500
 
 
 class OtherRunError(ValueError):
@@ -206,7 +205,7 @@ def _load(settings: dict[str, Any], replicas: int) -> DataSet:
     data = data_sets.load(
         settings["data_set"],
         batch_size=settings["batch_size"],
-        eval_batch_size=-(-EVAL_BATCH_SIZE // replicas) * replicas,
+        eval_batch_size=-(-data_sets.EVAL_BATCH_SIZE // replicas) * replicas,
         seed=settings["seed"],
         num_validation=data_sets.NUM_VALIDATION if settings["validation"] else 0,
         num_train=settings["num_train"] or None,
@@ -322,7 +321,7 @@ def measure(model: keras.Model, batches: Any, num_margins: int = 0) -> dict[str,
     """
     logs = model.evaluate(batches, verbose=0, return_dict=True)
     if num_margins:
-        batches = batches.unbatch().take(num_margins).batch(500)
+        batches = batches.unbatch().take(num_margins).batch(data_sets.EVAL_BATCH_SIZE)
     report = keras_amm.evaluate_margins(model, batches, verbose=0)
     return {
         "error_percent": 100.0 * (1.0 - logs["accuracy"]),
