@@ -142,6 +142,7 @@ def train(settings: dict[str, Any], out: pathlib.Path, resume: bool = True) -> d
         done = restore(model, checkpoint, len(data.train))
     if done > settings["epochs"]:
         raise OtherRunError(f"{out} holds a run of {done} epochs already. Received: epochs={settings['epochs']}.")
+    (out / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
     start = time.perf_counter()
     model.fit(
         data.train,
@@ -184,7 +185,6 @@ def _prepare_folder(out: pathlib.Path, settings: dict[str, Any], resume: bool) -
         # What is reported together is measured on the same images.
         (out / "initial.json").unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
 
 
 def _refuse_other_settings(out: pathlib.Path, settings: dict[str, Any], free: Sequence[str] = _FREE) -> None:

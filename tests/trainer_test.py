@@ -245,6 +245,7 @@ def test_a_longer_run_continues_and_a_shorter_one_is_refused(tmp_path, data_dir,
         np.testing.assert_array_equal(a, b)
     with pytest.raises(trainer.OtherRunError, match=r"holds a run of 3 epochs already. Received: epochs=2"):
         trainer.train(resolve("cifar100", "lenet", epochs=2, **given), one)
+    assert json.loads((one / "config.json").read_text())["epochs"] == 3
 
 
 def test_other_initial_weights_are_another_run(tmp_path, data_dir, linear):
