@@ -65,7 +65,7 @@ class DataSet:
 
     Attributes:
         description: `Description`.
-        train: `tf.data.Dataset`, shuffled and augmented anew in each epoch.
+        train: `tf.data.Dataset`, augmented and, if it is to be, shuffled anew in each epoch.
         validation: `tf.data.Dataset` of what was held out, or None.
         test: `tf.data.Dataset`.
         num_train: int, training images in an epoch.
@@ -93,6 +93,7 @@ def load(
     num_train: int | None = None,
     num_random_labels: int = 0,
     augment: bool = True,
+    shuffle: bool = True,
     eval_batch_size: int = EVAL_BATCH_SIZE,
     split_seed: int = 0,
     data_dir: str | None = None,
@@ -116,6 +117,8 @@ def load(
             may happen to be the true one (4.3.3).
         augment: bool, whether to crop and mirror at random; without, training images
             are prepared as those of the test are.
+        shuffle: bool, whether each epoch has another order. Without, all epochs have the same batches, in the
+            order on disk, as where the authors' published code trains on all of MNIST.
         eval_batch_size: int, images of a validation or test batch.
         split_seed: int, of what is held out, chosen and mislabelled: the paper keeps these fixed over runs.
         data_dir: str, where data sets are prepared; None for TFDS_DATA_DIR or the default of tensorflow-datasets.
@@ -135,6 +138,8 @@ def load(
     if name not in DATA_SETS:
         raise ValueError(f"Expected one of {', '.join(DATA_SETS)}. Received: name={name!r}.")
     description = DATA_SETS[name]
+    if description.streamed and not shuffle:
+        raise ValueError(f"{name} is streamed from files, always in another order. Received: shuffle=False.")
     builder = prepared_builder(name, data_dir, download)
     source = functools.partial(_source, builder, description, augment)
     train, test = source(*description.train), source(description.test)
@@ -147,9 +152,11 @@ def load(
         # Read anew whenever an epoch begins. It counts by itself where nothing tells it the number.
         current = tf.identity(epoch)
         epoch.assign_add(1)
-        return _training_batches(train, description, numbers, batch_size, labels, tf.stack([seed, current]), augment)
+        return _training_batches(
+            train, description, numbers, batch_size, labels, tf.stack([seed, current]), augment, shuffle
+        )
 
-    shuffled = (
+    epochs = (
         tf.data.Dataset.range(1)
         .flat_map(one_epoch)
         .apply(tf.data.experimental.assert_cardinality(-(-len(numbers) // batch_size)))
@@ -158,7 +165,7 @@ def load(
     fixed = functools.partial(_evaluation_batches, description=description, batch_size=eval_batch_size)
     return DataSet(
         description,
-        shuffled,
+        epochs,
         fixed(train, numbers=held_out) if num_validation else None,
         fixed(test, numbers=np.arange(test.size)),
         len(numbers),
@@ -213,6 +220,7 @@ def _training_batches(
     random_labels: np.ndarray,
     seed: Any,
     augment: bool,
+    shuffle: bool,
 ) -> tf.data.Dataset:
     replaced = tf.constant(random_labels)
 
@@ -230,7 +238,7 @@ def _training_batches(
             images = augmentation.resize_and_crop_centre(images)
         return scale(images, description), labels
 
-    batches = source.batches(numbers, batch_size, tf.random.fold_in(seed, _ORDER))
+    batches = source.batches(numbers, batch_size, tf.random.fold_in(seed, _ORDER) if shuffle else None)
     return batches.enumerate().map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 

@@ -42,7 +42,7 @@ from training_settings import define_flags, given_flags, resolve
 # Settings under which a run may be continued although they changed.
 _FREE = ("epochs", "eval_margins", "data_dir", "strategy")
 # Settings that runs may lack which were begun before there were these, and what such runs did.
-_LATER = {"only_successful": True, "max_iterations": 6, "interval": 1, "groups": None}
+_LATER = {"only_successful": True, "max_iterations": 6, "interval": 1, "groups": None, "shuffle": True}
 
 
 class OtherRunError(ValueError):
@@ -211,6 +211,7 @@ def _load(settings: dict[str, Any], replicas: int) -> DataSet:
         num_train=settings["num_train"] or None,
         num_random_labels=settings["num_random_labels"],
         augment=settings["augment"],
+        shuffle=settings["shuffle"],
         data_dir=settings["data_dir"],
     )
     # Keras builds a model from the mean of the replicas' first batches, and takes no step where one has no images.

@@ -61,6 +61,7 @@ def define_flags(networks: Sequence[str], out: str, without: Sequence[str] = ())
     flags.DEFINE_integer("num_train", 0, "train on so many random images only; 0 for all", lower_bound=0)
     flags.DEFINE_integer("num_random_labels", 0, "give so many training images a random label", lower_bound=0)
     flags.DEFINE_bool("augment", True, "whether training images are cropped and mirrored at random")
+    flags.DEFINE_bool("shuffle", True, "whether each epoch has another order; without, the batches are always the same")
     flags.DEFINE_integer("eval_margins", 0, "images whose margin is measured at the end; 0 for all", lower_bound=0)
     flags.DEFINE_integer(
         "log_margins",

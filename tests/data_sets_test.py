@@ -178,6 +178,17 @@ def test_counts_epochs_by_itself(cifar100):
     np.testing.assert_array_equal(gather(data.train)[0], second[0])
 
 
+def test_without_shuffling_all_epochs_have_the_same_batches(cifar100):
+    """In the order on disk, which is that of the held-out and test images too; crops still vary."""
+    data = load("cifar100", cifar100[0], num_validation=0, shuffle=False)
+    first, second = gather(data.train), gather(data.train)
+    np.testing.assert_array_equal(first[1], second[1])
+    assert np.any(first[0] != second[0])
+    on_disk = tfds.builder("cifar100", data_dir=cifar100[0]).as_dataset(split="train")
+    np.testing.assert_array_equal(first[1], [example["label"] for example in tfds.as_numpy(on_disk)])
+    assert np.any(first[1] != gather(load("cifar100", cifar100[0], num_validation=0).train)[1])
+
+
 def test_fit_sees_the_same_epochs_after_a_restart(cifar100):
     """`fit` looks at a batch before it begins; that must not count."""
     labels = []
@@ -304,6 +315,11 @@ def test_not_prepared_and_to_be_fetched_by_hand(tmp_path):
 def test_errors(arguments, message, cifar100):
     with pytest.raises(ValueError, match=message):
         load("cifar100", cifar100[0], **arguments)
+
+
+def test_streamed_images_must_be_shuffled(imagenet):
+    with pytest.raises(ValueError, match=r"imagenet2012 is streamed from files.*shuffle=False"):
+        load("imagenet2012", imagenet, shuffle=False)
 
 
 def test_unknown_name():
