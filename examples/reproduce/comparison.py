@@ -2,15 +2,30 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from experiments import Paper
+from experiments import Arm, Cell, Paper
 from records import Results
 
 # Beyond these a value is told to differ: the paper's standard deviations of an error, a fraction of its margin.
 DEVIATIONS = 2.0
 MARGIN = 0.1
+
+
+class Order(NamedTuple):
+    """Two errors that the paper puts in an order.
+
+    Attributes:
+        other: `Results` that are compared with.
+        lower: bool, whether the paper has the lower error in the first.
+        agrees: bool, whether it is so here.
+    """
+
+    other: Results
+    lower: bool
+    agrees: bool
 
 
 def holds(paper: Paper, error: float) -> bool | None:
@@ -20,41 +35,52 @@ def holds(paper: Paper, error: float) -> bool | None:
     return error < paper.error if paper.bound == "<" else error > paper.error
 
 
-def orders(one: Results, there: Sequence[Results]) -> Iterator[tuple[Results, bool]]:
-    """The rows beside one that the paper has another error for, and whether they differ the same way.
+def orders(one: Results, there: Sequence[Results], better: Sequence[tuple[Arm, Arm]] = ()) -> Iterator[Order]:
+    """The rows beside one that the paper puts above or below it.
 
     Args:
         one: `Results`.
-        there: all rows of a table.
+        there: all rows of a table or points of a figure.
+        better: pairs of arms; the text says that the first errs less than the second in the same place.
 
     Yields:
-        Pairs of `Results` of the same network and bool.
+        `Order`s, of rows of the same network.
     """
-    mine = one.cell.paper
-    if mine.error is None or mine.bound:
-        return
     for other in there:
-        paper = other.cell.paper
-        comparable = paper.error is not None and not paper.bound and other.cell.network == one.cell.network
-        if other is not one and comparable and paper.error != mine.error:
-            yield other, (one.error < other.error) == (mine.error < paper.error)
+        lower = _is_lower(one.cell, other.cell, better) if other is not one else None
+        if lower is not None:
+            yield Order(other, lower, one.error < other.error if lower else one.error > other.error)
 
 
-def differences(there: Sequence[Results]) -> Iterator[str]:
+def _is_lower(one: Cell, other: Cell, better: Sequence[tuple[Arm, Arm]]) -> bool | None:
+    """Whether the paper has a lower error in one place than in another; None where it does not say."""
+    if one.network != other.network:
+        return None
+    mine, its = one.paper, other.paper
+    if None not in (mine.error, its.error) and not (mine.bound or its.bound):
+        return mine.error < its.error if mine.error != its.error else None
+    if (one.num_train, one.num_random_labels) != (other.num_train, other.num_random_labels):
+        return None
+    return True if (one.arm, other.arm) in better else False if (other.arm, one.arm) in better else None
+
+
+def differences(there: Sequence[Results], better: Sequence[tuple[Arm, Arm]] = ()) -> Iterator[str]:
     """A line for each order, bound, error and margin that is not the paper's.
 
     Args:
-        there: the rows of a table.
+        there: the rows of a table or points of a figure.
+        better: see `orders`.
 
     Yields:
         Strings.
     """
     for one, other in itertools.combinations(there, 2):
-        for _, same in orders(one, [other]):
-            if not same:
+        for order in orders(one, [other], better):
+            if not order.agrees:
                 yield (
                     f"Order not the paper's: {_name(one)} {one.error:.2f}% and {_name(other)} {other.error:.2f}%; "
-                    f"paper {one.cell.paper.error:.2f}% and {other.cell.paper.error:.2f}%."
+                    f"in the paper the first is {'below' if order.lower else 'above'} the second"
+                    f"{_numbers(one.cell.paper, other.cell.paper)}."
                 )
     for one in there:
         paper = one.cell.paper
@@ -65,6 +91,12 @@ def differences(there: Sequence[Results]) -> Iterator[str]:
         margin = float(np.mean(one.values("margin_mean")))
         if paper.margin is not None and abs(margin / paper.margin - 1.0) > MARGIN:
             yield f"Margin: {_name(one)} {margin:.2f}; paper {paper.margin:.2f}."
+
+
+def _numbers(one: Paper, other: Paper) -> str:
+    if one.error is None or other.error is None:
+        return ""
+    return f", {one.bound}{one.error:.2f}% and {other.bound}{other.error:.2f}%"
 
 
 def _name(results: Results) -> str:

@@ -82,6 +82,7 @@ class Experiment:
         kind: "table", "curves" (error over epochs) or "sweep" (error over `axis`).
         axis: the attribute of `Cell` that a sweep is over.
         axis_title: what it counts.
+        better: pairs of arms of which the text says that the first errs less than the second, in the same place.
     """
 
     title: str
@@ -89,6 +90,7 @@ class Experiment:
     kind: str = "table"
     axis: str = ""
     axis_title: str = ""
+    better: tuple[tuple[Arm, Arm], ...] = ()
 
     def value(self, cell: Cell) -> int | None:
         """The cell's place on the axis."""
@@ -165,13 +167,14 @@ _FIGURE_5 = {
     (REFERENCE.name, 55_000): Paper(40.0, bound=">"),
     (MIN_EXP.name, 55_000): Paper(10.0, bound="<"),
 }
+_ELSAYED_ERRS_MOST = ((MIN_EXP, ELSAYED), (MASKED, ELSAYED))
 _THOUSANDS = range(0, 65_000, 5_000)
 
 EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
     {
         "table1": Experiment("Table 1: aggregation and shrinkage, MLP-800", _TABLE_1),
         "figure2": Experiment("Figure 2: aggregation and shrinkage, MLP-800", _TABLE_1, "curves"),
-        "table2": Experiment("Table 2: gradients, MLP-800", _TABLE_2),
+        "table2": Experiment("Table 2: gradients, MLP-800", _TABLE_2, better=_ELSAYED_ERRS_MOST),
         "figure3": Experiment("Figure 3: gradients, MLP-800", _TABLE_2, "curves"),
         "table3": Experiment("Table 3: networks on MNIST", _TABLE_3),
         "figure4": Experiment(
@@ -183,6 +186,8 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
             "sweep",
             "num_train",
             "training images",
+            # "consistently better performance than the 'Reference' models and other competitors".
+            ((MIN_EXP, REFERENCE), (MIN_EXP, MASKED), (MIN_EXP, ELSAYED)),
         ),
         "figure5": Experiment(
             "Figure 5: training images with random labels, MLP-800",
@@ -193,6 +198,8 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
             "sweep",
             "num_random_labels",
             "random labels",
+            # Of Elsayed et al.: "consistently inferior to ours".
+            ((MIN_EXP, REFERENCE), (MIN_EXP, ELSAYED)),
         ),
     }
 )

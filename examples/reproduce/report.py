@@ -25,8 +25,8 @@ Made by `examples/reproduce/run.py report` from one JSON record per run. {epochs
 5e-3, a tenth of it from epoch {first} and a hundredth from epoch {second}; everything else is the paper's protocol
 (Section 4.2 and the appendix). {screening}Errors and mean DeepFool margins are those of all 10,000 test
 images after the last epoch, mean ± standard deviation over seeds; with one seed there is no deviation. "Not run" has no
-record. *Order* counts the other rows of the same network with an error in the paper from
-which a row's error differs in the same direction as there.
+record. *Order* counts the other rows of the same network that the paper puts above or below a row, by its numbers or in
+its text, and how many of them are on the same side here.
 
 In all: {runs} runs, {hours:.1f} hours of training, each on one thread of a machine shared with other work.
 """
@@ -78,7 +78,7 @@ def write(
             parts.append(f"![{experiment.title}]({os.path.relpath(path, page.parent)})\n")
         if experiment.kind != "curves":
             parts.append(_table(experiment, cells))
-            differences += comparison.differences(there)
+            differences += comparison.differences(there, experiment.better)
         elif not there:
             parts.append("Not run.\n")
     parts.append("## What does not match\n")
@@ -98,13 +98,13 @@ def _table(experiment: Experiment, cells: Sequence[tuple[Any, Results | None]]) 
         if experiment.kind == "sweep" and not results:
             continue
         names = [cell.network] * several + [f"{experiment.value(cell)}"] * bool(experiment.axis) + [cell.arm.title]
-        lines.append("| " + " | ".join([*names, *_entries(cell.paper, results, there)]) + " |")
+        lines.append("| " + " | ".join([*names, *_entries(cell.paper, results, there, experiment)]) + " |")
     left = sum(results is None for _, results in cells)
     note = f"\n{left} of {len(cells)} points not run.\n" if experiment.kind == "sweep" and left else ""
     return "\n".join(lines) + "\n" + note
 
 
-def _entries(paper: Paper, results: Results | None, there: Sequence[Results]) -> list[str]:
+def _entries(paper: Paper, results: Results | None, there: Sequence[Results], experiment: Experiment) -> list[str]:
     said = f"{paper.bound}{_number(paper.error, paper.spread, '%')}"
     margin = _number(paper.margin, None)
     if results is None:
@@ -114,7 +114,7 @@ def _entries(paper: Paper, results: Results | None, there: Sequence[Results]) ->
     holds = comparison.holds(paper, results.error)
     if holds is not None:
         off = "holds" if holds else "does not hold"
-    agree = [same for _, same in comparison.orders(results, there)]
+    agree = [order.agrees for order in comparison.orders(results, there, experiment.better)]
     return [
         str(len(results.records)),
         _number(float(np.mean(errors)), finished.spread(errors), "%"),
