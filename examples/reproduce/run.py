@@ -6,7 +6,8 @@
     python examples/reproduce/run.py all --list
     python examples/reproduce/run.py report --schedule=short
 
-Names are figure1, table1, figure2, table2, figure3, table3, figure4, figure5, or all. A run
+Names are figure1, table1, figure2, table2, figure3, table3, figure4, figure5, batches (not in the paper: the same
+batches in every epoch, as in the authors' published code), or all. A run
 that several of them share is made once. Each is a process of `examples/mnist.py` (or `toy2d.py`) with one
 thread, as many at a time as there are cores (one where there is a GPU), and leaves one JSON record in
 `--records`. Starting again skips what is finished and continues what was cut off
