@@ -1,12 +1,12 @@
 """The paper's ImageNet experiments (Section 4.4.5), which fine-tune published networks.
 
-    python examples/imagenet.py --model=resnet-50 --init_from=imagenet --out=runs/imagenet-resnet-50
-    python examples/imagenet.py --model=resnet-18 --init_from=runs/resnet-18/reference --out=runs/imagenet-resnet-18
+    python examples/imagenet.py --model=resnet-50 --out=runs/imagenet-resnet-50
+    python examples/imagenet.py --model=senet-50 --init_from=senet-50.weights.h5 --out=runs/imagenet-senet-50
 
-The first starts from the weights of `keras.applications`, which Keras downloads; the other from an earlier run. A
-file will do too, for ResNet-50 the one that Keras publishes. Without `--init_from` a reference is trained first.
-`--help` lists all settings, and `trainer.py` says what the defaults are. A run that was stopped continues from its last
-epoch.
+ResNet-50 starts from the weights of `keras.applications`, ResNet-18 from those of keras-hub (`pip install keras-hub`),
+which are downloaded. For SENet-50 there are none: `--init_from` names a file or an earlier run's folder. A file will do
+for the others too, for ResNet-50 the one that Keras publishes. `--help` lists all settings, and `trainer.py` says what
+the defaults are. A run that was stopped continues from its last epoch.
 """
 
 import trainer

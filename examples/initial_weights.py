@@ -1,8 +1,11 @@
-"""Networks to fine-tune: an earlier run's, a file's, or ImageNet's from `keras.applications`."""
+"""Networks to fine-tune: an earlier run's, a file's, or ImageNet's from `keras.applications` and keras-hub."""
 
+import contextlib
+import importlib
 import pathlib
 import re
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -13,6 +16,8 @@ import architectures
 # keras.applications takes pixels of 0..255, blue first, less these.
 _CHANNELS = [2, 1, 0]
 _SCALE = 255.0
+# What `imagenet` stands for.
+PUBLISHED = {"resnet-18": "keras-hub's resnet_18_imagenet", "resnet-50": "keras.applications.ResNet50"}
 
 
 def load_network(name: str, num_classes: int, source: str, **options: Any) -> keras.Model:
@@ -25,8 +30,8 @@ def load_network(name: str, num_classes: int, source: str, **options: Any) -> ke
         name: str, one of `architectures.ARCHITECTURES`.
         num_classes: int, the number of its logits.
         source: str: the folder of a finished run; a file `.keras` or `.weights.h5` of this network; for resnet-50,
-            either of `keras.applications.ResNet50`, or the `.h5` that Keras publishes; or `imagenet` for its weights of
-            ImageNet, which Keras downloads.
+            either of `keras.applications.ResNet50`, or the `.h5` that Keras publishes; for resnet-18, a `.keras` of
+            keras-hub's; or `imagenet` for the weights that these two publish, which are downloaded.
         **options: what `architectures.build` takes besides; only for files `.weights.h5`.
 
     Returns:
@@ -36,12 +41,7 @@ def load_network(name: str, num_classes: int, source: str, **options: Any) -> ke
         ValueError: there is no such source, or it is of another network.
     """
     if source == "imagenet":
-        if name != "resnet-50":
-            raise ValueError(
-                f"keras.applications has weights of resnet-50 only. Received: model={name!r}. "
-                "Choose --model=resnet-50, or give a file .keras or .weights.h5."
-            )
-        return from_keras_applications(keras.applications.ResNet50(weights="imagenet"))
+        return _published(name)
     path = pathlib.Path(source)
     if path.is_dir():
         path /= "model.keras"
@@ -50,10 +50,16 @@ def load_network(name: str, num_classes: int, source: str, **options: Any) -> ke
     if path.suffix == ".h5":
         return _with_weights(name, num_classes, path, options)
     network = architectures.build(name, num_classes)
+    if name == "resnet-18":
+        # Its classes are known once it is imported.
+        with contextlib.suppress(ImportError):
+            importlib.import_module("keras_hub")
     trained = keras.models.load_model(path, compile=False)
     trained = getattr(trained, "base_model", trained)
     if name == "resnet-50" and _is_keras_applications(trained):
         trained = from_keras_applications(trained)
+    elif name == "resnet-18" and hasattr(trained, "backbone"):
+        trained = from_keras_hub(trained)
     expected, found = ([weight.shape for weight in model.get_weights()] for model in (network, trained))
     if expected != found or trained.output_shape != network.output_shape:
         raise ValueError(
@@ -64,6 +70,28 @@ def load_network(name: str, num_classes: int, source: str, **options: Any) -> ke
     for layer in trained._flatten_layers():
         layer.trainable = True
     return trained
+
+
+def _published(name: str) -> keras.Model:
+    """A network with published weights of ImageNet."""
+    if name not in PUBLISHED:
+        raise ValueError(
+            f"There are published weights of {' and '.join(PUBLISHED)} only. Received: model={name!r}. "
+            "Give a file .keras or .weights.h5."
+        )
+    try:
+        if name == "resnet-50":
+            return from_keras_applications(keras.applications.ResNet50(weights="imagenet"))
+        keras_hub = importlib.import_module("keras_hub")
+        return from_keras_hub(keras_hub.models.ImageClassifier.from_preset("resnet_18_imagenet"))
+    except ImportError as error:
+        raise ValueError(f"The weights of {name} come from keras-hub: pip install keras-hub. {error}") from error
+    except Exception as error:
+        # Whatever stands in the way of a download, what there is to do is the same.
+        raise ValueError(
+            f"The weights of {PUBLISHED[name]} could not be had: {type(error).__name__}: {error}\n"
+            "Where there is no network, give a file: the documentation on the paper's networks says which."
+        ) from error
 
 
 def _with_weights(name: str, num_classes: int, path: pathlib.Path, options: dict[str, Any]) -> keras.Model:
@@ -104,15 +132,40 @@ def from_keras_applications(trained: keras.Model) -> keras.Model:
     """
     dense = trained.layers[-1]
     network = architectures.build("resnet-50", dense.units, input_shape=trained.input_shape[1:], stride_in_first=True)
-    for index, (ours, theirs) in enumerate(zip(_normalised(network), _normalised(trained), strict=True)):
-        (kernel, bias), norm = (layer.get_weights() for layer in theirs)
-        gamma, beta, mean, variance = norm
-        if not index:
-            kernel = _SCALE * kernel[:, :, _CHANNELS]
-        ours[0].set_weights([kernel])
-        ours[1].set_weights([gamma, beta, mean - bias, variance + np.float32(theirs[1].epsilon - ours[1].epsilon)])
-    network.layers[-1].set_weights(dense.get_weights())
+    _take_over(network, trained, dense, lambda kernel: _SCALE * kernel[:, :, _CHANNELS])
     return network
+
+
+def from_keras_hub(trained: Any) -> keras.Model:
+    """Our ResNet-18 with the weights of keras-hub's.
+
+    Theirs sees pixels divided by a deviation too, which the first kernel takes over. Both compute the same, up
+    to rounding, where the means subtracted from the pixels are the same.
+
+    Args:
+        trained: `keras_hub.models.ResNetImageClassifier` of basic blocks, with its preprocessor.
+
+    Returns:
+        `keras.Model`, images in [0, 1] less the mean to logits.
+    """
+    converter = trained.preprocessor.image_converter
+    scale = np.broadcast_to(np.asarray(converter.scale, np.float32), 3)
+    network = architectures.build("resnet-18", trained.num_classes)
+    _take_over(network, trained.backbone, trained.output_dense, lambda kernel: _SCALE * scale[:, None] * kernel)
+    return network
+
+
+def _take_over(
+    network: keras.Model, trained: keras.Model, dense: keras.layers.Dense, adapt: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    """Give our network the weights of another of the same blocks; `adapt` changes the first kernel."""
+    for index, (ours, theirs) in enumerate(zip(_normalised(network), _normalised(trained), strict=True)):
+        kernel, *biases = theirs[0].get_weights()
+        gamma, beta, mean, variance = theirs[1].get_weights()
+        ours[0].set_weights([kernel if index else adapt(kernel)])
+        variance += np.float32(theirs[1].epsilon - ours[1].epsilon)
+        ours[1].set_weights([gamma, beta, mean - sum(biases), variance])
+    network.layers[-1].set_weights(dense.get_weights())
 
 
 def _normalised(model: keras.Model) -> list[tuple[Any, Any]]:
@@ -123,6 +176,11 @@ def _normalised(model: keras.Model) -> list[tuple[Any, Any]]:
     )
 
 
-def _order(name: str) -> list[int]:
-    """By the numbers in a name: ours are conv2d_1, conv2d_2 ..., theirs conv2_block1_1_conv, with 0 for a shortcut."""
-    return [int(number) or 9 for number in re.findall(r"\d+", name)]
+def _order(name: str) -> tuple[bool, list[int]]:
+    """By the numbers in a name, the first convolution's first.
+
+    Ours are conv2d_1, conv2d_2 ...; keras.applications has conv1_conv and conv2_block1_1_conv, keras-hub
+    conv1_conv and stack0_block0_1_conv, both with 0 in the last place for a shortcut.
+    """
+    *block, number = (int(number) for number in re.findall(r"\d+", name))
+    return name.startswith("stack"), [*block, number or 9]

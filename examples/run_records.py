@@ -1,6 +1,7 @@
 """What a training run leaves behind: epoch times, its history across resumes, and what it was made with."""
 
 import csv
+import json
 import pathlib
 import platform
 import time
@@ -50,6 +51,13 @@ def read_history(path: pathlib.Path) -> list[dict[str, float]]:
         {"epoch": epoch, **{name: float(value) for name, value in rows[epoch].items() if name != "epoch"}}
         for epoch in sorted(rows)
     ]
+
+
+def write_json(path: pathlib.Path, content: Any) -> None:
+    """Write a file that is whole at any moment: the old one or the new one."""
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(json.dumps(content, indent=2) + "\n")
+    new.replace(path)
 
 
 def versions() -> dict[str, str]:

@@ -6,20 +6,22 @@ SGD with momentum 0.9 and L2 1e-4, gradients clipped to norm 10, MIN+EXP with
 
 Where that table says that a network is fine-tuned, AMM takes two steps: a reference is
 trained without AMM in `reference` within the run's folder, and then fine-tuned with AMM, its batch
-normalisation frozen. `--init_from` names a reference that is there already.
+normalisation frozen. `--init_from` names a reference that is there already; for ImageNet it is published weights
+unless it names others.
 
 With `--strategy=mirrored` all GPUs of the machine train together, each on its part of a batch:
 `--batch_size` is that of the whole batch, so the settings mean the same on any number of them,
 and a run may be continued on another number. Margins are measured on one of them.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
 import pathlib
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -35,14 +37,20 @@ from coupled_sgd import CoupledDecaySGD
 from data_sets import DataSet
 from data_sources import NotPreparedError
 from initial_weights import load_network
-from run_records import EpochSeconds, read_history, versions
+from run_records import EpochSeconds, read_history, versions, write_json
 from schedules import SCHEDULES
 from training_settings import define_flags, given_flags, resolve
 
+# Settings that say where things are, not what is done: initial weights are known by their values.
+_PLACES = ("data_dir", "strategy", "init_from")
 # Settings under which a run may be continued although they changed.
-_FREE = ("epochs", "eval_margins", "data_dir", "strategy")
+_FREE = ("epochs", "eval_margins", *_PLACES)
 # Settings that runs may lack which were begun before there were these, and what such runs did.
 _LATER = {"only_successful": True, "max_iterations": 6, "interval": 1, "groups": None, "shuffle": True}
+
+
+class SettingsError(ValueError):
+    """There is no such training: settings that do not fit the data, the network or each other."""
 
 
 class OtherRunError(ValueError):
@@ -68,7 +76,7 @@ def _main(data_set: str, argv: list[str]) -> None:
         raise app.UsageError(str(error)) from error
     try:
         train_in_steps(settings, pathlib.Path(flags.FLAGS.out), flags.FLAGS.resume)
-    except NotPreparedError as error:
+    except (NotPreparedError, SettingsError) as error:
         raise SystemExit(str(error)) from error
     except OtherRunError as error:
         raise SystemExit(f"{error} Choose another --out, or start over with --noresume.") from error
@@ -110,7 +118,7 @@ def train_reference(settings: dict[str, Any], out: pathlib.Path, resume: bool = 
 
 
 def train(settings: dict[str, Any], out: pathlib.Path, resume: bool = True) -> dict[str, Any]:
-    """One training, from its folder's last checkpoint on, measured at the end.
+    """One training, from its folder's last checkpoint on, measured at the end. What is finished is left as it is.
 
     Args:
         settings: from `training_settings.resolve`.
@@ -122,17 +130,23 @@ def train(settings: dict[str, Any], out: pathlib.Path, resume: bool = True) -> d
 
     Raises:
         OtherRunError: the folder holds a run with other settings, or a longer one.
+        SettingsError: the settings do not fit the data or the network.
     """
+    if not settings["init_from"]:
+        settings = {**settings, "initial_weights": None}
     if resume:
         _refuse_other_settings(out, settings)
     strategy = _strategy(settings["strategy"])
-    data = _load(settings, strategy.num_replicas_in_sync)
-    measured, name = (data.validation, "validation") if settings["validation"] else (data.test, "test")
-    with strategy.scope():
+    with _refusals(), strategy.scope():
+        data = _load(settings, strategy.num_replicas_in_sync)
         keras.utils.set_random_seed(settings["seed"])
         network = _network(settings, data.description.num_classes)
         settings = {**settings, "initial_weights": _digest(network) if settings["init_from"] else None}
         model = _compiled(network, settings, len(data.train))
+    if resume and (result := finished(settings, out)):
+        _print(result)
+        return result
+    measured, name = (data.validation, "validation") if settings["validation"] else (data.test, "test")
     _prepare_folder(out, settings, resume)
     reference = None
     if settings["init_from"]:
@@ -142,7 +156,7 @@ def train(settings: dict[str, Any], out: pathlib.Path, resume: bool = True) -> d
         done = restore(model, checkpoint, len(data.train))
     if done > settings["epochs"]:
         raise OtherRunError(f"{out} holds a run of {done} epochs already. Received: epochs={settings['epochs']}.")
-    (out / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    write_json(out / "config.json", settings)
     start = time.perf_counter()
     model.fit(
         data.train,
@@ -166,9 +180,28 @@ def train(settings: dict[str, Any], out: pathlib.Path, resume: bool = True) -> d
         **measure(model, measured, settings["eval_margins"]),
         **summarize_history(read_history(out / "history.csv"), seconds),
     }
-    (out / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    write_json(out / "result.json", result)
     _print(result)
     return result
+
+
+def finished(settings: dict[str, Any], out: pathlib.Path) -> dict[str, Any] | None:
+    """The result of the run in a folder, if it is finished and has these settings.
+
+    Args:
+        settings: those of `train`, wherever the data and the initial weights are.
+        out: path of the run's folder.
+
+    Returns:
+        The content of `result.json`, or None.
+    """
+    path = out / "result.json"
+    if not path.exists():
+        return None
+    result = json.loads(path.read_text())
+    before = {**_LATER, **result["config"]}
+    same = all(before.get(name) == value for name, value in settings.items() if name not in _PLACES)
+    return result if same else None
 
 
 def _prepare_folder(out: pathlib.Path, settings: dict[str, Any], resume: bool) -> None:
@@ -191,6 +224,8 @@ def _refuse_other_settings(out: pathlib.Path, settings: dict[str, Any], free: Se
     """See that a run in the folder, if there is one, has these settings, as far as they are known yet."""
     before = _settings_there(out)
     different = [n for n in settings if before and settings[n] != before.get(n) and n not in free]
+    if "initial_weights" in different:
+        different.append("init_from")
     if different:
         differences = (f"{name}={before.get(name)!r} there and {settings[name]!r} here" for name in different)
         raise OtherRunError(f"{out} holds a run with other settings: {', '.join(differences)}.")
@@ -199,6 +234,15 @@ def _refuse_other_settings(out: pathlib.Path, settings: dict[str, Any], free: Se
 def _settings_there(out: pathlib.Path) -> dict[str, Any]:
     path = out / "config.json"
     return {**_LATER, **json.loads(path.read_text())} if path.exists() else {}
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """What is refused before anything is trained is a matter of the settings."""
+    try:
+        yield
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
 
 
 def _load(settings: dict[str, Any], replicas: int) -> DataSet:
@@ -358,7 +402,7 @@ def summarize_history(history: list[dict[str, float]], seconds: float) -> dict[s
 def _once(path: pathlib.Path, compute: Any) -> dict[str, Any]:
     """What was computed when the run began, also after it was resumed."""
     if not path.exists():
-        path.write_text(json.dumps(compute(), indent=2) + "\n")
+        write_json(path, compute())
     return json.loads(path.read_text())
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from absl import flags
 
+from initial_weights import PUBLISHED
 from schedules import SCHEDULES
 
 STRATEGIES = ("none", "mirrored")
@@ -31,8 +32,8 @@ def define_flags(networks: Sequence[str], out: str, without: Sequence[str] = ())
     flags.DEFINE_string(
         "init_from",
         None,
-        "start from these weights: the folder of a run, a file .keras or .weights.h5, or `imagenet` for those of "
-        "keras.applications (resnet-50)",
+        "start from these weights: the folder of a run, a file .keras or .weights.h5, or `imagenet` for published ones "
+        "(resnet-18, resnet-50), the default where AMM fine-tunes on ImageNet",
     )
     flags.DEFINE_bool(
         "two_step", None, "with --amm: train a reference first, then fine-tune it; by default where Table 2 does"
@@ -118,8 +119,17 @@ def resolve(data_set: str, given: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"--groups is for LiuNet. Received: model={settings['model']!r}.")
     if settings["two_step"] and (settings["init_from"] or not settings["amm"]):
         raise ValueError("--two_step trains its own reference for AMM: it goes neither with --init_from nor --noamm.")
+    is_fine_tuned = settings["amm"] and not schedule.scratch
+    if data_set == "imagenet2012" and is_fine_tuned and not settings["init_from"] and settings["two_step"] is None:
+        # Table 2's few epochs make no reference.
+        if settings["model"] not in PUBLISHED:
+            raise ValueError(
+                f"There are no published weights of {settings['model']} to fine-tune: name a file with --init_from, or "
+                "train a reference first with --two_step and more epochs."
+            )
+        settings["init_from"] = "imagenet"
     if settings["two_step"] is None:
-        settings["two_step"] = settings["amm"] and not settings["init_from"] and not schedule.scratch
+        settings["two_step"] = is_fine_tuned and not settings["init_from"]
     if settings["freeze_batch_normalization"] is None:
         settings["freeze_batch_normalization"] = bool(settings["init_from"] or settings["two_step"])
     return {"data_set": data_set, "strategy": "none", **settings}

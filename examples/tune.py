@@ -13,7 +13,6 @@ tried again when the search is started again. The grid is printed and left in `g
 trainings are in `trials`.
 """
 
-import json
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
@@ -28,6 +27,7 @@ from absl import app, flags
 import trainer
 import training_settings
 from data_sources import NotPreparedError, prepared_builder
+from run_records import write_json
 from schedules import SCHEDULES
 from training_settings import numbers
 
@@ -138,8 +138,7 @@ class MarginGridSearch(keras_tuner.GridSearch):
 
 def _trained(settings: dict[str, Any], out: pathlib.Path) -> dict[str, Any]:
     """The result of a training, which is there already or continues from its last checkpoint."""
-    path = out / "result.json"
-    if path.exists() and settings.items() <= (result := json.loads(path.read_text()))["config"].items():
+    if result := trainer.finished(settings, out):
         return result
     # Of the trainings before it nothing is needed any more.
     keras.utils.clear_session()
@@ -190,7 +189,7 @@ def search(settings: dict[str, Any], grid: Grid, seeds: Sequence[int], out: path
     tuner.search(verbose=0)
     rows = tuner.rows()
     content = {"settings": tuner.settings, "seeds": tuner.seeds, "rows": [row._asdict() for row in rows]}
-    (out / "grid.json").write_text(json.dumps(content, indent=2) + "\n")
+    write_json(out / "grid.json", content)
     figure = plot(rows, grid)
     figure.savefig(out / "grid.png", dpi=150)
     plt.close(figure)
@@ -260,8 +259,11 @@ def _main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown arguments: {argv[1:]}")
     data_set, out = flags.FLAGS.data_set, pathlib.Path(flags.FLAGS.out)
-    if flags.FLAGS.model not in SCHEDULES[data_set]:
-        raise app.UsageError(f"--data_set={data_set} goes with --model={'|'.join(SCHEDULES[data_set])}.")
+    networks = list(SCHEDULES[data_set])
+    if not flags.FLAGS["model"].present:
+        flags.FLAGS.model = networks[0]
+    if flags.FLAGS.model not in networks:
+        raise app.UsageError(f"--data_set={data_set} goes with --model={'|'.join(networks)}.")
     try:
         prepared_builder(data_set, flags.FLAGS.data_dir)
     except NotPreparedError as error:

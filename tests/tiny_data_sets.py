@@ -70,9 +70,11 @@ def prepare_imagenet(folder: pathlib.Path) -> None:
 
 
 def _jpeg(index: int, height: int, width: int) -> bytes:
-    colour = tuple(255 if channel == index else 0 for channel in range(3))
+    """An image of one channel, whose brightness rises from half on the left to one on the right."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[:, :, index] = np.round(np.linspace(127.5, 255.0, width))
     file = io.BytesIO()
-    Image.new("RGB", (width, height), colour).save(file, "JPEG", quality=95)
+    Image.fromarray(pixels).save(file, "JPEG", quality=95, subsampling=0)
     return file.getvalue()
 
 

@@ -208,7 +208,9 @@ def test_two_replicas_continue_as_one_device_does(tmp_path, data_dir, linear_on_
 @pytest.mark.parametrize(("batch_size", "num_train"), [(5, 20), (4, 13)])
 def test_batches_that_cannot_be_shared(tmp_path, data_dir, linear_on_replicas, batch_size, num_train):
     given = {"batch_size": batch_size, "num_train": num_train, "data_dir": data_dir, "strategy": "mirrored"}
-    with pytest.raises(ValueError, match=f"of the 2 devices.*batch_size={batch_size} for {num_train} training images"):
+    with pytest.raises(
+        trainer.SettingsError, match=f"of the 2 devices.*batch_size={batch_size} for {num_train} training images"
+    ):
         trainer.train(resolve("cifar100", "lenet", **given), tmp_path)
 
 
@@ -263,11 +265,51 @@ def test_other_initial_weights_are_another_run(tmp_path, data_dir, linear):
             trainer.train(settings, tmp_path / "run")
 
 
+def test_initial_weights_may_be_moved(tmp_path, data_dir, linear):
+    """They are known by their values, so that a run continues wherever their file is."""
+    given = {"epochs": 1, "batch_size": 10, "drop_at": [], "data_dir": data_dir, "amm": False}
+    for name in ("here.keras", "there.keras"):
+        if name == "there.keras":
+            (tmp_path / "here.keras").rename(tmp_path / name)
+        else:
+            linear("lenet", 100).save(tmp_path / name)
+        settings = resolve("cifar100", "lenet", init_from=str(tmp_path / name), **given)
+        assert trainer.train(settings, tmp_path / "run")["epochs"] == 1
+    with pytest.raises(
+        trainer.OtherRunError, match=r"initial_weights='.*' there and None here, init_from='.*here.keras'"
+    ):
+        trainer.train({**settings, "init_from": None}, tmp_path / "run")
+
+
+def test_what_is_finished_is_not_done_again(tmp_path, data_dir, linear, monkeypatch, capsys):
+    given = {"epochs": 1, "batch_size": 10, "drop_at": [], "data_dir": data_dir, "amm": False}
+    result = trainer.train(resolve("cifar100", "lenet", **given), tmp_path)
+    said = capsys.readouterr().out.splitlines()[-1]
+    made = (tmp_path / "model.keras").stat().st_mtime_ns
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "measure", None)
+        assert trainer.train(resolve("cifar100", "lenet", **given), tmp_path) == json.loads(json.dumps(result))
+    assert capsys.readouterr().out.splitlines() == [said] and "lenet without AMM" in said
+    assert (tmp_path / "model.keras").stat().st_mtime_ns == made
+    # Other images are measured, without an epoch more.
+    assert trainer.train(resolve("cifar100", "lenet", **given, eval_margins=3), tmp_path)["margin_images"] == 3
+    trainer.train(resolve("cifar100", "lenet", **given, eval_margins=3), tmp_path, resume=False)
+    assert (tmp_path / "model.keras").stat().st_mtime_ns > made
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    path = tmp_path / "result.json"
+    run_records.write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        run_records.write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": 1}
+
+
 def test_wrong_settings_leave_the_folder_free(tmp_path, data_dir, linear):
     given = {"epochs": 1, "batch_size": 10, "drop_at": [], "data_dir": data_dir, "amm": False}
-    for wrong in ({"num_train": 21}, {"init_from": "nowhere"}):
-        with pytest.raises(ValueError, match="Received"):
-            trainer.train(resolve("cifar100", "lenet", **given, **wrong), tmp_path / "run")
+    for wrong in ({"num_train": 21}, {"init_from": "nowhere"}, {"amm": True, "screening": 2.0}):
+        with pytest.raises(trainer.SettingsError, match="Received"):
+            trainer.train(resolve("cifar100", "lenet", **{**given, **wrong}), tmp_path / "run")
     assert trainer.train(resolve("cifar100", "lenet", **given), tmp_path / "run")["epochs"] == 1
 
 
@@ -341,10 +383,60 @@ def test_weights_of_another_network(tmp_path):
     for name, classes in (("nin", 10), ("mlp-800", 10), ("lenet", 100)):
         with pytest.raises(ValueError, match=f"does not hold the weights of '{name}' with {classes} classes"):
             initial_weights.load_network(name, classes, str(tmp_path / "lenet.weights.h5"))
-    with pytest.raises(ValueError, match=r"resnet-50 only. Received: model='resnet-18'"):
-        initial_weights.load_network("resnet-18", 1000, "imagenet")
+    with pytest.raises(ValueError, match=r"resnet-18 and resnet-50 only. Received: model='senet-50'"):
+        initial_weights.load_network("senet-50", 1000, "imagenet")
     with pytest.raises(ValueError, match=r"folder of a finished run, a file, or 'imagenet'. Received: '.*nothing'"):
         initial_weights.load_network("lenet", 10, str(tmp_path / "nothing"))
+
+
+def test_weights_that_cannot_be_fetched(monkeypatch):
+    def fail(**_):
+        raise OSError("URL fetch failure")
+
+    monkeypatch.setattr(keras.applications, "ResNet50", fail)
+    with pytest.raises(ValueError, match=r"ResNet50 could not be had: OSError: URL fetch failure\n.*give a file"):
+        initial_weights.load_network("resnet-50", 1000, "imagenet")
+    monkeypatch.setitem(sys.modules, "keras_hub", None)
+    with pytest.raises(ValueError, match="pip install keras-hub"):
+        initial_weights.load_network("resnet-18", 1000, "imagenet")
+
+
+def test_imagenet_is_fine_tuned_from_published_weights():
+    for model in ("resnet-18", "resnet-50"):
+        assert resolve("imagenet2012", model)["init_from"] == "imagenet"
+        assert not resolve("imagenet2012", model)["two_step"]
+        assert resolve("imagenet2012", model, init_from="mine")["init_from"] == "mine"
+        assert resolve("imagenet2012", model, amm=False)["init_from"] is None
+        assert resolve("imagenet2012", model, two_step=True)["init_from"] is None
+    with pytest.raises(ValueError, match=r"no published weights of senet-50 .*--init_from"):
+        resolve("imagenet2012", "senet-50")
+
+
+def test_resnet_18_computes_what_keras_hub_does(tmp_path):
+    """Its network as `resnet_18_imagenet` is made, with weights at random."""
+    keras_hub = pytest.importorskip("keras_hub", reason="keras-hub is not installed")
+    random = np.random.default_rng(0)
+    backbone = keras_hub.models.ResNetBackbone(
+        [64], [7], [64, 128, 256, 512], [2, 2, 2, 2], [1, 2, 2, 2], "basic_block", image_shape=(224, 224, 3)
+    )
+    mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    converter = keras_hub.layers.ResNetImageConverter(
+        image_size=(224, 224), scale=list(1 / 255 / deviation), offset=list(-mean / deviation)
+    )
+    theirs = keras_hub.models.ResNetImageClassifier(
+        backbone, 1000, preprocessor=keras_hub.models.ResNetImageClassifierPreprocessor(converter)
+    )
+    theirs.set_weights(
+        [weight if weight.ndim > 1 else random.uniform(0.5, 1.5, weight.shape) for weight in theirs.get_weights()]
+    )
+    pixels = random.integers(0, 256, (2, 224, 224, 3)).astype("float32")
+    expected = theirs(converter(pixels)).numpy()
+    theirs.save(tmp_path / "theirs.keras")
+    ours = initial_weights.load_network("resnet-18", 1000, str(tmp_path / "theirs.keras"))
+    found = ours(pixels / 255.0 - mean)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(found / scale, expected / scale, atol=1e-4)
+    assert np.std(expected / scale, axis=0).max() > 1e-3
 
 
 def test_resnet_50_computes_what_keras_applications_does(tmp_path):

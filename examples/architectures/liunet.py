@@ -89,7 +89,7 @@ def _liunet(
 
 
 def _normalization(width: int, group_size: int, groups: int | None) -> Any:
-    if width % (groups or group_size):
+    if min(group_size, groups or 1) < 1 or width % (groups or group_size):
         given = f"group_size={group_size}" if groups is None else f"groups={groups}"
         raise ValueError(f"Expected a divisor of the stage's {width} channels. Received: {given}.")
     # PyTorch's epsilon; Keras's own default is 1e-3.
