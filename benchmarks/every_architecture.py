@@ -65,7 +65,7 @@ PLANS = {
     "liunet-mnist": Plan("mnist", plain_passes=15, passes=4, rounds=6),
     "lenet": Plan("cifar10", plain_passes=60),
     "resnet-20": Plan("cifar10", passes=4, rounds=8),
-    "nin": Plan("cifar10", passes=4, rounds=8),
+    "nin": Plan("cifar10", plain_passes=120, rounds=8),
     "liunet": Plan("cifar10", plain_passes=15, passes=4, rounds=6),
     "liunet-96": Plan("cifar100", batches=1, plain_passes=30, passes=6, rounds=4),
     "resnet-56": Plan("cifar10", batches=2, plain_passes=20, passes=4, rounds=5),
@@ -117,7 +117,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     """Rows as a Markdown table."""
     head = (
         "| network | images | batch | plain steps | AMM steps | loss, first → last | penalty | plain, s | AMM, s | "
-        "AMM / plain | memory plain, GB | memory AMM, GB |"
+        "AMM / plain | memory plain, GiB | memory AMM, GiB |"
     )
     return "\n".join([head, "| " + " | ".join(["---"] * head.count(" | ")) + " | --- |", *map(_line, rows)])
 
@@ -136,8 +136,8 @@ def _line(row: dict[str, Any]) -> str:
         f"{np.median(plain):.3g}",
         f"{np.median(amm):.3g}",
         f"{middle:.1f} [{low:.1f}, {high:.1f}]",
-        f"{row['plain_peak_bytes'] / 1e9:.2f}",
-        f"{row['amm_peak_bytes'] / 1e9:.2f}",
+        f"{row['plain_peak_bytes'] / 2**30:.2f}",
+        f"{row['amm_peak_bytes'] / 2**30:.2f}",
     ]
     return "| " + " | ".join(map(str, cells)) + " |"
 

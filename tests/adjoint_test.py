@@ -82,15 +82,17 @@ def test_equals_finite_differences(name):
     regularizer = keras_amm.MarginRegularizer(**CONFIGURATION)
     wrapped = keras_amm.wrap(model, regularizer=regularizer, attack=keras_amm.DeepFool(steps))
     _, gradients = _value_and_gradient(wrapped, x, y)
-    weights = model.get_weights()
+    weights = [variable.numpy() for variable in model.trainable_variables]
     generator = np.random.default_rng(0)
     for _ in range(directions):
         direction = [generator.standard_normal(w.shape) for w in weights]
         values = []
         for sign in (1.0, -1.0):
-            model.set_weights([w + sign * 1e-6 * d for w, d in zip(weights, direction, strict=True)])
+            for variable, w, d in zip(model.trainable_variables, weights, direction, strict=True):
+                variable.assign(w + sign * 1e-6 * d)
             values.append(float(wrapped.margin_penalty(x, y)))
-        model.set_weights(weights)
+        for variable, w in zip(model.trainable_variables, weights, strict=True):
+            variable.assign(w)
         slope = sum(np.vdot(g, d) for g, d in zip(gradients, direction, strict=True))
         np.testing.assert_allclose((values[0] - values[1]) / 2e-6, slope, rtol=1e-4)
 

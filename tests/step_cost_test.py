@@ -48,7 +48,7 @@ def test_what_was_measured_is_not_measured_again(tmp_path, processes, capsys):
     assert head.count("|") == rule.count("|") == first.count("|") and second.startswith("| lenet |")
     cells = [cell.strip() for cell in first.split("|")[1:-1]]
     assert cells == ["mlp-800", "MNIST", "100", "5 (75%)", "4", "3.00 → 1.50", "0.25 to 2.00", "1", "3",
-                     "3.0 [2.5, 3.5]", "0.50", "2.00"]  # fmt: skip
+                     "3.0 [2.5, 3.5]", "0.47", "1.86"]  # fmt: skip
     assert [json.loads(line)["network"] for line in out.read_text().splitlines()] == ["mlp-800", "lenet"]
 
 

@@ -17,7 +17,7 @@ NAMES = (
 )
 SMOOTH = ("tanh_mlp", "softplus_mlp", "tanh_cnn")
 # Layers between smooth activations, for comparisons with finite differences.
-CURVED = ("max_pool_tanh", "strided_tanh", "grouped_tanh", "group_norm_tanh", "squeeze_excite")
+CURVED = ("max_pool_tanh", "strided_tanh", "grouped_tanh", "group_norm_tanh", "squeeze_excite", "dense_block")
 SHAPE = (8, 8, 1)
 CLASSES = 5
 
@@ -88,6 +88,17 @@ def _squeeze_excite(x):
     return _dense(CLASSES)(keras.layers.Flatten()(x))
 
 
+def _dense_block(x):
+    """As in DenseNet: normalised, convolved, and beside what it was made of."""
+    x = _conv(4, "tanh")(x)
+    for _ in range(2):
+        spread = keras.initializers.RandomUniform(0.5, 2.0, seed=6)
+        norm = keras.layers.BatchNormalization(moving_mean_initializer=spread, moving_variance_initializer=spread)
+        grown = keras.layers.Activation("tanh")(norm(x))
+        x = keras.layers.Concatenate()([x, _conv(2, padding="same")(grown)])
+    return _dense(CLASSES)(keras.layers.GlobalAveragePooling2D()(x))
+
+
 def _nested(x):
     inner = keras.Sequential(
         [keras.Input(SHAPE), _conv(4, "relu"), keras.layers.MaxPooling2D(2), keras.layers.Flatten()]
@@ -109,6 +120,7 @@ _BODIES = {
     "grouped_tanh": _cnn(lambda: _conv(4, groups=2), activation="tanh"),
     "group_norm_tanh": _cnn(lambda: keras.layers.GroupNormalization(2), activation="tanh"),
     "squeeze_excite": _squeeze_excite,
+    "dense_block": _dense_block,
     "batch_norm_cnn": _cnn(keras.layers.BatchNormalization),
     "group_norm_cnn": _cnn(lambda: keras.layers.GroupNormalization(2)),
     "softmax_head": _mlp("relu", "softmax"),
