@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 import keras_amm
@@ -51,6 +52,27 @@ def read_history(path: pathlib.Path) -> list[dict[str, float]]:
         {"epoch": epoch, **{name: float(value) for name, value in rows[epoch].items() if name != "epoch"}}
         for epoch in sorted(rows)
     ]
+
+
+def summarize_history(history: list[dict[str, float]], seconds: float) -> dict[str, Any]:
+    """Epochs, times, and the history itself.
+
+    Args:
+        history: from `read_history`.
+        seconds: float, those of `fit` in this process.
+
+    Returns:
+        A dictionary that JSON can hold.
+    """
+    # The first epoch of a process includes the tracing of the graph; the median leaves it out.
+    per_epoch = [row["seconds"] for row in history]
+    return {
+        "epochs": len(history),
+        "seconds_per_epoch": float(np.median(per_epoch)) if per_epoch else 0.0,
+        "training_seconds": float(np.sum(per_epoch)),
+        "fit_seconds_of_last_process": seconds,
+        "history": history,
+    }
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:

@@ -17,44 +17,32 @@ and a run may be continued on another number. Margins are measured on one of the
 import contextlib
 import functools
 import hashlib
-import json
 import pathlib
-import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
 import architectures
 import data_sets
 import keras_amm
+import run_folder
 from checkpoints import Checkpoint, restore
 from coupled_sgd import CoupledDecaySGD
 from data_sets import DataSet
 from data_sources import NotPreparedError
 from initial_weights import load_network
-from run_records import EpochSeconds, read_history, versions, write_json
+from run_folder import OtherRunError
+from run_records import EpochSeconds, read_history, summarize_history, versions, write_json
 from schedules import SCHEDULES
 from training_settings import define_flags, given_flags, resolve
-
-# Settings that say where things are, not what is done: initial weights are known by their values.
-_PLACES = ("data_dir", "strategy", "init_from")
-# Settings under which a run may be continued although they changed.
-_FREE = ("epochs", "eval_margins", *_PLACES)
-# Settings that runs may lack which were begun before there were these, and what such runs did.
-_LATER = {"only_successful": True, "max_iterations": 6, "interval": 1, "groups": None, "shuffle": True}
 
 
 class SettingsError(ValueError):
     """There is no such training: settings that do not fit the data, the network or each other."""
-
-
-class OtherRunError(ValueError):
-    """The folder of a run holds another one."""
 
 
 def run(data_set: str) -> None:
@@ -97,7 +85,7 @@ def train_in_steps(settings: dict[str, Any], out: pathlib.Path, resume: bool = T
         if resume:
             # The reference would be another, and the second step has begun from the first one.
             second = {**settings, "init_from": str(out / "reference" / "model.keras")}
-            _refuse_other_settings(out, second, free=[name for name in _FREE if name != "epochs"])
+            run_folder.refuse_other_settings(out, second, free=[name for name in run_folder.FREE if name != "epochs"])
         settings = train_reference(settings, out / "reference", resume)
     return train(settings, out, resume)
 
@@ -135,22 +123,23 @@ def train(settings: dict[str, Any], out: pathlib.Path, resume: bool = True) -> d
     if not settings["init_from"]:
         settings = {**settings, "initial_weights": None}
     if resume:
-        _refuse_other_settings(out, settings)
+        run_folder.refuse_other_settings(out, settings)
     strategy = _strategy(settings["strategy"])
-    with _refusals(), strategy.scope():
+    with _refusals():
         data = _load(settings, strategy.num_replicas_in_sync)
-        keras.utils.set_random_seed(settings["seed"])
-        network = _network(settings, data.description.num_classes)
-        settings = {**settings, "initial_weights": _digest(network) if settings["init_from"] else None}
-        model = _compiled(network, settings, len(data.train))
-    if resume and (result := finished(settings, out)):
+        with strategy.scope():
+            keras.utils.set_random_seed(settings["seed"])
+            network = _network(settings, data.description.num_classes)
+            settings = {**settings, "initial_weights": _digest(network) if settings["init_from"] else None}
+            model = _compiled(network, settings, len(data.train))
+    if resume and (out / "model.keras").exists() and (result := run_folder.finished(settings, out)):
         _print(result)
         return result
     measured, name = (data.validation, "validation") if settings["validation"] else (data.test, "test")
-    _prepare_folder(out, settings, resume)
+    run_folder.prepare(out, settings, resume)
     reference = None
     if settings["init_from"]:
-        reference = _once(out / "initial.json", lambda: measure(model, measured, settings["eval_margins"]))
+        reference = run_folder.once(out / "initial.json", lambda: measure(model, measured, settings["eval_margins"]))
     checkpoint = out / "checkpoint" / "latest.weights.h5"
     with strategy.scope():
         done = restore(model, checkpoint, len(data.train))
@@ -183,57 +172,6 @@ def train(settings: dict[str, Any], out: pathlib.Path, resume: bool = True) -> d
     write_json(out / "result.json", result)
     _print(result)
     return result
-
-
-def finished(settings: dict[str, Any], out: pathlib.Path) -> dict[str, Any] | None:
-    """The result of the run in a folder, if it is finished and has these settings.
-
-    Args:
-        settings: those of `train`, wherever the data and the initial weights are.
-        out: path of the run's folder.
-
-    Returns:
-        The content of `result.json`, or None.
-    """
-    path = out / "result.json"
-    if not path.exists():
-        return None
-    result = json.loads(path.read_text())
-    before = {**_LATER, **result["config"]}
-    same = all(before.get(name) == value for name, value in settings.items() if name not in _PLACES)
-    return result if same else None
-
-
-def _prepare_folder(out: pathlib.Path, settings: dict[str, Any], resume: bool) -> None:
-    """Make the folder, or see that the run in it has the same settings."""
-    if resume:
-        _refuse_other_settings(out, settings)
-    else:
-        for name in ("checkpoint", "tensorboard"):
-            shutil.rmtree(out / name, ignore_errors=True)
-        for name in ("history.csv", "config.json", "initial.json", "model.keras", "result.json"):
-            (out / name).unlink(missing_ok=True)
-    before = _settings_there(out)
-    if before and before["eval_margins"] != settings["eval_margins"]:
-        # What is reported together is measured on the same images.
-        (out / "initial.json").unlink(missing_ok=True)
-    out.mkdir(parents=True, exist_ok=True)
-
-
-def _refuse_other_settings(out: pathlib.Path, settings: dict[str, Any], free: Sequence[str] = _FREE) -> None:
-    """See that a run in the folder, if there is one, has these settings, as far as they are known yet."""
-    before = _settings_there(out)
-    different = [n for n in settings if before and settings[n] != before.get(n) and n not in free]
-    if "initial_weights" in different:
-        different.append("init_from")
-    if different:
-        differences = (f"{name}={before.get(name)!r} there and {settings[name]!r} here" for name in different)
-        raise OtherRunError(f"{out} holds a run with other settings: {', '.join(differences)}.")
-
-
-def _settings_there(out: pathlib.Path) -> dict[str, Any]:
-    path = out / "config.json"
-    return {**_LATER, **json.loads(path.read_text())} if path.exists() else {}
 
 
 @contextlib.contextmanager
@@ -376,34 +314,6 @@ def measure(model: keras.Model, batches: Any, num_margins: int = 0) -> dict[str,
         "margin_median": report.median,
         "attack_success": report.success_rate,
     }
-
-
-def summarize_history(history: list[dict[str, float]], seconds: float) -> dict[str, Any]:
-    """Epochs, times, and the history itself.
-
-    Args:
-        history: from `read_history`.
-        seconds: float, those of `fit` in this process.
-
-    Returns:
-        A dictionary that JSON can hold.
-    """
-    # The first epoch of a process includes the tracing of the graph; the median leaves it out.
-    per_epoch = [row["seconds"] for row in history]
-    return {
-        "epochs": len(history),
-        "seconds_per_epoch": float(np.median(per_epoch)) if per_epoch else 0.0,
-        "training_seconds": float(np.sum(per_epoch)),
-        "fit_seconds_of_last_process": seconds,
-        "history": history,
-    }
-
-
-def _once(path: pathlib.Path, compute: Any) -> dict[str, Any]:
-    """What was computed when the run began, also after it was resumed."""
-    if not path.exists():
-        write_json(path, compute())
-    return json.loads(path.read_text())
 
 
 def _print(result: dict[str, Any]) -> None:

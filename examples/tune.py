@@ -24,6 +24,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from absl import app, flags
 
+import run_folder
 import trainer
 import training_settings
 from data_sources import NotPreparedError, prepared_builder
@@ -138,7 +139,7 @@ class MarginGridSearch(keras_tuner.GridSearch):
 
 def _trained(settings: dict[str, Any], out: pathlib.Path) -> dict[str, Any]:
     """The result of a training, which is there already or continues from its last checkpoint."""
-    if result := trainer.finished(settings, out):
+    if result := run_folder.finished(settings, out):
         return result
     # Of the trainings before it nothing is needed any more.
     keras.utils.clear_session()
@@ -148,7 +149,7 @@ def _trained(settings: dict[str, Any], out: pathlib.Path) -> dict[str, Any]:
 def _or_exit(train: Callable[..., dict[str, Any]], settings: dict[str, Any], out: pathlib.Path) -> dict[str, Any]:
     try:
         return train(settings, out)
-    except trainer.OtherRunError as error:
+    except run_folder.OtherRunError as error:
         # Not a trial's failure, which KerasTuner would note before it went on.
         raise SystemExit(f"{error} Choose another --out.") from error
 

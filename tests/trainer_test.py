@@ -14,6 +14,7 @@ import pytest
 from keras.src.legacy.saving import legacy_h5_format
 
 import initial_weights
+import run_folder
 import run_records
 import trainer
 import training_settings
@@ -228,7 +229,7 @@ def test_two_steps_report_both(tmp_path, data_dir):
     assert all("val_margin" in row for row in result["history"] + reference["history"])
     for other, said in (("seed", "seed=0 there and 1 here"), ("epochs", "epochs=1 there and 2 here")):
         # A longer reference would be another, from which the second step did not begin.
-        with pytest.raises(trainer.OtherRunError, match=f"other settings: {said}"):
+        with pytest.raises(run_folder.OtherRunError, match=f"other settings: {said}"):
             trainer.train_in_steps({**settings, other: settings[other] + 1}, tmp_path)
     # Both are measured on as many images.
     fewer = trainer.train_in_steps({**settings, "eval_margins": 3}, tmp_path)
@@ -246,7 +247,7 @@ def test_a_longer_run_continues_and_a_shorter_one_is_refused(tmp_path, data_dir,
     assert continued["epochs"] == 3 and continued["cross_entropy"] == through["cross_entropy"]
     for a, b in zip(weights(one), weights(two), strict=True):
         np.testing.assert_array_equal(a, b)
-    with pytest.raises(trainer.OtherRunError, match=r"holds a run of 3 epochs already. Received: epochs=2"):
+    with pytest.raises(run_folder.OtherRunError, match=r"holds a run of 3 epochs already. Received: epochs=2"):
         trainer.train(resolve("cifar100", "lenet", epochs=2, **given), one)
     assert json.loads((one / "config.json").read_text())["epochs"] == 3
 
@@ -259,7 +260,9 @@ def test_other_initial_weights_are_another_run(tmp_path, data_dir, linear):
         linear("lenet", 100).save(start)
         settings = resolve("cifar100", "lenet", init_from=str(start), **given)
         if refused:
-            with pytest.raises(trainer.OtherRunError, match=r"initial_weights='[0-9a-f]+' there and '[0-9a-f]+' here"):
+            with pytest.raises(
+                run_folder.OtherRunError, match=r"initial_weights='[0-9a-f]+' there and '[0-9a-f]+' here"
+            ):
                 trainer.train(settings, tmp_path / "run")
         else:
             trainer.train(settings, tmp_path / "run")
@@ -276,7 +279,7 @@ def test_initial_weights_may_be_moved(tmp_path, data_dir, linear):
         settings = resolve("cifar100", "lenet", init_from=str(tmp_path / name), **given)
         assert trainer.train(settings, tmp_path / "run")["epochs"] == 1
     with pytest.raises(
-        trainer.OtherRunError, match=r"initial_weights='.*' there and None here, init_from='.*here.keras'"
+        run_folder.OtherRunError, match=r"initial_weights='.*' there and None here, init_from='.*here.keras'"
     ):
         trainer.train({**settings, "init_from": None}, tmp_path / "run")
 

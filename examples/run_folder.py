@@ -1,0 +1,104 @@
+"""The folder of a training run: which run it holds, and whether another may go on there."""
+
+import json
+import pathlib
+import shutil
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from run_records import write_json
+
+# Settings that say where things are, not what is done: initial weights are known by their values.
+_PLACES = ("data_dir", "strategy", "init_from")
+# Settings under which a run may be continued although they changed.
+FREE = ("epochs", "eval_margins", *_PLACES)
+# Settings that runs may lack which were begun before there were these, and what such runs did.
+_LATER = {"only_successful": True, "max_iterations": 6, "interval": 1, "groups": None, "shuffle": True}
+
+
+class OtherRunError(ValueError):
+    """The folder of a run holds another one."""
+
+
+def finished(settings: dict[str, Any], out: pathlib.Path) -> dict[str, Any] | None:
+    """The result of the run in a folder, if it is finished and has these settings.
+
+    Args:
+        settings: from `training_settings.resolve`, wherever the data and the initial weights are.
+        out: path of the run's folder.
+
+    Returns:
+        The content of `result.json`, or None.
+    """
+    path = out / "result.json"
+    if not path.exists():
+        return None
+    result = json.loads(path.read_text())
+    before = {**_LATER, **result["config"]}
+    same = all(before.get(name) == value for name, value in settings.items() if name not in _PLACES)
+    return result if same else None
+
+
+def refuse_other_settings(out: pathlib.Path, settings: dict[str, Any], free: Sequence[str] = FREE) -> None:
+    """See that a run in the folder, if there is one, has these settings, as far as they are known yet.
+
+    Args:
+        out: path of the folder.
+        settings: from `training_settings.resolve`; with `initial_weights`, what tells these from others, once known.
+        free: settings that may differ.
+
+    Raises:
+        OtherRunError: the folder holds another run.
+    """
+    before = _settings(out)
+    different = [n for n in settings if before and settings[n] != before.get(n) and n not in free]
+    if "initial_weights" in different:
+        different.append("init_from")
+    if different:
+        differences = (f"{name}={before.get(name)!r} there and {settings[name]!r} here" for name in different)
+        raise OtherRunError(f"{out} holds a run with other settings: {', '.join(differences)}.")
+
+
+def prepare(out: pathlib.Path, settings: dict[str, Any], resume: bool) -> None:
+    """Make the folder, or see that the run in it has the same settings.
+
+    Args:
+        out: path of the folder.
+        settings: from `training_settings.resolve`, with `initial_weights`.
+        resume: bool, whether to continue what is in the folder; otherwise it is removed.
+
+    Raises:
+        OtherRunError: the folder holds another run.
+    """
+    if resume:
+        refuse_other_settings(out, settings)
+    else:
+        for name in ("checkpoint", "tensorboard"):
+            shutil.rmtree(out / name, ignore_errors=True)
+        for name in ("history.csv", "config.json", "initial.json", "model.keras", "result.json"):
+            (out / name).unlink(missing_ok=True)
+    before = _settings(out)
+    if before and before["eval_margins"] != settings["eval_margins"]:
+        # What is reported together is measured on the same images.
+        (out / "initial.json").unlink(missing_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
+
+
+def once(path: pathlib.Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What was computed when the run began, also after it was resumed.
+
+    Args:
+        path: of a JSON file.
+        compute: makes its content.
+
+    Returns:
+        The content.
+    """
+    if not path.exists():
+        write_json(path, compute())
+    return json.loads(path.read_text())
+
+
+def _settings(out: pathlib.Path) -> dict[str, Any]:
+    path = out / "config.json"
+    return {**_LATER, **json.loads(path.read_text())} if path.exists() else {}
