@@ -65,7 +65,7 @@ PLANS = {
     "liunet-mnist": Plan("mnist", plain_passes=15, passes=4, rounds=6),
     "lenet": Plan("cifar10", plain_passes=60),
     "resnet-20": Plan("cifar10", passes=4, rounds=8),
-    "nin": Plan("cifar10", plain_passes=120, passes=20, rounds=8),
+    "nin": Plan("cifar10", batches=1, plain_passes=400, passes=12, rounds=8),
     "liunet": Plan("cifar10", plain_passes=15, passes=4, rounds=6),
     "liunet-96": Plan("cifar100", batches=1, plain_passes=30, passes=6, rounds=4),
     "resnet-56": Plan("cifar10", batches=2, plain_passes=20, passes=4, rounds=5),
