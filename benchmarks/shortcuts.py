@@ -33,7 +33,7 @@ _DATA_SET = flags.DEFINE_enum("data_set", "mnist", list(data_sets.DATA_SETS), "W
 _IMAGES = flags.DEFINE_integer("images", 10_000, "How many of them.", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 6, "Limit of steps.", lower_bound=1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 100, "Images that MIN selects among.", lower_bound=1)
-_SCREENING = flags.DEFINE_float("screening", 0.3, "Fraction of the correct samples that is searched.")
+_SCREENING = flags.DEFINE_float("screening", 0.3, "How many correct samples are searched, as a fraction of the batch.")
 
 # Rounding alone changes norms by less.
 TOLERANCE = 1e-4

@@ -53,7 +53,9 @@ def define_flags(networks: Sequence[str], out: str, without: Sequence[str] = ())
     flags.DEFINE_float("c", 2.0, "scale of correctly classified samples")
     flags.DEFINE_float("d", 1.0, "scale of misclassified samples")
     flags.DEFINE_enum("gradient", "unrolled", ["unrolled", "masked", "boundary"], "how margins are differentiated")
-    flags.DEFINE_float("screening", None, "fraction of the correct samples that are searched in full; all by default")
+    flags.DEFINE_float(
+        "screening", None, "so many correct samples, as a fraction of the batch, are searched in full; all by default"
+    )
     flags.DEFINE_bool("only_successful", True, "whether samples count for nothing whose attack failed")
     flags.DEFINE_integer("interval", 1, "training steps from one margin penalty to the next", lower_bound=1)
     flags.DEFINE_integer("num_candidates", 10, "classes that DeepFool considers", lower_bound=2)

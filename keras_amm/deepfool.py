@@ -173,7 +173,7 @@ class DeepFool:
             classifier: the network.
             clean: its pass over the images.
             labels: int32 tensor [B], or None.
-            screening: the fraction of the correct samples to search, or None for all.
+            screening: how many correct samples to search, as a fraction of the batch, or None for all.
             keep_path: bool, whether to record the steps.
 
         Returns:

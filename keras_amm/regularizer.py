@@ -38,9 +38,9 @@ class MarginRegularizer(keras.layers.Layer):
         gradient: `"unrolled"`, the exact second-order gradient; `"masked"`,
             input gradients held constant; `"boundary"`, first-order, from
             the implicit function theorem at the boundary point.
-        screening: float in (0, 1], the fraction of the correctly classified
-            samples that `"min"` searches in full, nearest first by a
-            first-order estimate; None searches all.
+        screening: float in (0, 1], how many of the correctly classified samples, as a fraction
+            of the batch, `"min"` searches in full, nearest first by a first-order
+            estimate; None searches all. Less than `top_fraction` is less than `"min"` looks at.
         only_successful: bool, whether samples whose attack failed within its step limit count for
             nothing. If not, what they moved counts as their margin: with `DeepFool(max_iterations=1)` that is the
             linear estimate of Elsayed et al. (2018).

@@ -107,8 +107,8 @@ def search(
         max_iterations: int, steps after which a sample is given up.
         num_candidates: int, the classes considered, those of the largest logits at `x`.
         overshoot: float, by what fraction each step goes beyond the linear boundary.
-        screening: float in (0, 1], the fraction of the correctly classified
-            samples, nearest by a first-order estimate, that is searched; None for all.
+        screening: float in (0, 1], so many of the correctly classified samples as a fraction of
+            the batch are searched, those nearest by a first-order estimate; None for all.
         keep_path: bool, whether to record the steps for `adjoint`.
 
     Returns:
@@ -223,8 +223,8 @@ def _screen(
     estimate = (1.0 + overshoot) * distance(runner_up.g, runner_up.squared[:, 0])
     correct = replicas.gather(start.correct)
     rank = tf.argsort(tf.argsort(tf.where(correct, replicas.gather(estimate), estimate.dtype.max)))
-    num_correct = tf.reduce_sum(tf.cast(correct, tf.float32))
-    is_near = tf.cast(rank, tf.float32) < tf.math.ceil(fraction * num_correct)
+    # Of the batch, as the aggregation counts too: of few correct samples all may matter.
+    is_near = tf.cast(rank, tf.float32) < tf.math.ceil(fraction * tf.cast(tf.size(correct), tf.float32))
     is_near = replicas.own_part(is_near, tf.size(estimate))
     return estimate, runner_up.squared, tf.logical_or(tf.logical_not(start.correct), is_near)
 

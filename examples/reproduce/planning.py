@@ -16,7 +16,8 @@ class Schedule(NamedTuple):
 
     Attributes:
         epochs: int.
-        screening: float, the fraction of the correct samples that trainings with MIN search in full; None for all.
+        screening: float, how many correct samples trainings with MIN search in full, as a fraction of the batch; None
+            for all.
     """
 
     epochs: int

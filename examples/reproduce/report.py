@@ -33,8 +33,8 @@ In all: {runs} runs, {hours:.1f} hours of training, each on one thread of a mach
 
 
 _SCREENING = """\
-MIN searches, with `screening={}`, only that fraction of the correct samples in full, those nearest by a first-order
-estimate, which leaves its selection as it is, nearly without exception (`benchmarks/shortcuts.py`). """
+MIN searches, with `screening={}`, only so many correct samples in full, as a fraction of the batch: those nearest by a
+first-order estimate, which leaves its selection as it is, nearly without exception (`benchmarks/shortcuts.py`). """
 
 
 def write(

@@ -14,8 +14,9 @@ thread, as many at a time as there are cores (one where there is a GPU), and lea
 from its last epoch. `report` turns the records that there are into a page with tables and figures.
 
 The default is the paper's protocol: 100 epochs, five seeds. `--schedule=short` has 30 epochs with drops
-of the learning rate in proportion, and MIN searches only the 30% of the correct samples that a first-order estimate
-says are nearest. MNIST as prepared by tensorflow-datasets is needed (`TFDS_DATA_DIR`), or a network.
+of the learning rate in proportion, and MIN searches only those 30 correct images of a batch of 100 in full that a
+first-order estimate says are nearest. MNIST as prepared by tensorflow-datasets is needed (`TFDS_DATA_DIR`), or a
+network.
 """
 
 import os
@@ -34,7 +35,7 @@ _SEEDS = flags.DEFINE_integer("seeds", 5, "runs of each cell, with seeds from 0"
 _SCHEDULE = flags.DEFINE_enum("schedule", "paper", list(SCHEDULES), "100 epochs, or 30 with screening=0.3")
 _EPOCHS = flags.DEFINE_integer("epochs", None, "epochs, if not the schedule's", lower_bound=1)
 _SCREENING = flags.DEFINE_float(
-    "screening", None, "fraction that MIN searches in full, if not the schedule's; 1 for all", 0.0, 1.0
+    "screening", None, "fraction of a batch that MIN searches in full, if not the schedule's; 1 for all", 0.0, 1.0
 )
 _ARMS = flags.DEFINE_list("arms", [], "only these ways of training, such as reference,min-exp")
 _VALUES = flags.DEFINE_list("values", [], "only these numbers of images of figure4, or of labels of figure5")
