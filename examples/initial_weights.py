@@ -147,7 +147,16 @@ def from_keras_hub(trained: Any) -> keras.Model:
 
     Returns:
         `keras.Model`, images in [0, 1] less the mean to logits.
+
+    Raises:
+        ValueError: it is another network of keras-hub's.
     """
+    kind = getattr(trained.backbone, "block_type", None), list(getattr(trained.backbone, "stackwise_num_blocks", []))
+    if kind != ("basic_block", [2, 2, 2, 2]):
+        raise ValueError(
+            "Expected keras-hub's ResNet-18, of basic blocks, 2, 2, 2 and 2. "
+            f"Received: {type(trained.backbone).__name__}, block_type={kind[0]!r}, stackwise_num_blocks={kind[1]}."
+        )
     converter = trained.preprocessor.image_converter
     scale = np.broadcast_to(np.asarray(converter.scale, np.float32), 3)
     network = architectures.build("resnet-18", trained.num_classes)

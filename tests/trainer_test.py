@@ -440,6 +440,9 @@ def test_resnet_18_computes_what_keras_hub_does(tmp_path):
     scale = np.abs(expected).max()
     np.testing.assert_allclose(found / scale, expected / scale, atol=1e-4)
     assert np.std(expected / scale, axis=0).max() > 1e-3
+    backbone.stackwise_num_blocks = [3, 4, 6, 3]
+    with pytest.raises(ValueError, match=r"Expected keras-hub's ResNet-18.*Received: .*\[3, 4, 6, 3\]"):
+        initial_weights.from_keras_hub(theirs)
 
 
 def test_resnet_50_computes_what_keras_applications_does(tmp_path):
