@@ -146,9 +146,10 @@ def _curves(experiment: Experiment, there: Sequence[Results]) -> Figure:
     last = [results.error for results in there]
     axes.set_ylim(max(0.0, min(last) - 0.2), max(max(last) + 0.5, 3.0))
     axes.set_title(experiment.title)
-    # Within, it would hide curves.
+    # Within, it would hide curves; a long title leaves no room beside it.
     axes.get_legend().remove()
-    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    is_long = max(len(results.cell.arm.title) for results in there) > 20
+    figure.legend(loc="outside lower center", ncols=1 if is_long else 2, frameon=False)
     return figure
 
 
