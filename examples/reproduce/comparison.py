@@ -61,7 +61,9 @@ def _is_lower(one: Cell, other: Cell, better: Sequence[tuple[Arm, Arm]]) -> bool
         return mine.error < its.error if mine.error != its.error else None
     if (one.num_train, one.num_random_labels) != (other.num_train, other.num_random_labels):
         return None
-    return True if (one.arm, other.arm) in better else False if (other.arm, one.arm) in better else None
+    if (one.arm, other.arm) in better:
+        return True
+    return False if (other.arm, one.arm) in better else None
 
 
 def differences(there: Sequence[Results], better: Sequence[tuple[Arm, Arm]] = ()) -> Iterator[str]:
