@@ -164,8 +164,9 @@ def page(tmp_path):
         record(amm, 0, 1.0, 1.5),
         record(experiments.Cell(experiments.AVG_LIN), 0, 0.5, 1.0),
         record(experiments.Cell(MIN_EXP, num_random_labels=55_000), 0, 12.5, 0.5),
-        # Of another schedule, and left out.
-        record(mlp, 0, 50.0, 0.1, epochs=100),
+        # Of another schedule: in a table of their own.
+        record(mlp, 0, 50.0, 0.76, epochs=100),
+        record(amm, 0, 0.75, 2.0, epochs=100),
     ]
     (tmp_path / "records").mkdir()
     for one in records:
@@ -199,7 +200,19 @@ def test_mean_and_deviation_beside_the_paper(page):
 def test_holes_stay_holes(page):
     assert row(page, "Table 1", "AVG+INV")[1:4] == ["", "not run", "1.18% ± 0.03"]
     assert "46 of 48 points not run." in section(page, "Figure 4")
-    assert "50.00%" not in page
+
+
+def test_another_number_of_epochs_has_its_own_table(page):
+    title = "Other numbers of epochs"
+    rows = [line.strip("| ").split(" | ") for line in section(page, title).splitlines() if "mlp-800" in line]
+    assert [line[1:5] for line in rows] == [
+        ["reference", "30", "3", "2.03% ± 0.15"],
+        ["reference", "100", "1", "50.00%"],
+        ["MIN+EXP", "30", "1", "1.00%"],
+        ["MIN+EXP", "100", "1", "0.75%"],
+    ]
+    assert rows[3][5:] == ["0.90% ± 0.03", "-0.15 points", "1 of 1", "2.00", "1.90", "+0.10"]
+    assert "50.00%" not in page.replace(section(page, title), "")
 
 
 def test_no_line_over_a_hole():
@@ -253,4 +266,4 @@ def test_what_does_not_match(page):
 
 
 def test_totals(page):
-    assert "6 runs, 3.0 hours of training" in page
+    assert "8 runs, 4.0 hours of training" in page

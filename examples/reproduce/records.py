@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -65,6 +66,11 @@ def of_cell(records: Mapping[str, Mapping[str, Any]], cell: Cell, schedule: Sche
     prefix = run_name(cell, schedule, 0).removesuffix("0")
     found = [record for name, record in records.items() if name.startswith(prefix)]
     return Results(cell, sorted(found, key=lambda record: record["seed"])) if found else None
+
+
+def lengths(records: Mapping[str, Any]) -> list[int]:
+    """The numbers of epochs that there are runs of, rising."""
+    return sorted({int(match[1]) for name in records if (match := re.search(r"\.epochs-(\d+)\.", name))})
 
 
 def spread(values: np.ndarray) -> float | None:

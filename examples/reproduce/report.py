@@ -3,7 +3,7 @@
 import os
 import pathlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from matplotlib.ticker import PercentFormatter
 
 import comparison
 import records as finished
-from experiments import EXPERIMENTS, Experiment, Paper
+from experiments import EXPERIMENTS, Arm, Experiment, Paper
 from keras_amm import plots
 from keras_amm.plots.style import COLORS, MARKERS
 from planning import TOY, Schedule
@@ -36,6 +36,9 @@ _SCREENING = """\
 MIN searches, with `screening={}`, only so many correct samples in full, as a fraction of the batch: those nearest by a
 first-order estimate, which leaves its selection as it is, nearly without exception (`benchmarks/shortcuts.py`). """
 
+# What `_entries` has of each row.
+_HEADS = ("seeds", "test error", "paper", "off by", "order", "margin", "paper", "off by")
+
 
 def write(
     folder: pathlib.Path, work: pathlib.Path, page: pathlib.Path, images: pathlib.Path, schedule: Schedule
@@ -47,12 +50,12 @@ def write(
         work: folder of the runs' own folders, where Figure 1 is.
         page: path of the Markdown file.
         images: folder of the figures.
-        schedule: `Schedule` that is reported; records of others are left out.
+        schedule: `Schedule` that is reported. Runs of other numbers of epochs have a table of their own.
     """
     everything = finished.read(folder)
     epochs = schedule.epochs
-    counted = {name: record for name, record in everything.items() if f".epochs-{epochs}." in name}
-    hours = sum(record["training_seconds"] for record in counted.values()) / 3600.0
+    counted = [record for name, record in everything.items() if name != TOY]
+    hours = sum(record["training_seconds"] for record in counted) / 3600.0
     first, second = epochs // 2, epochs * 4 // 5
     screening = _SCREENING.format(schedule.screening) if schedule.screening else ""
     parts = [
@@ -67,7 +70,7 @@ def write(
         parts.append(_toy(everything[TOY], os.path.relpath(images / picture.name, page.parent)))
     differences: list[str] = []
     for name, experiment in EXPERIMENTS.items():
-        cells = [(cell, finished.of_cell(counted, cell, schedule)) for cell in experiment.cells]
+        cells = [(cell, finished.of_cell(everything, cell, schedule)) for cell in experiment.cells]
         there = [results for _, results in cells if results]
         parts.append(f"## {experiment.title}\n")
         # One place on the axis is no curve: the table says it.
@@ -81,7 +84,8 @@ def write(
             differences += comparison.differences(there, experiment.better)
         elif not there:
             parts.append("Not run.\n")
-    parts.append("## What does not match\n")
+    parts += _other_lengths(everything, schedule)
+    parts.append(f"## What does not match\n\nOf the runs of {epochs} epochs:\n")
     # A run that several tables share differs once.
     parts.append("".join(f"- {line}\n" for line in dict.fromkeys(differences)) or "Nothing of what has been run.\n")
     page.write_text("\n".join(parts))
@@ -91,20 +95,49 @@ def write(
 def _table(experiment: Experiment, cells: Sequence[tuple[Any, Results | None]]) -> str:
     several = len({cell.network for cell, _ in cells}) > 1
     heads = ["network"] * several + [experiment.axis_title] * bool(experiment.axis)
-    heads += ["training", "seeds", "test error", "paper", "off by", "order", "margin", "paper", "off by"]
-    lines = ["| " + " | ".join(heads) + " |", "| " + " | ".join(["---"] * len(heads)) + " |"]
+    heads += ["training", *_HEADS]
+    rows = []
     there = [results for _, results in cells if results]
     for cell, results in cells:
         if experiment.kind == "sweep" and not results:
             continue
         names = [cell.network] * several + [f"{experiment.value(cell)}"] * bool(experiment.axis) + [cell.arm.title]
-        lines.append("| " + " | ".join([*names, *_entries(cell.paper, results, there, experiment)]) + " |")
+        rows.append([*names, *_entries(cell.paper, results, there, experiment.better)])
     left = sum(results is None for _, results in cells)
     note = f"\n{left} of {len(cells)} points not run.\n" if experiment.kind == "sweep" and left else ""
-    return "\n".join(lines) + "\n" + note
+    return _markdown(heads, rows) + note
 
 
-def _entries(paper: Paper, results: Results | None, there: Sequence[Results], experiment: Experiment) -> list[str]:
+def _markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "".join("| " + " | ".join(entries) + " |\n" for entries in (heads, ["---"] * len(heads), *rows))
+
+
+def _other_lengths(everything: Mapping[str, Mapping[str, Any]], schedule: Schedule) -> list[str]:
+    """Cells that were also trained over another number of epochs, each beside the schedule's own."""
+    # A run is a cell of several tables; Table 3 knows its margin.
+    cells = {cell.key: cell for experiment in EXPERIMENTS.values() for cell in experiment.cells}
+    cells |= {cell.key: cell for cell in EXPERIMENTS["table3"].cells}
+    found = {
+        (key, epochs): results
+        for key, cell in cells.items()
+        for epochs in finished.lengths(everything)
+        if (results := finished.of_cell(everything, cell, schedule._replace(epochs=epochs)))
+    }
+    others = {key for key, epochs in found if epochs != schedule.epochs}
+    rows = []
+    for (key, epochs), results in found.items():
+        if key in others:
+            there = [other for place, other in found.items() if place[0] in others and place[1] == epochs]
+            names = [results.cell.network, ", ".join([results.cell.arm.title, *key[2:]]), f"{epochs}"]
+            rows.append([*names, *_entries(results.cell.paper, results, there)])
+    heads = ["network", "training", "epochs", *_HEADS]
+    title = ["## Other numbers of epochs\n", "*Order* is among rows of as many epochs.\n"]
+    return [*title, _markdown(heads, rows)] if rows else []
+
+
+def _entries(
+    paper: Paper, results: Results | None, there: Sequence[Results], better: Sequence[tuple[Arm, Arm]] = ()
+) -> list[str]:
     said = f"{paper.bound}{_number(paper.error, paper.spread, '%')}"
     margin = _number(paper.margin, None)
     if results is None:
@@ -114,7 +147,7 @@ def _entries(paper: Paper, results: Results | None, there: Sequence[Results], ex
     holds = comparison.holds(paper, results.error)
     if holds is not None:
         off = "holds" if holds else "does not hold"
-    agree = [order.agrees for order in comparison.orders(results, there, experiment.better)]
+    agree = [order.agrees for order in comparison.orders(results, there, better)]
     return [
         str(len(results.records)),
         _number(float(np.mean(errors)), finished.spread(errors), "%"),
@@ -178,18 +211,20 @@ def _sweep(experiment: Experiment, there: Sequence[Results]) -> Figure:
 
 def _toy(record: Mapping[str, Any], picture: str) -> str:
     """Figure 1's lines; the picture itself is the run's own."""
-    lines = [
-        "## Figure 1: linear classifiers on toy data\n",
-        f"![Six forms of the penalty on two classes in the plane]({picture})\n",
+    rows = [
+        [
+            name,
+            f"{panel['train_accuracy']:.2%}",
+            f"{panel['test_accuracy']:.2%}",
+            f"{panel['margin']:.4f}",
+            f"{panel['angle']:.1f}°",
+        ]
+        for name, panel in record["panels"].items()
+    ]
+    return (
+        "## Figure 1: linear classifiers on toy data\n\n"
+        f"![Six forms of the penalty on two classes in the plane]({picture})\n\n"
         "The largest possible margin is 1, at an angle of 0°. The paper gives no numbers: AVG+LIN is to be roughly "
         f"orthogonal to the line through the classes' centres ({record['centres_angle']:.1f}°), AVG+EXP and AVG+INV "
-        "better, and MIN near the optimum.\n",
-        "| training | train accuracy | test accuracy | margin | angle |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for name, panel in record["panels"].items():
-        lines.append(
-            f"| {name} | {panel['train_accuracy']:.2%} | {panel['test_accuracy']:.2%} | {panel['margin']:.4f} | "
-            f"{panel['angle']:.1f}° |"
-        )
-    return "\n".join(lines) + "\n"
+        "better, and MIN near the optimum.\n\n"
+    ) + _markdown(["training", "train accuracy", "test accuracy", "margin", "angle"], rows)
