@@ -1,12 +1,15 @@
 """The folder of a training run: which run it holds, and whether another may go on there."""
 
+import contextlib
 import json
 import pathlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from run_records import write_json
+import filelock
+
+from json_files import write_json
 
 # Settings that say where things are, not what is done: initial weights are known by their values.
 _PLACES = ("data_dir", "strategy", "init_from")
@@ -18,6 +21,31 @@ _LATER = {"only_successful": True, "max_iterations": 6, "interval": 1, "groups":
 
 class OtherRunError(ValueError):
     """The folder of a run holds another one."""
+
+
+class InUseError(RuntimeError):
+    """Another process trains in the folder of a run."""
+
+
+@contextlib.contextmanager
+def alone(out: pathlib.Path) -> Iterator[None]:
+    """Make the folder of a run, and keep other processes out of it.
+
+    Args:
+        out: path of the folder.
+
+    Raises:
+        InUseError: another process is in it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        # The system frees it when the process ends, however it ends.
+        with filelock.FileLock(out / "training.lock", timeout=0):
+            yield
+    except filelock.Timeout:
+        raise InUseError(
+            f"Another process trains in {out}: wait for its end, stop it, or choose another --out."
+        ) from None
 
 
 def finished(settings: dict[str, Any], out: pathlib.Path) -> dict[str, Any] | None:
@@ -60,7 +88,7 @@ def refuse_other_settings(out: pathlib.Path, settings: dict[str, Any], free: Seq
 
 
 def prepare(out: pathlib.Path, settings: dict[str, Any], resume: bool) -> None:
-    """Make the folder, or see that the run in it has the same settings.
+    """See that the run in the folder, if there is one, has the same settings.
 
     Args:
         out: path of the folder.
@@ -81,7 +109,6 @@ def prepare(out: pathlib.Path, settings: dict[str, Any], resume: bool) -> None:
     if before and before["eval_margins"] != settings["eval_margins"]:
         # What is reported together is measured on the same images.
         (out / "initial.json").unlink(missing_ok=True)
-    out.mkdir(parents=True, exist_ok=True)
 
 
 def once(path: pathlib.Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """What a training run leaves behind: epoch times, its history across resumes, and what it was made with."""
 
 import csv
-import json
 import pathlib
 import platform
+import subprocess
 import time
 from typing import Any
 
@@ -75,19 +75,22 @@ def summarize_history(history: list[dict[str, float]], seconds: float) -> dict[s
     }
 
 
-def write_json(path: pathlib.Path, content: Any) -> None:
-    """Write a file that is whole at any moment: the old one or the new one."""
-    new = path.with_name(f"{path.name}.new")
-    new.write_text(json.dumps(content, indent=2) + "\n")
-    new.replace(path)
-
-
-def versions() -> dict[str, str]:
+def versions() -> dict[str, str | None]:
     """What the run was made with."""
     return {
         "python": platform.python_version(),
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
         "keras_amm": keras_amm.__version__,
+        "revision": _revision(),
         "devices": ", ".join(device.device_type for device in tf.config.list_physical_devices()),
     }
+
+
+def _revision() -> str | None:
+    """The commit that is checked out, as git names it; None where this is no clone."""
+    command = ["git", "-C", str(pathlib.Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -35,8 +35,9 @@ from coupled_sgd import CoupledDecaySGD
 from data_sets import DataSet
 from data_sources import NotPreparedError
 from initial_weights import load_network
-from run_folder import OtherRunError
-from run_records import EpochSeconds, read_history, summarize_history, versions, write_json
+from json_files import write_json
+from run_folder import InUseError, OtherRunError
+from run_records import EpochSeconds, read_history, summarize_history, versions
 from schedules import SCHEDULES
 from training_settings import define_flags, given_flags, resolve
 
@@ -64,7 +65,7 @@ def _main(data_set: str, argv: list[str]) -> None:
         raise app.UsageError(str(error)) from error
     try:
         train_in_steps(settings, pathlib.Path(flags.FLAGS.out), flags.FLAGS.resume)
-    except (NotPreparedError, SettingsError) as error:
+    except (NotPreparedError, SettingsError, InUseError) as error:
         raise SystemExit(str(error)) from error
     except OtherRunError as error:
         raise SystemExit(f"{error} Choose another --out, or start over with --noresume.") from error
@@ -119,6 +120,7 @@ def train(settings: dict[str, Any], out: pathlib.Path, resume: bool = True) -> d
     Raises:
         OtherRunError: the folder holds a run with other settings, or a longer one.
         SettingsError: the settings do not fit the data or the network.
+        InUseError: another process trains in the folder.
     """
     if not settings["init_from"]:
         settings = {**settings, "initial_weights": None}
@@ -135,6 +137,21 @@ def train(settings: dict[str, Any], out: pathlib.Path, resume: bool = True) -> d
     if resume and (out / "model.keras").exists() and (result := run_folder.finished(settings, out)):
         _print(result)
         return result
+    with run_folder.alone(out):
+        result = _train(model, data, settings, out, resume, strategy)
+    _print(result)
+    return result
+
+
+def _train(
+    model: keras.Model,
+    data: DataSet,
+    settings: dict[str, Any],
+    out: pathlib.Path,
+    resume: bool,
+    strategy: tf.distribute.Strategy,
+) -> dict[str, Any]:
+    """What is left of a training, and its measurement."""
     measured, name = (data.validation, "validation") if settings["validation"] else (data.test, "test")
     run_folder.prepare(out, settings, resume)
     reference = None
@@ -170,7 +187,6 @@ def train(settings: dict[str, Any], out: pathlib.Path, resume: bool = True) -> d
         **summarize_history(read_history(out / "history.csv"), seconds),
     }
     write_json(out / "result.json", result)
-    _print(result)
     return result
 
 

@@ -28,7 +28,7 @@ import run_folder
 import trainer
 import training_settings
 from data_sources import NotPreparedError, prepared_builder
-from run_records import write_json
+from json_files import write_json
 from schedules import SCHEDULES
 from training_settings import numbers
 

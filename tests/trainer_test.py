@@ -14,6 +14,7 @@ import pytest
 from keras.src.legacy.saving import legacy_h5_format
 
 import initial_weights
+import json_files
 import run_folder
 import run_records
 import trainer
@@ -300,11 +301,22 @@ def test_what_is_finished_is_not_done_again(tmp_path, data_dir, linear, monkeypa
     assert (tmp_path / "model.keras").stat().st_mtime_ns > made
 
 
+def test_two_processes_do_not_train_in_one_folder(tmp_path, data_dir):
+    settings = resolve("cifar100", "lenet", amm=False, epochs=1, batch_size=10, drop_at=[], data_dir=data_dir)
+    with (
+        run_folder.alone(tmp_path / "run"),
+        pytest.raises(run_folder.InUseError, match=r"Another process trains in .*run: wait"),
+    ):
+        trainer.train(settings, tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()
+    assert trainer.train(settings, tmp_path / "run")["epochs"] == 1
+
+
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
     path = tmp_path / "result.json"
-    run_records.write_json(path, {"a": 1})
+    json_files.write_json(path, {"a": 1})
     with pytest.raises(TypeError):
-        run_records.write_json(path, {"a": object()})
+        json_files.write_json(path, {"a": object()})
     assert json.loads(path.read_text()) == {"a": 1}
 
 

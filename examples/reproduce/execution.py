@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import filelock
 
+import records as finished
+from json_files import write_json
 from planning import Run
 
 
@@ -24,14 +26,17 @@ class Executor:
     Args:
         records: folder of the finished runs' JSON files.
         work: folder of the runs' own folders.
-        jobs: int, runs at a time.
-        threads: int, threads of each run.
+        jobs: int, runs at a time at most.
+        cores: int, shared among the runs.
     """
 
-    def __init__(self, records: pathlib.Path, work: pathlib.Path, jobs: int, threads: int) -> None:
-        self.records, self.work, self.jobs, self.threads = records, work, jobs, threads
+    def __init__(self, records: pathlib.Path, work: pathlib.Path, jobs: int, cores: int) -> None:
+        self.records, self.work, self.jobs, self.cores = records, work, jobs, cores
+        self.threads = 1
         self._running: set[subprocess.Popen[bytes]] = set()
-        self._stopped = threading.Event()
+        self._stopped = False
+        # Between the look at `_stopped` and the entry in `_running` nothing may be stopped.
+        self._starting = threading.Lock()
 
     def run_all(self, runs: Sequence[Run]) -> list[str]:
         """Run what is missing, in order. Ctrl-C stops the processes, which continue when started again.
@@ -44,12 +49,16 @@ class Executor:
 
         Raises:
             KeyboardInterrupt: stopped by Ctrl-C.
+            RecordError: a file among the records is none.
         """
-        missing = [run for run in runs if not self._record(run).exists()]
-        print(f"{len(runs)} runs, {len(runs) - len(missing)} of them finished; {self.jobs} at a time", flush=True)
         self.records.mkdir(parents=True, exist_ok=True)
+        there = finished.read(self.records)
+        missing = [run for run in runs if run.name not in there]
+        jobs = max(1, min(self.jobs, len(missing)))
+        self.threads = max(1, self.cores // jobs)
+        print(f"{len(runs)} runs, {len(runs) - len(missing)} of them finished; {jobs} at a time", flush=True)
         failed = []
-        with ThreadPoolExecutor(self.jobs) as pool:
+        with ThreadPoolExecutor(jobs) as pool:
             futures = {pool.submit(self._run, run): run for run in missing}
             try:
                 for number, future in enumerate(as_completed(futures), 1):
@@ -67,12 +76,14 @@ class Executor:
 
     def _run(self, run: Run) -> str:
         folder = self.work / run.name
-        folder.mkdir(parents=True, exist_ok=True)
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             with filelock.FileLock(folder / "lock", timeout=0):
                 return self._run_alone(run, folder)
         except filelock.Timeout:
             return "left to the other process that is at it"
+        except (OSError, ValueError) as error:
+            return f"failed: {error}"
 
     def _run_alone(self, run: Run, folder: pathlib.Path) -> str:
         if self._record(run).exists():
@@ -86,27 +97,26 @@ class Executor:
         result = json.loads((folder / "result.json").read_text())
         # As one would type it in a clone, whatever folders this machine has.
         command = ["python", *run.arguments(f"runs/{run.name}", "examples")]
-        record = {"run": run.name, "command": " ".join(command), **result}
-        partial = folder / "record.json"
-        partial.write_text(json.dumps(record, indent=1) + "\n")
-        partial.replace(self._record(run))
+        write_json(self._record(run), {"run": run.name, "command": " ".join(command), **result})
         return f"finished, {(time.monotonic() - start) / 60:.1f} min"
 
     def _wait(self, command: list[str], output: object) -> int:
-        if self._stopped.is_set():
-            return -1
-        threads = str(self.threads)
-        environment = os.environ | dict.fromkeys(
-            ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), threads
-        )
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)  # type: ignore[call-overload]
-        self._running.add(process)
+        names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
+        # Where several runs share a GPU, none may take all its memory.
+        environment = os.environ | dict.fromkeys(names, str(self.threads)) | {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+        with self._starting:
+            if self._stopped:
+                return -1
+            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)  # type: ignore[call-overload]
+            self._running.add(process)
         try:
             return process.wait()
         finally:
-            self._running.discard(process)
+            with self._starting:
+                self._running.discard(process)
 
     def _stop(self) -> None:
-        self._stopped.set()
-        for process in list(self._running):
-            process.terminate()
+        with self._starting:
+            self._stopped = True
+            for process in self._running:
+                process.terminate()

@@ -1,12 +1,12 @@
 """From tables and figures to single runs: names, command lines, and what is there already."""
 
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from experiments import ALL_IMAGES, EXPERIMENTS, Cell
+from experiments import ALL_IMAGES, EXPERIMENTS, Cell, Experiment
 
 EXAMPLES = pathlib.Path(__file__).resolve().parent.parent
 
@@ -23,9 +23,17 @@ class Schedule(NamedTuple):
     epochs: int
     screening: float | None = None
 
+    @property
+    def drops(self) -> tuple[int, int]:
+        """The epochs from which the learning rate is a tenth and a hundredth: 50 and 80 of the paper's 100."""
+        return self.epochs // 2, self.epochs * 4 // 5
+
 
 # The paper's protocol, and one for small machines.
 SCHEDULES: Mapping[str, Schedule] = MappingProxyType({"paper": Schedule(100), "short": Schedule(30, screening=0.3)})
+
+# With fewer the learning rate cannot drop twice.
+LEAST_EPOCHS = 3
 
 TOY = "figure1"
 
@@ -89,8 +97,6 @@ def run_name(cell: Cell, schedule: Schedule, seed: int) -> str:
 def training(cell: Cell, schedule: Schedule, seed: int) -> Run:
     """The training of a cell with one seed.
 
-    The learning rate drops after half and four fifths of the epochs: 50 and 80 of the paper's 100.
-
     Args:
         cell: `Cell`.
         schedule: `Schedule`.
@@ -110,9 +116,8 @@ def training(cell: Cell, schedule: Schedule, seed: int) -> Run:
         settings["num_random_labels"] = cell.num_random_labels
     if screening := screening_of(cell, schedule):
         settings["screening"] = screening
-    epochs = schedule.epochs
-    drops = f"{epochs // 2},{epochs * 4 // 5}"
-    settings |= {"epochs": epochs, "drop_at": drops, "drop_to": "0.1,0.01", "seed": seed, "out": "{folder}"}
+    drops = ",".join(map(str, schedule.drops))
+    settings |= {"epochs": schedule.epochs, "drop_at": drops, "drop_to": "0.1,0.01", "seed": seed, "out": "{folder}"}
     return Run(run_name(cell, schedule, seed), ("mnist.py", *(_flag(name, value) for name, value in settings.items())))
 
 
@@ -122,16 +127,21 @@ def _flag(name: str, value: Any) -> str:
     return f"--{name}={value}"
 
 
-def toy() -> Run:
+def toy(seed: int) -> Run:
     """Figure 1, all panels."""
-    return Run(TOY, ("toy2d.py", "--out={folder}/figure1.png", "--json={folder}/result.json"))
+    return Run(
+        f"{TOY}.seed-{seed}",
+        ("toy2d.py", f"--seed={seed}", "--out={folder}/figure1.png", "--json={folder}/result.json"),
+    )
 
 
-def select(name: str, arms: Sequence[str] = (), values: Sequence[int] = (), networks: Sequence[str] = ()) -> list[Cell]:
-    """The cells of a table or figure, all or some.
+def select(
+    names: Iterable[str], arms: Sequence[str] = (), values: Sequence[int] = (), networks: Sequence[str] = ()
+) -> list[Cell]:
+    """The cells of tables and figures, all or some.
 
     Args:
-        name: str, one of `EXPERIMENTS`.
+        names: keys of `EXPERIMENTS`.
         arms: names of arms; none for all.
         values: places on the axis of a sweep; none for all.
         networks: names of architectures; none for all.
@@ -140,27 +150,32 @@ def select(name: str, arms: Sequence[str] = (), values: Sequence[int] = (), netw
         List of `Cell`.
 
     Raises:
-        ValueError: something is not part of the table or figure.
+        ValueError: something is not part of any of them.
+
+    Example:
+    >>> [cell.num_train for cell in select(["table1", "figure4"], arms=["masked"], values=[5000])]
+    [5000]
     """
-    experiment = EXPERIMENTS[name]
-    cells = list(experiment.cells)
-    for kind, wanted, of in (
-        ("arms", arms, lambda cell: cell.arm.name),
-        ("values", values, experiment.value),
-        ("networks", networks, lambda cell: cell.network),
-    ):
-        there = dict.fromkeys(of(cell) for cell in cells)
-        if unknown := [item for item in wanted if item not in there]:
-            raise ValueError(f"{name} has {kind} {list(there)}. Received: {unknown}.")
-        cells = [cell for cell in cells if not wanted or of(cell) in wanted]
-    return cells
+    found = [(EXPERIMENTS[name], cell) for name in names for cell in EXPERIMENTS[name].cells]
+    kinds: Sequence[tuple[str, Sequence[Any], Callable[[Experiment, Cell], Any]]] = (
+        ("arms", arms, lambda experiment, cell: cell.arm.name),
+        ("values", values, lambda experiment, cell: experiment.value(cell)),
+        ("networks", networks, lambda experiment, cell: cell.network),
+    )
+    there = {kind: dict.fromkeys(of(*place) for place in found) for kind, _, of in kinds}
+    for kind, wanted, of in kinds:
+        if unknown := [item for item in wanted if item not in there[kind]]:
+            known = [item for item in there[kind] if item is not None]
+            raise ValueError(f"The {kind} to choose from are {known}. Received: {unknown}.")
+        found = [place for place in found if not wanted or of(*place) in wanted]
+    return [cell for _, cell in found]
 
 
 def plan(names: Iterable[str], seeds: int, schedule: Schedule, **some: Any) -> list[Run]:
     """All runs of tables and figures, each once: first one seed of everything, then the next.
 
     Args:
-        names: keys of `EXPERIMENTS`, or "figure1".
+        names: keys of `EXPERIMENTS`, or "figure1", which is left out where only some cells are wanted.
         seeds: int, how many.
         schedule: `Schedule` of each training.
         **some: arguments of `select`.
@@ -171,11 +186,12 @@ def plan(names: Iterable[str], seeds: int, schedule: Schedule, **some: Any) -> l
     Raises:
         ValueError: see `select`.
     """
+    names = list(names)
+    cells = select((name for name in names if name != TOY), **some)
     runs: dict[str, Run] = {}
-    cells = [cell for name in names if name != TOY for cell in select(name, **some)]
-    if TOY in names:
-        runs[TOY] = toy()
     for seed in range(seeds):
+        if TOY in names and not any(some.values()):
+            runs[toy(seed).name] = toy(seed)
         for cell in cells:
             run = training(cell, schedule, seed)
             runs.setdefault(run.name, run)

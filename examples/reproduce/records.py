@@ -46,10 +46,39 @@ class Results:
         ]
 
 
+class RecordError(ValueError):
+    """A file is not the record of a finished run."""
+
+
 def read(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
-    """All records of a folder, by the run's name."""
-    found = (json.loads(path.read_text()) for path in sorted(folder.glob("*.json")))
+    """All records of a folder, by the run's name.
+
+    Args:
+        folder: path of the folder; where it does not exist, there are none.
+
+    Returns:
+        The records' contents.
+
+    Raises:
+        RecordError: a JSON file in it is no record.
+    """
+    found = [_read(path) for path in sorted(folder.glob("*.json"))]
     return {record["run"]: record for record in found}
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text())
+    except ValueError as error:
+        raise RecordError(f"{path} is not JSON ({error}). Remove it, and its run is made again.") from error
+    missing = {"run", "command", "seed", "training_seconds"} - set(record if isinstance(record, dict) else ())
+    if missing or record["run"] != path.stem:
+        raise RecordError(
+            f"Expected the record of a finished run {path.stem!r} in {path}. Received: JSON "
+            + (f"without {sorted(missing)}" if missing else f"of run {record['run']!r}")
+            + ". Move it elsewhere, or choose another --records."
+        )
+    return record
 
 
 def of_cell(records: Mapping[str, Mapping[str, Any]], cell: Cell, schedule: Schedule) -> Results | None:
@@ -68,9 +97,20 @@ def of_cell(records: Mapping[str, Mapping[str, Any]], cell: Cell, schedule: Sche
     return Results(cell, sorted(found, key=lambda record: record["seed"])) if found else None
 
 
-def lengths(records: Mapping[str, Any]) -> list[int]:
-    """The numbers of epochs that there are runs of, rising."""
-    return sorted({int(match[1]) for name in records if (match := re.search(r"\.epochs-(\d+)\.", name))})
+def schedules(records: Mapping[str, Any], cell: Cell) -> list[Schedule]:
+    """The schedules by which a cell was trained, shortest first.
+
+    Args:
+        records: from `read`.
+        cell: `Cell`.
+
+    Returns:
+        `Schedule`s without screening where the cell's training has none.
+    """
+    name = re.compile(re.escape(".".join(cell.key)) + r"(?:\.screening-([\d.]+))?\.epochs-(\d+)\.seed-\d+")
+    matches = [match for run in records if (match := name.fullmatch(run))]
+    found = {Schedule(int(match[2]), float(match[1]) if match[1] else None) for match in matches}
+    return sorted(found, key=lambda schedule: (schedule.epochs, schedule.screening or 0.0))
 
 
 def spread(values: np.ndarray) -> float | None:

@@ -8,10 +8,11 @@
 
 Names are figure1, table1, figure2, table2, figure3, table3, figure4, figure5, batches (not in the paper: the same
 batches in every epoch, as in the authors' published code), or all. A run
-that several of them share is made once. Each is a process of `examples/mnist.py` (or `toy2d.py`) with one
-thread, as many at a time as there are cores (one where there is a GPU), and leaves one JSON record in
-`--records`. Starting again skips what is finished and continues what was cut off
-from its last epoch. `report` turns the records that there are into a page with tables and figures.
+that several of them share is made once (but LiuNet's trainings with AMM begin with a reference of their own). Each is
+a process of `examples/mnist.py` (or `toy2d.py`), as many at a time as there are cores, which they share (one where
+there is a GPU), and leaves one JSON record in `--records`. Starting again skips what is finished and continues what
+was cut off from its last epoch. `report` turns the records that there are into a page with tables and figures.
+`--arms`, `--values` and `--networks` choose among what is named; figure1 has none of them.
 
 The default is the paper's protocol: 100 epochs, five seeds. `--schedule=short` has 30 epochs with drops
 of the learning rate in proportion, and MIN searches only those 30 correct images of a batch of 100 in full that a
@@ -21,21 +22,23 @@ network.
 
 import os
 import pathlib
+import signal
 import sys
 
 from absl import app, flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-import report
+import records as finished
 from execution import Executor
 from experiments import EXPERIMENTS
-from planning import SCHEDULES, TOY, Schedule, plan
+from planning import LEAST_EPOCHS, SCHEDULES, TOY, Schedule, plan
+from records import RecordError
 
 _SEEDS = flags.DEFINE_integer("seeds", 5, "runs of each cell, with seeds from 0", lower_bound=1)
 _SCHEDULE = flags.DEFINE_enum("schedule", "paper", list(SCHEDULES), "100 epochs, or 30 with screening=0.3")
-_EPOCHS = flags.DEFINE_integer("epochs", None, "epochs, if not the schedule's", lower_bound=1)
+_EPOCHS = flags.DEFINE_integer("epochs", None, "epochs, if not the schedule's", lower_bound=LEAST_EPOCHS)
 _SCREENING = flags.DEFINE_float(
-    "screening", None, "fraction of a batch that MIN searches in full, if not the schedule's; 1 for all", 0.0, 1.0
+    "screening", None, "fraction of a batch that MIN searches in full, if not the schedule's; 1 for all", 0.01, 1.0
 )
 _ARMS = flags.DEFINE_list("arms", [], "only these ways of training, such as reference,min-exp")
 _VALUES = flags.DEFINE_list("values", [], "only these numbers of images of figure4, or of labels of figure5")
@@ -63,32 +66,45 @@ def main(argv: list[str]) -> None:
     if _SCREENING.value:
         schedule = schedule._replace(screening=_SCREENING.value if _SCREENING.value < 1 else None)
     records = pathlib.Path(_RECORDS.value)
-    if wanted := [name for name in (NAMES if "all" in names else names) if name != "report"]:
-        _run(wanted, schedule, records)
-    if "report" in names:
-        report.write(
-            records, pathlib.Path(_WORK.value), pathlib.Path(_PAGE.value), pathlib.Path(_IMAGES.value), schedule
-        )
-
-
-def _run(names: list[str], schedule: Schedule, records: pathlib.Path) -> None:
-    some = {"arms": _ARMS.value, "values": [int(value) for value in _VALUES.value], "networks": _NETWORKS.value}
+    wanted = [name for name in (NAMES if "all" in names else names) if name != "report"]
     try:
+        failure = _run(wanted, schedule, records) if wanted else None
+        if "report" in names:
+            if not records.is_dir():
+                raise app.UsageError(f"There is no folder {records}: name that of the records with --records.")
+            # It loads TensorFlow, which nothing else here needs.
+            import report
+
+            report.write(records, pathlib.Path(_PAGE.value), pathlib.Path(_IMAGES.value), schedule)
+    except (RecordError, OSError) as error:
+        raise SystemExit(str(error)) from error
+    if failure:
+        raise SystemExit(failure)
+
+
+def _run(names: list[str], schedule: Schedule, records: pathlib.Path) -> str | None:
+    """Make what is missing, or list it; returns what failed."""
+    try:
+        values = [int(value) for value in _VALUES.value]
+        some = {"arms": _ARMS.value, "values": values, "networks": _NETWORKS.value}
         runs = plan(names, _SEEDS.value, schedule, **some)
     except ValueError as error:
         raise app.UsageError(str(error)) from error
     if _LIST.value:
+        there = finished.read(records)
         for run in runs:
-            print("finished" if (records / f"{run.name}.json").exists() else "missing ", run.name)
-        return
+            print("finished" if run.name in there else "missing ", run.name)
+        return None
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jobs = _JOBS.value or (1 if _has_gpu() else cores)
+    # Whatever ends the runner ends its runs, which would go on without it.
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)
     try:
-        failed = Executor(records, pathlib.Path(_WORK.value), jobs, max(1, cores // jobs)).run_all(runs)
+        failed = Executor(records, pathlib.Path(_WORK.value), jobs, cores).run_all(runs)
     except KeyboardInterrupt:
         raise SystemExit("Stopped. Start again to continue.") from None
-    if failed:
-        raise SystemExit(f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}")
+    return f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}" if failed else None
 
 
 def _has_gpu() -> bool:

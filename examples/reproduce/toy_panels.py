@@ -1,0 +1,109 @@
+"""Figure 1 in the report: the boundaries of one seed as a picture, and of all seeds as a table."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+import toy_boundaries
+from records import spread
+from toy_boundaries import Line
+
+Record = Mapping[str, Any]
+
+# What counts as "roughly orthogonal" to the line through the centres, and as a margin "near" the largest possible.
+DEGREES = 2.0
+NEAR = 0.95
+
+TEXT = f"""\
+The paper gives no numbers, but says (Section 3.3.3) that AVG+LIN is roughly orthogonal to the line through the classes'
+centres, AVG+INV and AVG+EXP have the better test accuracy, and MIN is optimal or nearly so. *As in the paper* counts
+the seeds of which that is true: an angle within {DEGREES:g}° of the orthogonal's, a test accuracy above AVG+LIN's, at
+least {NEAR:.0%} of the largest margin that the seed's training points allow. Accuracy, margin (the smallest signed
+distance of a training point) and angle (between boundary and upright) are the means ± standard deviations over these
+seeds.
+"""
+
+
+def _is_orthogonal(record: Record, name: str) -> bool:
+    return abs(record["panels"][name]["angle"] - record["orthogonal_to_centres"]["angle"]) < DEGREES
+
+
+def _is_better(record: Record, name: str) -> bool:
+    return record["panels"][name]["test_accuracy"] > record["panels"]["AVG+LIN"]["test_accuracy"]
+
+
+def _is_near(record: Record, name: str) -> bool:
+    return record["panels"][name]["margin"] >= NEAR * record["widest"]["margin"]
+
+
+_CLAIMS: Mapping[str, Callable[[Record, str], bool]] = {
+    "AVG+LIN": _is_orthogonal,
+    "AVG+INV": _is_better,
+    "AVG+EXP": _is_better,
+    "MIN+LIN": _is_near,
+    "MIN+INV": _is_near,
+    "MIN+EXP": _is_near,
+}
+
+
+def agrees(record: Record, name: str) -> bool:
+    """Whether the boundary of one seed is what the paper says; nothing is said of the reference."""
+    return name not in _CLAIMS or _CLAIMS[name](record, name)
+
+
+def picture(records: Sequence[Record]) -> tuple[Figure, int]:
+    """The panels of the first seed that has the most boundaries as in the paper.
+
+    Args:
+        records: of `toy2d.py`, one per seed.
+
+    Returns:
+        The matplotlib figure and the seed.
+    """
+    shown = max(records, key=lambda record: sum(agrees(record, name) for name in record["panels"]))
+    lines = {name: Line(np.array(panel["w"]), panel["b"]) for name, panel in shown["panels"].items()}
+    return toy_boundaries.draw(lines, *toy_boundaries.sample(shown["seed"])), shown["seed"]
+
+
+HEADS = ("training", "seeds", "as in the paper", "test accuracy", "margin", "angle")
+
+
+def rows(records: Sequence[Record]) -> Iterable[list[str]]:
+    """The table's rows, one per form of the penalty, under `HEADS`."""
+    for name in records[0]["panels"]:
+        like = [record["panels"][name] for record in records if agrees(record, name)]
+        yield [
+            name,
+            f"{len(records)}",
+            f"{len(like)} of {len(records)}" if name in _CLAIMS else "",
+            _over([100.0 * panel["test_accuracy"] for panel in like], ".2f", "%"),
+            _over([panel["margin"] for panel in like], ".3f"),
+            _over([panel["angle"] for panel in like], ".1f", "°"),
+        ]
+
+
+def remarks(records: Sequence[Record]) -> str:
+    """What is not as in the paper, seed by seed, and where it began."""
+    lines = []
+    for record in records:
+        others = [name for name in record["panels"] if not agrees(record, name)]
+        ends = [
+            f"{name} ends with {record['panels'][name]['train_accuracy']:.0%} right and a margin of "
+            f"{record['panels'][name]['margin']:.2f}"
+            for name in others
+        ]
+        lines.append(
+            f"- seed {record['seed']}: {record['start']['train_accuracy']:.0%} of the training points are right at the "
+            f"start; the largest possible margin is {record['widest']['margin']:.3f}; "
+            f"{'; '.join(ends) or 'all is as in the paper'}.\n"
+        )
+    return "".join(lines)
+
+
+def _over(values: Sequence[float], form: str, unit: str = "") -> str:
+    if not values:
+        return ""
+    deviation = spread(np.array(values))
+    return f"{np.mean(values):{form}}{unit}" + (f" ± {deviation:{form}}" if deviation is not None else "")
