@@ -40,13 +40,14 @@ def _curves(experiment: Experiment, there: Sequence[Results]) -> Figure:
     for line, results in zip(list(axes.lines), there, strict=True):
         paper = results.cell.paper
         if paper.error is not None and not paper.bound:
-            last = len(results.records[0]["history"]) - 1
-            axes.plot([last], [paper.error], "D", color=line.get_color(), fillstyle="none", clip_on=False)
+            axes.plot(
+                line.get_xdata()[-1:], [paper.error], "D", color=line.get_color(), fillstyle="none", clip_on=False
+            )
     # The first epochs are far above what the figure is about.
     last = [results.error for results in there]
     axes.set_ylim(max(0.0, min(last) - 0.2), max(max(last) + 0.5, 3.0))
     axes.set_title(experiment.title)
-    axes.plot([], [], "D", color="black", fillstyle="none", label="the paper, at the end")
+    axes.plot([], [], "D", color="black", fillstyle="none", label="the paper, after its 100 epochs")
     # Within, it would hide curves; a long title leaves no room beside it.
     axes.get_legend().remove()
     is_long = max(len(results.cell.arm.title) for results in there) > 20

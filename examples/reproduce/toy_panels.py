@@ -78,9 +78,9 @@ def rows(records: Sequence[Record]) -> Iterable[list[str]]:
             name,
             f"{len(records)}",
             f"{len(like)} of {len(records)}" if name in _CLAIMS else "",
-            _over([100.0 * panel["test_accuracy"] for panel in like], ".2f", "%"),
-            _over([panel["margin"] for panel in like], ".3f"),
-            _over([panel["angle"] for panel in like], ".1f", "°"),
+            _over([100.0 * panel["test_accuracy"] for panel in like], 2, "%"),
+            _over([panel["margin"] for panel in like], 3),
+            _over([panel["angle"] for panel in like], 1, "°"),
         ]
 
 
@@ -102,8 +102,10 @@ def remarks(records: Sequence[Record]) -> str:
     return "".join(lines)
 
 
-def _over(values: Sequence[float], form: str, unit: str = "") -> str:
+def _over(values: Sequence[float], digits: int, unit: str = "") -> str:
     if not values:
         return ""
     deviation = spread(np.array(values))
-    return f"{np.mean(values):{form}}{unit}" + (f" ± {deviation:{form}}" if deviation is not None else "")
+    # Adding zero takes the sign from a zero.
+    mean = round(float(np.mean(values)), digits) + 0.0
+    return f"{mean:.{digits}f}{unit}" + (f" ± {deviation:.{digits}f}" if deviation is not None else "")
