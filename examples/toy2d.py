@@ -30,7 +30,7 @@ import keras_amm
 from coupled_sgd import CoupledDecaySGD
 from json_files import write_json
 from run_records import versions
-from toy_boundaries import Line, Points, draw, measure, orthogonal_to_centres, sample, widest
+from toy_boundaries import Line, Points, draw, linear_classifier, measure, orthogonal_to_centres, sample, widest
 
 BATCH_SIZE = 20
 INITIAL_LEARNING_RATE = 0.1
@@ -100,7 +100,7 @@ def configurations() -> dict[str, keras_amm.MarginRegularizer | None]:
 def new_classifier() -> keras.Model:
     """A linear classifier, the same at every call."""
     keras.utils.set_random_seed(FLAGS.seed)
-    return keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    return linear_classifier()
 
 
 def fit(train: Points, regularizer: keras_amm.MarginRegularizer | None) -> Line:

@@ -44,7 +44,7 @@ class Line(NamedTuple):
 
     def classifier(self) -> keras.Model:
         """A linear classifier with this boundary."""
-        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+        model = linear_classifier()
         model.set_weights([np.stack([-self.w, self.w], axis=1) / 2, np.array([-self.b, self.b]) / 2])
         return model
 
@@ -52,6 +52,11 @@ class Line(NamedTuple):
     def angle(self) -> float:
         """Degrees between the boundary and the upright."""
         return float(np.degrees(np.arctan2(self.w[1], self.w[0])))
+
+
+def linear_classifier() -> keras.Model:
+    """Two logits of a point in the plane, with new weights."""
+    return keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
 
 
 def sample(seed: int) -> tuple[Points, Points]:
