@@ -2,11 +2,12 @@
 
 import itertools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 
+from flag_lists import numbers
 from initial_weights import PUBLISHED
 from schedules import SCHEDULES
 
@@ -135,24 +136,3 @@ def resolve(data_set: str, given: dict[str, Any]) -> dict[str, Any]:
     if settings["freeze_batch_normalization"] is None:
         settings["freeze_batch_normalization"] = bool(settings["init_from"] or settings["two_step"])
     return {"data_set": data_set, "strategy": "none", **settings}
-
-
-def numbers(flag: str, texts: Sequence[Any], kind: Callable[[Any], Any]) -> list[Any]:
-    """A flag's list as numbers.
-
-    Args:
-        flag: str, its name.
-        texts: sequence of str, or of numbers already.
-        kind: `int` or `float`.
-
-    Returns:
-        The numbers.
-
-    Raises:
-        ValueError: one is not a number of this kind.
-    """
-    try:
-        return [kind(text) for text in texts]
-    except ValueError as error:
-        expected = "integers" if kind is int else "numbers"
-        raise ValueError(f"Expected {expected} in --{flag}. Received: {','.join(map(str, texts))}.") from error

@@ -28,9 +28,9 @@ import run_folder
 import trainer
 import training_settings
 from data_sources import NotPreparedError, prepared_builder
+from flag_lists import numbers
 from json_files import write_json
 from schedules import SCHEDULES
-from training_settings import numbers
 
 _NETWORKS = list(dict.fromkeys(name for networks in SCHEDULES.values() for name in networks))
 # What the grid sets, and what a search is: margin training, measured on what was held out.

@@ -190,7 +190,7 @@ def test_what_is_no_record(tmp_path, make_run, content, said):
     ("arguments", "said"),
     [
         (["table9"], "Unknown: table9. Expected of figure1, table1"),
-        (["figure5", "--values=many"], "invalid literal for int"),
+        (["figure5", "--values=many"], "Expected integers in --values. Received: many"),
         (["figure1", "--arms=min-exp"], r"The arms to choose from are \[\]. Received: \['min-exp'\]"),
         (["table1", "--epochs=2"], "--epochs=2"),
         (["table1", "--screening=0"], "--screening=0"),

@@ -8,11 +8,12 @@ from .layers import conv, dense
 
 
 def lenet_mnist(num_classes: int = 10, input_shape: tuple[int, ...] = (28, 28, 1)) -> keras.Model:
-    """The LeNet of Section 4.1.1, in the form of Caffe's example, as the authors' code has it.
+    """The LeNet of Section 4.1.1, in the form of Caffe's example.
 
     Two 5x5 convolutions without activation, each followed by max-pooling, and ReLU after
-    the first dense layer only. The paper names LeCun et al. (1998), whose network had
-    smaller layers and other activations.
+    the first dense layer only, as in the code of the authors' earlier work, Deep Defense; that of this
+    paper has no LeNet for MNIST. The paper names LeCun et al. (1998), whose network had
+    smaller layers and other activations, and counts five layers, with the input as it counts four of the MLP.
 
     Args:
         num_classes: int, the number of logits.

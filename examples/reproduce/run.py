@@ -31,6 +31,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import records as finished
 from execution import Executor
 from experiments import EXPERIMENTS
+from flag_lists import numbers
 from planning import LEAST_EPOCHS, SCHEDULES, TOY, Schedule, plan
 from records import RecordError
 
@@ -85,7 +86,7 @@ def main(argv: list[str]) -> None:
 def _run(names: list[str], schedule: Schedule, records: pathlib.Path) -> str | None:
     """Make what is missing, or list it; returns what failed."""
     try:
-        values = [int(value) for value in _VALUES.value]
+        values = numbers("values", _VALUES.value, int)
         some = {"arms": _ARMS.value, "values": values, "networks": _NETWORKS.value}
         runs = plan(names, _SEEDS.value, schedule, **some)
     except ValueError as error:
