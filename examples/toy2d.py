@@ -41,6 +41,7 @@ SHRINKAGES = ("lin", "inv", "exp")
 
 flags.DEFINE_integer("epochs", 1000, "number of epochs", lower_bound=1)
 flags.DEFINE_integer("seed", 1, "seed of the data, the initialisation and the order")
+flags.DEFINE_float("max_penalty", 50.0, "the penalty of one point beyond which it does not pull", lower_bound=1.0)
 flags.DEFINE_string("out", "toy2d.png", "where to save the figure")
 flags.DEFINE_string("json", None, "where to save the numbers")
 FLAGS = flags.FLAGS
@@ -76,6 +77,7 @@ def main(argv: list[str]) -> None:
         record = {
             "seed": FLAGS.seed,
             "epochs": FLAGS.epochs,
+            "max_penalty": FLAGS.max_penalty,
             "versions": versions(),
             "training_seconds": sum(panel["seconds"] for panel in panels.values()),
             **others,
@@ -90,7 +92,7 @@ def configurations() -> dict[str, keras_amm.MarginRegularizer | None]:
     """The reference, which has no penalty, and the six forms of the penalty."""
     forms = {
         f"{aggregation.upper()}+{shrinkage.upper()}": keras_amm.MarginRegularizer(
-            strength=1.0, aggregation=aggregation, shrinkage=shrinkage, c=1.0, d=1.0
+            strength=1.0, aggregation=aggregation, shrinkage=shrinkage, c=1.0, d=1.0, max_penalty=FLAGS.max_penalty
         )
         for aggregation, shrinkage in itertools.product(AGGREGATIONS, SHRINKAGES)
     }
