@@ -114,31 +114,27 @@ FORMS: Mapping[str, Form] = MappingProxyType(
     }
 )
 
-flags.DEFINE_list("forms", list(FORMS), "which forms")
-flags.DEFINE_integer("seeds", 1, "trainings of each form, with seeds from 0", lower_bound=1)
-flags.DEFINE_integer("epochs", 6, "epochs of each training", lower_bound=LEAST_EPOCHS)
-flags.DEFINE_string("out", "runs/lenet_forms", "folder of the trainings' JSON files")
-FLAGS = flags.FLAGS
 
-
-def main(argv: list[str]) -> None:
+def _main(argv: list[str]) -> None:
     """Train what is missing, and print the table of all."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown arguments: {argv[1:]}")
-    if unknown := set(FLAGS.forms) - set(FORMS):
+    if unknown := set(flags.FLAGS.forms) - set(FORMS):
         raise app.UsageError(f"Expected of {', '.join(FORMS)}. Received: {', '.join(sorted(unknown))}.")
-    out = pathlib.Path(FLAGS.out)
+    out = pathlib.Path(flags.FLAGS.out)
     out.mkdir(parents=True, exist_ok=True)
     print("| what differs | seeds | held-out error | margin |\n| --- | --- | --- | --- |")
-    for name in FLAGS.forms:
+    for name in flags.FLAGS.forms:
         results = []
-        for seed in range(FLAGS.seeds):
-            path = out / f"{name}.epochs-{FLAGS.epochs}.seed-{seed}.json"
+        for seed in range(flags.FLAGS.seeds):
+            path = out / f"{name}.epochs-{flags.FLAGS.epochs}.seed-{seed}.json"
             if not path.exists():
-                write_json(path, train(FORMS[name], seed, FLAGS.epochs))
+                write_json(path, train(FORMS[name], seed, flags.FLAGS.epochs))
             results.append(json.loads(path.read_text()))
         error, margin = ([result[key] for result in results] for key in ("error_percent", "margin_mean"))
-        print(f"| {FORMS[name].title} | {FLAGS.seeds} | {np.mean(error):.2f}% | {np.mean(margin):.2f} |", flush=True)
+        print(
+            f"| {FORMS[name].title} | {flags.FLAGS.seeds} | {np.mean(error):.2f}% | {np.mean(margin):.2f} |", flush=True
+        )
 
 
 def train(form: Form, seed: int, epochs: int) -> dict[str, Any]:
@@ -196,4 +192,8 @@ def build(form: Form) -> keras.Model:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    flags.DEFINE_list("forms", list(FORMS), "which forms")
+    flags.DEFINE_integer("seeds", 1, "trainings of each form, with seeds from 0", lower_bound=1)
+    flags.DEFINE_integer("epochs", 6, "epochs of each training", lower_bound=LEAST_EPOCHS)
+    flags.DEFINE_string("out", "runs/lenet_forms", "folder of the trainings' JSON files")
+    app.run(_main)
