@@ -24,6 +24,7 @@ from absl import app, flags
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import data_sets
 from coupled_sgd import CoupledDecaySGD
+from data_sources import NotPreparedError, prepared_builder
 from image_data import MNIST_MEAN
 from json_files import write_json
 from planning import LEAST_EPOCHS, Schedule
@@ -123,6 +124,10 @@ def _main(argv: list[str]) -> None:
         raise app.UsageError(f"Expected of {', '.join(FORMS)}. Received: {', '.join(sorted(unknown))}.")
     out = pathlib.Path(flags.FLAGS.out)
     out.mkdir(parents=True, exist_ok=True)
+    try:
+        prepared_builder("mnist")
+    except NotPreparedError as error:
+        raise SystemExit(str(error)) from error
     print("| what differs | seeds | held-out error | margin |\n| --- | --- | --- | --- |")
     for name in flags.FLAGS.forms:
         results = []
