@@ -189,6 +189,19 @@ def test_what_is_no_record(tmp_path, make_run, content, said):
         execution.Executor(tmp_path, tmp_path / "work", jobs=1, cores=1).run_all([make_run("one")])
 
 
+def test_settings_that_have_changed(executor, make_run, tmp_path):
+    """A record of the same name but by another command is neither taken for this run's nor reported."""
+    assert executor.run_all([make_run("one")]) == []
+    with pytest.raises(records.RecordError, match=r"(?s)record one to be of.*one longer\nReceived:.*one ok\nRemove it"):
+        executor.run_all([make_run("one", "longer")])
+    old = record(experiments.Cell(MIN_EXP), 0, 1.0, 1.0)
+    old["command"] = old["command"].replace("--c=2.0", "--c=1.0")
+    path = tmp_path / f"{old['run']}.json"
+    path.write_text(json.dumps(old))
+    with pytest.raises(records.RecordError, match=r"(?s)--c=2.0 .*Received:.*--c=1.0 "):
+        report.write(tmp_path, tmp_path / "page.md", tmp_path / "images", SHORT)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -219,9 +232,9 @@ def test_choice_among_several():
 def record(cell, seed, error, margin, epochs=30, screening=0.3):
     history = [{"epoch": epoch, "val_accuracy": 1 - 2 * error / 100} for epoch in range(epochs - 1)]
     history.append({"epoch": epochs - 1, "val_accuracy": 1 - error / 100})
-    name = planning.run_name(cell, planning.Schedule(epochs, screening), seed)
+    run = planning.training(cell, planning.Schedule(epochs, screening), seed)
     numbers = {"error_percent": error, "margin_mean": margin, "training_seconds": 1800.0}
-    return {"run": name, "command": "", "seed": seed, "history": history, **numbers}
+    return {"run": run.name, "command": run.command_line, "seed": seed, "history": history, **numbers}
 
 
 @pytest.fixture

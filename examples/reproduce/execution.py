@@ -49,10 +49,13 @@ class Executor:
 
         Raises:
             KeyboardInterrupt: stopped by Ctrl-C.
-            RecordError: a file among the records is none.
+            RecordError: a file among the records is none, or of another command.
         """
         self.records.mkdir(parents=True, exist_ok=True)
         there = finished.read(self.records)
+        for run in runs:
+            if run.name in there:
+                finished.require_command(there[run.name], run)
         missing = [run for run in runs if run.name not in there]
         jobs = max(1, min(self.jobs, len(missing)))
         self.threads = max(1, self.cores // jobs)
@@ -95,9 +98,7 @@ class Executor:
         if code:
             return f"failed with exit code {code}, see {log}"
         result = json.loads((folder / "result.json").read_text())
-        # As one would type it in a clone, whatever folders this machine has.
-        command = ["python", *run.arguments(f"runs/{run.name}", "examples")]
-        write_json(self._record(run), {"run": run.name, "command": " ".join(command), **result})
+        write_json(self._record(run), {"run": run.name, "command": run.command_line, **result})
         return f"finished, {(time.monotonic() - start) / 60:.1f} min"
 
     def _wait(self, command: list[str], output: object) -> int:

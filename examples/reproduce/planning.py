@@ -55,6 +55,11 @@ class Run:
         script, *flags = self.command
         return [str(pathlib.Path(examples) / script), *(flag.format(folder=folder) for flag in flags)]
 
+    @property
+    def command_line(self) -> str:
+        """As one would type it in a clone, whatever folders this machine has."""
+        return " ".join(["python", *self.arguments(f"runs/{self.name}", "examples")])
+
 
 def screening_of(cell: Cell, schedule: Schedule) -> float | None:
     """The screening of a cell's training, which only MIN has.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from experiments import Cell
-from planning import Schedule, run_name
+from planning import Run, Schedule, run_name, training
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,23 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
     return record
 
 
+def require_command(record: Mapping[str, Any], run: Run) -> None:
+    """Refuse a record of a run's name whose settings have changed since.
+
+    Args:
+        record: from `read`.
+        run: what it is to be the record of.
+
+    Raises:
+        RecordError: it was made by another command.
+    """
+    if record["command"] != run.command_line:
+        raise RecordError(
+            f"Expected the record {run.name} to be of\n  {run.command_line}\nReceived:\n  {record['command']}\n"
+            "Remove it, and the folder of that name in --work, and its run is made again."
+        )
+
+
 def of_cell(records: Mapping[str, Mapping[str, Any]], cell: Cell, schedule: Schedule) -> Results | None:
     """What is there of a cell, or None where nothing is.
 
@@ -91,9 +108,14 @@ def of_cell(records: Mapping[str, Mapping[str, Any]], cell: Cell, schedule: Sche
 
     Returns:
         `Results` or None.
+
+    Raises:
+        RecordError: a record is of another command.
     """
     prefix = run_name(cell, schedule, 0).removesuffix("0")
     found = [record for name, record in records.items() if name.startswith(prefix)]
+    for record in found:
+        require_command(record, training(cell, schedule, record["seed"]))
     return Results(cell, sorted(found, key=lambda record: record["seed"])) if found else None
 
 

@@ -54,7 +54,7 @@ def write(folder: pathlib.Path, page: pathlib.Path, images: pathlib.Path, schedu
         schedule: `Schedule` that is reported. Runs by other schedules have a table of their own.
 
     Raises:
-        RecordError: a file in the folder is no record.
+        RecordError: a file in the folder is no record, or of other settings.
     """
     everything = finished.read(folder)
     images.mkdir(parents=True, exist_ok=True)
