@@ -49,7 +49,8 @@ FLAGS = flags.FLAGS
 
 def main(argv: list[str]) -> None:
     """Train seven classifiers, print their margins and draw their boundaries."""
-    del argv
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown arguments: {argv[1:]}")
     train, test = sample(FLAGS.seed)
     lines, panels = {}, {}
     print(f"{'':12}{'train acc.':>11}{'test acc.':>11}{'margin':>9}{'angle':>8}{'seconds':>9}")

@@ -59,6 +59,12 @@ def test_appendix_table_1():
     }  # fmt: skip
     arms = {cell.arm.name: cell.arm.settings for cell in experiments.EXPERIMENTS["table1"].cells}
     assert {name: tuple(arms[name][key] for key in ("strength", "c", "d")) for name in rows} == rows
+    # Beside it, each with the other's c.
+    exchanged = {cell.arm.name: cell.arm.settings for cell in experiments.EXPERIMENTS["exchanged"].cells}
+    assert exchanged == {
+        "avg-lin-exchanged": {**arms["avg-lin"], "c": 0.5},
+        "min-lin-exchanged": {**arms["min-lin"], "c": 4.0},
+    }
 
 
 def test_all_flags_are_the_scripts():
@@ -200,6 +206,35 @@ def test_settings_that_have_changed(executor, make_run, tmp_path):
     path.write_text(json.dumps(old))
     with pytest.raises(records.RecordError, match=r"(?s)--c=2.0 .*Received:.*--c=1.0 "):
         report.write(tmp_path, tmp_path / "page.md", tmp_path / "images", SHORT)
+    assert not (tmp_path / "page.md").exists() and not (tmp_path / "images").exists()
+
+
+def test_a_record_of_no_table_is_left_out(tmp_path, capsys):
+    stranger = {"run": "mlp-800.other.epochs-30.seed-0", "command": "", "seed": 0, "training_seconds": 36000.0}
+    for one in (record(experiments.Cell(REFERENCE), 0, 2.0, 0.8), stranger):
+        (tmp_path / f"{one['run']}.json").write_text(json.dumps(one))
+    report.write(tmp_path, tmp_path / "page.md", tmp_path / "images", SHORT)
+    assert "Left out, of no table or figure: mlp-800.other.epochs-30.seed-0" in capsys.readouterr().out
+    assert "1 runs, 0.5 hours of training" in (tmp_path / "page.md").read_text()
+
+
+def test_list(tmp_path):
+    """It says what is there, and refuses what has other settings."""
+    one = record(experiments.Cell(REFERENCE), 0, 2.0, 0.8)
+    path = tmp_path / f"{one['run']}.json"
+    script = planning.EXAMPLES / "reproduce" / "run.py"
+    arguments = ["table1", "--arms=reference", "--seeds=2", "--schedule=short", "--list", f"--records={tmp_path}"]
+
+    def listed():
+        return subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True)
+
+    path.write_text(json.dumps(one))
+    assert listed().stdout.splitlines() == [
+        "finished mlp-800.reference.epochs-30.seed-0",
+        "missing  mlp-800.reference.epochs-30.seed-1",
+    ]
+    path.write_text(json.dumps({**one, "command": "python other.py"}))
+    assert "Received:\n  python other.py\nRemove it" in listed().stderr
 
 
 @pytest.mark.parametrize(
@@ -207,9 +242,10 @@ def test_settings_that_have_changed(executor, make_run, tmp_path):
     [
         (["table9"], "Unknown: table9. Expected of figure1, table1"),
         (["figure5", "--values=many"], "Expected integers in --values. Received: many"),
-        (["figure1", "--arms=min-exp"], r"The arms to choose from are \[\]. Received: \['min-exp'\]"),
+        (["figure1", "--arms=min-exp"], r"There are no arms to choose from. Received: \['min-exp'\]"),
         (["table1", "--epochs=2"], "--epochs=2"),
         (["table1", "--screening=0"], "--screening=0"),
+        (["report", "--list"], "--list goes without report"),
         (["report", "--records=missing"], "There is no folder missing: name that of the records with --records."),
     ],
 )
@@ -347,8 +383,9 @@ def toy(seed, angle, margin, accuracy):
         "widest": toy_boundaries.measure(toy_boundaries.widest(train), train, test),
         "orthogonal_to_centres": toy_boundaries.measure(toy_boundaries.orthogonal_to_centres(train), train, test),
     }
-    name = planning.toy(seed).name
-    return {"run": name, "command": "", "seed": seed, "training_seconds": 1.0, "panels": panels, **others}
+    run = planning.toy(seed)
+    record = {"run": run.name, "command": run.command_line, "seed": seed, "training_seconds": 1.0}
+    return {**record, "panels": panels, **others}
 
 
 def test_figure_1(tmp_path):
@@ -409,6 +446,10 @@ def test_initialisations_of_lenet():
     np.testing.assert_allclose(deviations("ours"), np.sqrt(2 / fan_in), rtol=0.1)
     np.testing.assert_allclose(deviations("fan-out"), np.sqrt(2 / fan_out), rtol=0.1)
     np.testing.assert_allclose(deviations("pytorch"), np.sqrt(1 / 3 / fan_in), rtol=0.1)
+    mixed = np.array([*fan_in[:2], *fan_out[2:]])
+    np.testing.assert_allclose(deviations("fan-out-dense"), np.sqrt(2 / mixed), rtol=0.1)
+    mixed = np.array([*fan_out[:2], *fan_in[2:]])
+    np.testing.assert_allclose(deviations("fan-out-convolutions"), np.sqrt(2 / mixed), rtol=0.1)
 
 
 def test_order(page):
@@ -436,18 +477,26 @@ def test_order_that_only_the_text_gives():
 
 
 def test_what_does_not_match(page):
-    lines = [line[2:] for line in section(page, "What does not match").splitlines() if line.startswith("- ")]
+    text = section(page, "What does not match")
+    # Where, and what: once, however many tables share the run.
+    found = [line[2:].split(": ", 1) for line in text.splitlines() if line.startswith("- ")]
+    lines = {line: where for where, line in found}
+    assert len(lines) == len(found)
     assert sum("errs no" in line for line in lines) == 2
-    assert (
+    order = (
         "mlp-800, AVG+LIN (0.50%) errs no more than mlp-800, MIN+EXP (1.00%); in the paper it does, 2.26% and 0.90%."
-    ) in lines
-    assert "mlp-800, MIN+EXP, random-55000: error 12.50%, in the paper <10.00%." in lines
-    # Once, though it is a row of four tables; 0.10 points are over twice the paper's deviation of 0.03.
-    assert lines.count("mlp-800, MIN+EXP: error 1.00%, in the paper 0.90% ± 0.03.") == 1
-    assert "mlp-800, AVG+LIN: error 0.50%, in the paper 2.26% ± 0.05." in lines
-    assert "mlp-800, MIN+EXP: margin 1.50, in the paper 1.90." in lines
+    )
+    assert lines[order] == "Table 1"
+    assert lines["mlp-800, MIN+EXP, random-55000: error 12.50%, in the paper <10.00%."] == "Figure 5"
+    # 0.10 points are over twice the paper's deviation of 0.03.
+    shared = "mlp-800, MIN+EXP: error 1.00%, in the paper 0.90% ± 0.03."
+    assert lines[shared] == "Table 1, Table 2, Table 3, Figure 4, Figure 5"
+    assert lines["mlp-800, AVG+LIN: error 0.50%, in the paper 2.26% ± 0.05."] == "Table 1"
+    assert lines["mlp-800, MIN+EXP: margin 1.50, in the paper 1.90."] == "Table 3"
     # 0.70 is within a tenth of 0.76.
     assert not any(line.startswith("mlp-800, reference: margin") for line in lines)
+    # What the paper does not have cannot miss it: 2.00% is not 1.79% ± 0.06.
+    assert "same batches" not in text
 
 
 def test_totals(page):

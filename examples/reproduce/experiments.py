@@ -83,6 +83,7 @@ class Experiment:
         axis: the attribute of `Cell` that a sweep is over.
         axis_title: what it counts.
         better: pairs of arms of which the text says that the first errs less than the second, in the same place.
+        in_paper: bool, whether the paper has it. If not, its cells have the numbers of what they are beside.
     """
 
     title: str
@@ -91,6 +92,7 @@ class Experiment:
     axis: str = ""
     axis_title: str = ""
     better: tuple[tuple[Arm, Arm], ...] = ()
+    in_paper: bool = True
 
     def value(self, cell: Cell) -> int | None:
         """The cell's place on the axis."""
@@ -195,8 +197,8 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
         "table2": Experiment("Table 2: gradients, MLP-800", _TABLE_2, better=_ELSAYED_ERRS_MOST),
         "figure3": Experiment("Figure 3: gradients, MLP-800", _TABLE_2, "curves"),
         "table3": Experiment("Table 3: networks on MNIST", _TABLE_3),
-        "batches": Experiment("Not in the paper: the same batches in every epoch, MLP-800", _FIXED),
-        "exchanged": Experiment("Not in the paper: LIN with c exchanged, MLP-800", _EXCHANGED),
+        "batches": Experiment("Not in the paper: the same batches in every epoch, MLP-800", _FIXED, in_paper=False),
+        "exchanged": Experiment("Not in the paper: LIN with c exchanged, MLP-800", _EXCHANGED, in_paper=False),
         "figure4": Experiment(
             "Figure 4: fewer training images, MLP-800",
             tuple(

@@ -171,7 +171,8 @@ def select(
     for kind, wanted, of in kinds:
         if unknown := [item for item in wanted if item not in there[kind]]:
             known = [item for item in there[kind] if item is not None]
-            raise ValueError(f"The {kind} to choose from are {known}. Received: {unknown}.")
+            choice = f"The {kind} to choose from are {known}" if known else f"There are no {kind} to choose from"
+            raise ValueError(f"{choice}. Received: {unknown}.")
         found = [place for place in found if not wanted or of(*place) in wanted]
     return [cell for _, cell in found]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments import Cell
-from planning import Run, Schedule, run_name, training
+from experiments import EXPERIMENTS, Cell
+from planning import TOY, Run, Schedule, run_name, toy, training
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,31 @@ def of_cell(records: Mapping[str, Mapping[str, Any]], cell: Cell, schedule: Sche
     for record in found:
         require_command(record, training(cell, schedule, record["seed"]))
     return Results(cell, sorted(found, key=lambda record: record["seed"])) if found else None
+
+
+def of_experiments(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The records that tables and figures have a place for.
+
+    Args:
+        records: from `read`.
+
+    Returns:
+        Those of them, by the run's name.
+
+    Raises:
+        RecordError: one of them is of another command.
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    for name, record in records.items():
+        if name == f"{TOY}.seed-{record['seed']}":
+            require_command(record, toy(record["seed"]))
+            found[name] = record
+    for experiment in EXPERIMENTS.values():
+        for cell in experiment.cells:
+            for schedule in schedules(records, cell):
+                results = of_cell(records, cell, schedule)
+                found |= {record["run"]: record for record in results.records} if results else {}
+    return found
 
 
 def schedules(records: Mapping[str, Any], cell: Cell) -> list[Schedule]:

@@ -56,14 +56,18 @@ def write(folder: pathlib.Path, page: pathlib.Path, images: pathlib.Path, schedu
     Raises:
         RecordError: a file in the folder is no record, or of other settings.
     """
-    everything = finished.read(folder)
+    there_is = finished.read(folder)
+    # Before anything is written.
+    everything = finished.of_experiments(there_is)
+    if others := sorted(there_is.keys() - everything.keys()):
+        print(f"Left out, of no table or figure: {', '.join(others)}")
     images.mkdir(parents=True, exist_ok=True)
     page.parent.mkdir(parents=True, exist_ok=True)
     parts = [
         _header(everything, schedule),
         _toy([record for name, record in everything.items() if name.startswith(f"{TOY}.")], page, images),
     ]
-    differences: list[str] = []
+    differences: dict[str, list[str]] = {}
     for name, experiment in EXPERIMENTS.items():
         cells = [(cell, finished.of_cell(everything, cell, schedule)) for cell in experiment.cells]
         there = [results for _, results in cells if results]
@@ -76,13 +80,16 @@ def write(folder: pathlib.Path, page: pathlib.Path, images: pathlib.Path, schedu
             parts.append(f"![{experiment.title}]({_link(path, page)})\n")
         if experiment.kind != "curves":
             parts.append(_table(experiment, cells))
-            differences += comparison.differences(there, experiment.better)
+            found = comparison.differences(there, experiment.better) if experiment.in_paper else ()
+            for line in found:
+                differences.setdefault(line, []).append(experiment.title.partition(":")[0])
         elif not there:
             parts.append("Not run.\n")
     parts += _other_schedules(everything, schedule)
     parts.append(_MISMATCHES.format(epochs=schedule.epochs, deviations=comparison.DEVIATIONS, margin=comparison.MARGIN))
     # A run that several tables share differs once.
-    parts.append("".join(f"- {line}\n" for line in dict.fromkeys(differences)) or "Nothing of what has been run.\n")
+    lines = [f"- {', '.join(titles)}: {line}\n" for line, titles in differences.items()]
+    parts.append("".join(lines) or "Nothing of what has been run.\n")
     page.write_text("\n".join(parts))
     print(f"Saved {page} and figures in {images}")
 

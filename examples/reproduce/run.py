@@ -12,7 +12,7 @@ MIN+LIN in each other's place), which are part of all. A run that several of the
 trainings with AMM begin with a reference of their own). Each is a process of `examples/mnist.py` (or `toy2d.py`), as
 many at a time as there are cores, which they share (one where there is a GPU), and leaves one JSON record in
 `--records`. Starting again skips what is finished and continues what was cut off from its last epoch. `report` turns
-the records that there are into a page with tables and figures.
+all records that there are into a page with tables and figures.
 `--arms`, `--values` and `--networks` choose among what is named; figure1 has none of them.
 
 The default is the paper's protocol: 100 epochs, five seeds. `--schedule=short` has 30 epochs with drops
@@ -62,6 +62,8 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unknown: {', '.join(unknown)}. Expected of {', '.join(NAMES)}, all, report.")
     if not names:
         raise app.UsageError(f"Say what to reproduce: {', '.join(NAMES)} or all; or report.")
+    if _LIST.value and "report" in names:
+        raise app.UsageError("--list goes without report.")
     schedule = SCHEDULES[_SCHEDULE.value]
     if _EPOCHS.value:
         schedule = schedule._replace(epochs=_EPOCHS.value)
@@ -74,7 +76,7 @@ def main(argv: list[str]) -> None:
         if "report" in names:
             if not records.is_dir():
                 raise app.UsageError(f"There is no folder {records}: name that of the records with --records.")
-            # It loads TensorFlow, which nothing else here needs.
+            # It loads what draws the figures, which a list or a refusal need not wait for.
             import report
 
             report.write(records, pathlib.Path(_PAGE.value), pathlib.Path(_IMAGES.value), schedule)
@@ -95,6 +97,8 @@ def _run(names: list[str], schedule: Schedule, records: pathlib.Path) -> str | N
     if _LIST.value:
         there = finished.read(records)
         for run in runs:
+            if run.name in there:
+                finished.require_command(there[run.name], run)
             print("finished" if run.name in there else "missing ", run.name)
         return None
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
