@@ -133,7 +133,8 @@ ELSAYED = Arm(
 # The authors' published code trains on all of MNIST in the order on disk, the same batches in every epoch.
 FIXED_REFERENCE = Arm("reference-fixed-batches", "reference, same batches", {**REFERENCE.settings, "shuffle": False})
 FIXED_MIN_EXP = Arm("min-exp-fixed-batches", "MIN+EXP, same batches", {**MIN_EXP.settings, "shuffle": False})
-# A suspicion: that the appendix has the c of AVG+LIN, 4, and of MIN+LIN, 0.5, in each other's place.
+# A suspicion that was not confirmed: that the appendix has the c of AVG+LIN, 4, and of MIN+LIN, 0.5, in each other's
+# place (docs/results/mnist_discussion.md).
 EXCHANGED_AVG_LIN = Arm("avg-lin-exchanged", "AVG+LIN, c = 0.5", {**AVG_LIN.settings, "c": MIN_LIN.settings["c"]})
 EXCHANGED_MIN_LIN = Arm("min-lin-exchanged", "MIN+LIN, c = 4", {**MIN_LIN.settings, "c": AVG_LIN.settings["c"]})
 
