@@ -27,6 +27,7 @@ import tensorflow as tf
 from absl import app, flags
 
 import keras_amm
+import learning_rates
 from coupled_sgd import CoupledDecaySGD
 from json_files import write_json
 from run_records import versions
@@ -110,12 +111,11 @@ def fit(train: Points, regularizer: keras_amm.MarginRegularizer | None) -> Line:
     """The boundary of a classifier that minimises the penalty, or the cross-entropy where there is none."""
     model = new_classifier()
     steps = len(train.y) // BATCH_SIZE
-    halvings = range(1 + max(1, FLAGS.epochs // HALVED_EVERY))
-    # Keras keeps a value up to and including its boundary.
-    schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
-        [k * HALVED_EVERY * steps - 1 for k in halvings[1:]], [INITIAL_LEARNING_RATE * 0.5**k for k in halvings]
+    halvings = range(1, 1 + FLAGS.epochs // HALVED_EVERY)
+    rate = learning_rates.dropping(
+        INITIAL_LEARNING_RATE, [k * HALVED_EVERY for k in halvings], [0.5**k for k in halvings], steps
     )
-    optimizer = CoupledDecaySGD(schedule, momentum=0.9, l2=1e-4)
+    optimizer = CoupledDecaySGD(rate, momentum=0.9, l2=1e-4)
     optimizer.build(model.trainable_variables)
     if regularizer is None:
         cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

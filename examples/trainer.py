@@ -29,6 +29,7 @@ from absl import app, flags
 import architectures
 import data_sets
 import keras_amm
+import learning_rates
 import run_folder
 from checkpoints import Checkpoint, restore
 from coupled_sgd import CoupledDecaySGD
@@ -270,26 +271,13 @@ def _compiled(network: keras.Model, settings: dict[str, Any], steps_per_epoch: i
         regularizer = keras_amm.MarginRegularizer(**{name: settings[name] for name in names})
         attack = keras_amm.DeepFool(settings["max_iterations"], settings["num_candidates"])
         model = keras_amm.wrap(network, regularizer=regularizer, attack=attack)
+    rate = learning_rates.dropping(settings["learning_rate"], settings["drop_at"], settings["drop_to"], steps_per_epoch)
     model.compile(
-        CoupledDecaySGD(_learning_rate(settings, steps_per_epoch), momentum=0.9, l2=1e-4, global_clipnorm=10.0),
+        CoupledDecaySGD(rate, momentum=0.9, l2=1e-4, global_clipnorm=10.0),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
     return model
-
-
-def _learning_rate(
-    settings: dict[str, Any], steps_per_epoch: int
-) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    """The learning rate as a function of the optimizer's iterations, so that it resumes with them."""
-    initial = settings["learning_rate"]
-    if not settings["drop_at"]:
-        return initial
-    # Keras keeps a value up to and including its boundary.
-    boundaries = [epoch * steps_per_epoch - 1 for epoch in settings["drop_at"]]
-    return keras.optimizers.schedules.PiecewiseConstantDecay(
-        boundaries, [initial * factor for factor in [1.0, *settings["drop_to"]]]
-    )
 
 
 def _record_keepers(out: pathlib.Path, measured: Any, settings: dict[str, Any]) -> list[keras.callbacks.Callback]:

@@ -15,6 +15,7 @@ from keras.src.legacy.saving import legacy_h5_format
 
 import initial_weights
 import json_files
+import learning_rates
 import run_folder
 import run_records
 import trainer
@@ -95,7 +96,10 @@ def test_contradicting_settings(given, message):
 
 
 def test_learning_rate_drops_where_the_epoch_begins():
-    schedule = trainer._learning_rate(resolve("cifar10", "lenet"), steps_per_epoch=10)
+    settings = resolve("cifar10", "lenet")
+    schedule = learning_rates.dropping(
+        settings["learning_rate"], settings["drop_at"], settings["drop_to"], steps_per_epoch=10
+    )
     epochs = [0, 99, 100, 139, 140, 159]
     np.testing.assert_allclose([float(schedule(10 * e)) for e in epochs], np.repeat([5e-3, 5e-4, 5e-5], 2), rtol=1e-6)
     assert float(schedule(999)) == pytest.approx(5e-3)

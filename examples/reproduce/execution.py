@@ -52,10 +52,7 @@ class Executor:
             RecordError: a file among the records is none, or of another command.
         """
         self.records.mkdir(parents=True, exist_ok=True)
-        there = finished.read(self.records)
-        for run in runs:
-            if run.name in there:
-                finished.require_command(there[run.name], run)
+        there = finished.read(self.records, runs)
         missing = [run for run in runs if run.name not in there]
         jobs = max(1, min(self.jobs, len(missing)))
         self.threads = max(1, self.cores // jobs)

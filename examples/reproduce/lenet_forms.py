@@ -22,6 +22,7 @@ from absl import app, flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import data_sets
+import learning_rates
 from coupled_sgd import CoupledDecaySGD
 from data_sources import NotPreparedError
 from image_data import MNIST_MEAN
@@ -164,11 +165,7 @@ def train(form: Form, seed: int, epochs: int) -> dict[str, Any]:
     keras.utils.set_random_seed(seed)
     data = data_sets.load("mnist", _BATCH_SIZE, seed, shuffle=form.shuffle)
     model = build(form)
-    # Keras keeps a value up to and including its boundary.
-    boundaries = [epoch * len(data.train) - 1 for epoch in Schedule(epochs).drops]
-    rate = keras.optimizers.schedules.PiecewiseConstantDecay(
-        boundaries, [form.learning_rate * factor for factor in (1.0, 0.1, 0.01)]
-    )
+    rate = learning_rates.dropping(form.learning_rate, Schedule(epochs).drops, (0.1, 0.01), len(data.train))
     model.compile(
         CoupledDecaySGD(rate, momentum=0.9, l2=form.l2, global_clipnorm=10.0),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),

@@ -3,7 +3,7 @@
 import json
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,20 +50,24 @@ class RecordError(ValueError):
     """A file is not the record of a finished run."""
 
 
-def read(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
+def read(folder: pathlib.Path, runs: Iterable[Run] = ()) -> dict[str, dict[str, Any]]:
     """All records of a folder, by the run's name.
 
     Args:
         folder: path of the folder; where it does not exist, there are none.
+        runs: those whose records, where they are there, must be of their commands.
 
     Returns:
         The records' contents.
 
     Raises:
-        RecordError: a JSON file in it is no record.
+        RecordError: a JSON file in it is no record, or of another command.
     """
-    found = [_read(path) for path in sorted(folder.glob("*.json"))]
-    return {record["run"]: record for record in found}
+    found = {record["run"]: record for record in map(_read, sorted(folder.glob("*.json")))}
+    for run in runs:
+        if run.name in found:
+            _require_command(found[run.name], run)
+    return found
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
@@ -81,7 +85,7 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
     return record
 
 
-def require_command(record: Mapping[str, Any], run: Run) -> None:
+def _require_command(record: Mapping[str, Any], run: Run) -> None:
     """Refuse a record of a run's name whose settings have changed since.
 
     Args:
@@ -108,14 +112,9 @@ def of_cell(records: Mapping[str, Mapping[str, Any]], cell: Cell, schedule: Sche
 
     Returns:
         `Results` or None.
-
-    Raises:
-        RecordError: a record is of another command.
     """
     prefix = run_name(cell, schedule, 0).removesuffix("0")
     found = [record for name, record in records.items() if name.startswith(prefix)]
-    for record in found:
-        require_command(record, training(cell, schedule, record["seed"]))
     return Results(cell, sorted(found, key=lambda record: record["seed"])) if found else None
 
 
@@ -134,13 +133,15 @@ def of_experiments(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Mappin
     found: dict[str, Mapping[str, Any]] = {}
     for name, record in records.items():
         if name == f"{TOY}.seed-{record['seed']}":
-            require_command(record, toy(record["seed"]))
+            _require_command(record, toy(record["seed"]))
             found[name] = record
     for experiment in EXPERIMENTS.values():
         for cell in experiment.cells:
             for schedule in schedules(records, cell):
                 results = of_cell(records, cell, schedule)
-                found |= {record["run"]: record for record in results.records} if results else {}
+                for record in results.records if results else ():
+                    _require_command(record, training(cell, schedule, record["seed"]))
+                    found[record["run"]] = record
     return found
 
 

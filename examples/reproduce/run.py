@@ -95,10 +95,8 @@ def _run(names: list[str], schedule: Schedule, records: pathlib.Path) -> str | N
     except ValueError as error:
         raise app.UsageError(str(error)) from error
     if _LIST.value:
-        there = finished.read(records)
+        there = finished.read(records, runs)
         for run in runs:
-            if run.name in there:
-                finished.require_command(there[run.name], run)
             print("finished" if run.name in there else "missing ", run.name)
         return None
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
