@@ -7,16 +7,16 @@ test images are not looked at. The best setting has the lowest held-out error; o
 With `--seeds=0,1,2` each setting is trained with each seed, and its means count. Networks that
 Table 2 fine-tunes start from one reference per seed, or from `--init_from`.
 
-A search that was stopped continues where it was, in mid-training too. A larger grid in the same `--out` takes
-over the trainings that are there. A training that fails, or whose loss becomes NaN, is listed as failed, and
-tried again when the search is started again. The grid is printed and left in `grid.json` and `grid.png`; the
-trainings are in `trials`.
+A search that was stopped continues where it was, in mid-training too. Another grid in the same `--out` takes
+over the trainings that are there and adds to what was found: the best is that of all searches with the same settings
+and seeds. A training that fails, or whose loss becomes NaN, is listed as failed, and tried again when the search is
+started again. What was found is printed and left in `grid.json` and `grid.png`; the trainings are in `trials`.
 """
 
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import keras_tuner
@@ -31,45 +31,12 @@ from data_sources import NotPreparedError, prepared_builder
 from flag_lists import numbers
 from json_files import write_json
 from schedules import SCHEDULES
+from tuning_grid import Grid, Row, plot, rank, rows_beyond, table
 
 _NETWORKS = list(dict.fromkeys(name for networks in SCHEDULES.values() for name in networks))
 # What the grid sets, and what a search is: margin training, measured on what was held out.
 _SET_HERE = ("strength", "c", "d", "seed", "amm", "validation", "resume")
 _OBJECTIVE = "error_percent"
-
-
-class Grid(NamedTuple):
-    """The values of each setting.
-
-    Attributes:
-        strength: floats, of lambda.
-        c: floats.
-        d: floats.
-    """
-
-    strength: Sequence[float]
-    c: Sequence[float]
-    d: Sequence[float]
-
-
-class Row(NamedTuple):
-    """One setting and what came of it.
-
-    Attributes:
-        strength: float, lambda.
-        c: float.
-        d: float.
-        error_percent: float, mean held-out error over the seeds; None where it failed.
-        margin_mean: float, mean held-out margin over the seeds; None where it failed.
-        failure: str, the error message; None where there was none.
-    """
-
-    strength: float
-    c: float
-    d: float
-    error_percent: float | None = None
-    margin_mean: float | None = None
-    failure: str | None = None
 
 
 class MarginGridSearch(keras_tuner.GridSearch):
@@ -123,8 +90,8 @@ class MarginGridSearch(keras_tuner.GridSearch):
         return means
 
     def rows(self) -> list[Row]:
-        """What was tried, the best first, what failed last."""
-        return sorted(map(_row, self.oracle.trials.values()), key=_rank)
+        """What was tried."""
+        return [_row(trial) for trial in self.oracle.trials.values()]
 
     def _of_seed(self, seed: int) -> dict[str, Any]:
         settings = {**self.settings, "seed": seed}
@@ -162,12 +129,6 @@ def _row(trial: Any) -> Row:
     return Row(*values, *(trial.metrics.get_best_value(name) for name in (_OBJECTIVE, "margin_mean")))
 
 
-def _rank(row: Row) -> tuple[Any, ...]:
-    # KerasTuner does not keep the order of its trials: what is equal goes by its settings.
-    result = (True, 0.0, 0.0) if row.failure else (False, row.error_percent, -row.margin_mean)
-    return (*result, row.strength, row.c, row.d)
-
-
 def search(settings: dict[str, Any], grid: Grid, seeds: Sequence[int], out: pathlib.Path) -> list[Row]:
     """Train with every setting of a grid, and write `grid.json` and `grid.png`.
 
@@ -178,7 +139,8 @@ def search(settings: dict[str, Any], grid: Grid, seeds: Sequence[int], out: path
         out: path of the search's folder.
 
     Returns:
-        `Row`s, the best first, what failed last.
+        `Row`s, the best first, what failed last: those of the grid, and those of earlier searches in the folder, if
+        they had the same settings and seeds.
 
     Raises:
         ValueError: a value is given twice, or none for a setting.
@@ -188,72 +150,14 @@ def search(settings: dict[str, Any], grid: Grid, seeds: Sequence[int], out: path
             raise ValueError(f"Expected one or more different values. Received: {name}={list(values)}.")
     tuner = MarginGridSearch(settings, grid, seeds, out)
     tuner.search(verbose=0)
-    rows = tuner.rows()
+    path = out / "grid.json"
+    rows = sorted([*tuner.rows(), *rows_beyond(grid, path, tuner.settings, tuner.seeds)], key=rank)
     content = {"settings": tuner.settings, "seeds": tuner.seeds, "rows": [row._asdict() for row in rows]}
-    write_json(out / "grid.json", content)
-    figure = plot(rows, grid)
+    write_json(path, content)
+    figure = plot(rows)
     figure.savefig(out / "grid.png", dpi=150)
     plt.close(figure)
     return rows
-
-
-def table(rows: Sequence[Row]) -> str:
-    """The grid as text.
-
-    Args:
-        rows: `Row`s.
-
-    Returns:
-        String, a line per setting.
-    """
-    lines = [f"{'lambda':>8} {'c':>6} {'d':>6} {'held-out error':>15} {'margin':>8}"]
-    for row in rows:
-        end = f"failed: {row.failure}" if row.failure else f"{row.error_percent:>14.2f}% {row.margin_mean:>8.3f}"
-        lines.append(f"{row.strength:>8g} {row.c:>6g} {row.d:>6g} {end}")
-    return "\n".join(lines)
-
-
-def plot(rows: Sequence[Row], grid: Grid) -> plt.Figure:
-    """The held-out error over lambda and c, one panel per d; in each cell the margin below the error.
-
-    Args:
-        rows: `Row`s, the best first, which is framed.
-        grid: `Grid`.
-
-    Returns:
-        Matplotlib figure.
-    """
-    strengths, cs, ds = (sorted(values) for values in grid)
-    errors = np.full((len(ds), len(strengths), len(cs)), np.nan)
-    index = {row: (ds.index(row.d), strengths.index(row.strength), cs.index(row.c)) for row in rows}
-    for row in rows:
-        errors[index[row]] = np.nan if row.failure else row.error_percent
-    figure, panels = plt.subplots(
-        1,
-        len(ds),
-        figsize=(1.5 + len(ds) * max(2.6, 0.6 + 1.1 * len(cs)), 1.4 + 0.8 * len(strengths)),
-        squeeze=False,
-        sharey=True,
-        layout="constrained",
-    )
-    low, high = (np.nanmin(errors), np.nanmax(errors)) if np.isfinite(errors).any() else (0.0, 1.0)
-    for panel, d, values in zip(panels[0], ds, errors, strict=True):
-        shown = panel.imshow(values, cmap="viridis_r", vmin=low, vmax=max(high, low + 1e-9), aspect="auto")
-        panel.set(title=f"d = {d:g}", xlabel="c", xticks=range(len(cs)), yticks=range(len(strengths)))
-        panel.set_xticklabels([f"{c:g}" for c in cs])
-        panel.set_yticklabels([f"{strength:g}" for strength in strengths])
-        panel.set_facecolor("lightgrey")
-    panels[0][0].set_ylabel("λ")
-    figure.colorbar(shown, ax=panels[0].tolist(), label="held-out error, %")
-    for place, row in enumerate(rows):
-        panel, y, x = index[row]
-        text = "failed" if row.failure else f"{row.error_percent:.2f}%\nmargin {row.margin_mean:.2f}"
-        is_dark = not row.failure and row.error_percent > (low + high) / 2
-        panels[0][panel].text(x, y, text, ha="center", va="center", fontsize=8, color="white" if is_dark else "black")
-        if not place and not row.failure:
-            frame = plt.Rectangle((x - 0.48, y - 0.48), 0.96, 0.96, fill=False, edgecolor="red", linewidth=2.5)
-            panels[0][panel].add_patch(frame)
-    return figure
 
 
 def _main(argv: list[str]) -> None:

@@ -307,6 +307,13 @@ class TestTrainingCurves:
         assert [text.get_text() for text in panel.get_legend().get_texts()] == ["AMM, 3 seeds", "one"]
         assert panel.get_ylabel() == "accuracy"
 
+    def test_colors_of_runs(self):
+        runs = {"a": {"loss": [1.0]}, "b": [{"loss": [2.0]}, {"loss": [3.0]}]}
+        (panel,) = plots.training_curves(runs, "loss", colors={"b": "black", "c": "red"}).axes
+        first = plots.training_curves(runs, "loss").axes[0].lines[0].get_color()
+        assert [line.get_color() for line in panel.lines] == [first, "black"]
+        np.testing.assert_array_equal(panel.collections[0].get_facecolor()[0, :3], 0.0)
+
     def test_rows_of_one_run(self):
         rows = [{"epoch": 0, "loss": "0.5"}, {"epoch": 1, "loss": "0.25"}]
         line = plots.training_curves({"run": rows}, "loss").axes[0].lines[0]

@@ -12,11 +12,12 @@ import training_settings
 import tune
 from tests import tiny_data_sets
 from tests.trainer_test import DEFAULTS
+from tuning_grid import Grid, Row, plot, table
 
 # KerasTuner tells its threads apart by old methods.
 pytestmark = pytest.mark.filterwarnings("ignore:(currentThread|getName).. is deprecated:DeprecationWarning")
 
-GRID = tune.Grid([32.0, 8.0], [1.0, 2.0], [1.0])
+GRID = Grid([32.0, 8.0], [1.0, 2.0], [1.0])
 
 
 def settings(model="lenet", **given):
@@ -51,10 +52,10 @@ def test_order_and_failures(tmp_path, trained):
     assert [row.margin_mean for row in rows] == [2.0, 1.5, 1.0, None]
     assert rows[-1].failure == "ValueError: In training step 3, whose update was not applied: NaN."
     assert all(call["validation"] and call["amm"] for call in trained) and len(trained) == 2 * 3 + 1
-    lines = tune.table(rows).splitlines()
+    lines = table(rows).splitlines()
     assert lines[1].split() == ["8", "2", "1", "10.50%", "2.000"] and "failed: ValueError" in lines[4]
     saved = json.loads((tmp_path / "grid.json").read_text())
-    assert [tune.Row(**row) for row in saved["rows"]] == rows and saved["seeds"] == [0, 1]
+    assert [Row(**row) for row in saved["rows"]] == rows and saved["seeds"] == [0, 1]
     assert (tmp_path / "grid.png").stat().st_size > 1000
 
 
@@ -69,8 +70,21 @@ def test_what_is_done_is_not_done_again(tmp_path, trained):
     assert tune.search(settings(), GRID._replace(strength=[8.0, 16.0]), [0], tmp_path) == larger
     assert len(trained) == 5
     # Other settings are other trainings.
-    assert tune.search(settings(epochs=2), tune.Grid([16.0], [2.0], [1.0]), [1], tmp_path)[0].error_percent == 11.0
+    assert tune.search(settings(epochs=2), Grid([16.0], [2.0], [1.0]), [1], tmp_path)[0].error_percent == 11.0
     assert len(trained) == 6 and trained[-1]["epochs"] == 2
+
+
+def test_another_grid_adds_to_what_is_there(tmp_path, trained):
+    first = tune.search(settings(), GRID, [0], tmp_path)
+    rows = tune.search(settings(data_dir="elsewhere"), Grid([8.0], [4.0], [1.0, 3.0]), [0], tmp_path)
+    # c = 4 has the largest margin of strength 8; what failed comes last.
+    assert rows == [Row(8.0, 4.0, 1.0, 10.0, 4.0), Row(8.0, 4.0, 3.0, 10.0, 4.0), *first]
+    saved = json.loads((tmp_path / "grid.json").read_text())
+    assert [Row(**row) for row in saved["rows"]] == rows
+    # What was tried again counts once, and other settings or seeds are another search.
+    assert tune.search(settings(), GRID, [0], tmp_path) == rows
+    assert len(tune.search(settings(), GRID._replace(strength=[8.0]), [1], tmp_path)) == 2
+    assert len(tune.search(settings(epochs=2), Grid([16.0], [1.0], [1.0]), [1], tmp_path)) == 1
 
 
 def test_one_reference_per_seed(tmp_path, trained):
@@ -91,11 +105,11 @@ def test_values_that_make_no_grid(tmp_path, values):
 
 def test_plot_frames_the_best():
     rows = [
-        tune.Row(8.0, 2.0, 1.0, 9.0, 1.5),
-        tune.Row(8.0, 1.0, 1.0, 11.0, 1.2),
-        tune.Row(32.0, 1.0, 1.0, failure="x"),
+        Row(8.0, 2.0, 1.0, 9.0, 1.5),
+        Row(8.0, 1.0, 1.0, 11.0, 1.2),
+        Row(32.0, 1.0, 1.0, failure="x"),
     ]
-    figure = tune.plot(rows, GRID)
+    figure = plot(rows)
     panel = figure.axes[0]
     assert [text.get_text() for text in panel.texts] == ["9.00%\nmargin 1.50", "11.00%\nmargin 1.20", "failed"]
     assert [label.get_text() for label in panel.get_yticklabels()] == ["8", "32"]
@@ -115,7 +129,7 @@ def test_a_real_search_measures_what_was_held_out(tmp_path, monkeypatch):
         ),
     )
     common = settings(batch_size=14, drop_at=[], data_dir=str(tmp_path), num_candidates=2, gradient="boundary")
-    rows = tune.search(common, tune.Grid([-1.0, 8.0], [1.0], [2.0]), [3], tmp_path)
+    rows = tune.search(common, Grid([-1.0, 8.0], [1.0], [2.0]), [3], tmp_path)
     assert "strength=-1.0" in rows[1].failure
     result = json.loads((tmp_path / "trials" / "strength=8,c=1,d=2" / "seed=3" / "result.json").read_text())
     assert (rows[0].error_percent, rows[0].margin_mean) == (result["error_percent"], result["margin_mean"])

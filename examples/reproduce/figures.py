@@ -13,6 +13,8 @@ from records import Results
 
 # Each way of training looks alike wherever it is drawn, whatever else there is.
 _ARMS = tuple(dict.fromkeys(cell.arm.title for experiment in EXPERIMENTS.values() for cell in experiment.cells))
+# The last are not in the paper: they may have the colours of the first.
+_COLORS = {title: COLORS[i % len(COLORS)] for i, title in enumerate(_ARMS)}
 # Of a bound, where the paper's value is.
 _BOUNDS = {"": "D", "<": "v", ">": "^"}
 
@@ -34,7 +36,10 @@ def draw(experiment: Experiment, there: Sequence[Results]) -> Figure:
 
 def _curves(experiment: Experiment, there: Sequence[Results]) -> Figure:
     figure = plots.training_curves(
-        {results.cell.arm.title: results.curves() for results in there}, "error", label="test error (%)"
+        {results.cell.arm.title: results.curves() for results in there},
+        "error",
+        label="test error (%)",
+        colors=_COLORS,
     )
     (axes,) = figure.axes
     for line, results in zip(list(axes.lines), there, strict=True):
@@ -60,7 +65,7 @@ def _sweep(experiment: Experiment, there: Sequence[Results]) -> Figure:
     axes = figure.subplots()
     places = sorted({experiment.value(cell) for cell in experiment.cells})
     for title in dict.fromkeys(results.cell.arm.title for results in there):
-        color, marker = (styles[_ARMS.index(title) % len(styles)] for styles in (COLORS, MARKERS))
+        color, marker = _COLORS[title], MARKERS[_ARMS.index(title) % len(MARKERS)]
         errors = {experiment.value(r.cell): r.values("error_percent") for r in there if r.cell.arm.title == title}
         # Lines stop at NaN: they join neighbours only, so none spans a place that was not run.
         low, mean, high = np.transpose(

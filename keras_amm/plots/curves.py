@@ -21,6 +21,7 @@ def training_curves(
     *,
     label: str | None = None,
     validation_freq: int | None = None,
+    colors: Mapping[str, Any] | None = None,
 ) -> "Figure":
     """Draw a metric over the epochs, for runs that may have been repeated over seeds.
 
@@ -38,6 +39,8 @@ def training_curves(
         validation_freq: int, as it was given to `fit`, for a metric that has
             fewer values than there were epochs. None infers it: of several that
             fit, the one by which the last epoch was validated. Rows need none, they hold the epochs.
+        colors: a mapping from names to matplotlib colours, so that a run looks alike in several figures; None, or
+            a name that is missing, for colours by the order of the runs.
 
     Returns:
         The matplotlib figure.
@@ -70,7 +73,7 @@ def training_curves(
     from matplotlib.ticker import MaxNLocator
 
     for i, (name, (epochs, values)) in enumerate(tables.items()):
-        color, seeds = COLORS[i % len(COLORS)], len(values)
+        color, seeds = (colors or {}).get(name, COLORS[i % len(COLORS)]), len(values)
         panel.plot(
             epochs,
             np.mean(values, axis=0),
