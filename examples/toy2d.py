@@ -4,7 +4,7 @@
 
 Each class is uniform in a thin, upright rectangle, and the two are shifted against
 each other. A linear classifier minimises the margin penalty alone, without any
-classification loss, lambda = c = d = 1. AVG+LIN counts all samples alike, so its
+classification loss, lambda = c = d = 1 (the paper does not say which it took). AVG+LIN counts all samples alike, so its
 boundary is orthogonal to the line that joins the classes' centres, at 45 degrees;
 the widest margin, 0.99, belongs to the upright boundary at 0 degrees (the paper rounds it to 1). A linear
 classifier trained with cross-entropy is the reference.
@@ -52,6 +52,8 @@ def main(argv: list[str]) -> None:
     """Train seven classifiers, print their margins and draw their boundaries."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown arguments: {argv[1:]}")
+    # The code that is loaded, whatever is checked out when it ends.
+    made_with = versions()
     train, test = sample(FLAGS.seed)
     lines, panels = {}, {}
     print(f"{'':12}{'train acc.':>11}{'test acc.':>11}{'margin':>9}{'angle':>8}{'seconds':>9}")
@@ -80,7 +82,7 @@ def main(argv: list[str]) -> None:
             "seed": FLAGS.seed,
             "epochs": FLAGS.epochs,
             "max_penalty": FLAGS.max_penalty,
-            "versions": versions(),
+            "versions": made_with,
             "training_seconds": sum(panel["seconds"] for panel in panels.values()),
             **others,
             "panels": panels,

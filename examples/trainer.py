@@ -164,6 +164,8 @@ def _train(
     if done > settings["epochs"]:
         raise OtherRunError(f"{out} holds a run of {done} epochs already. Received: epochs={settings['epochs']}.")
     write_json(out / "config.json", settings)
+    # The code that is loaded, whatever is checked out when it ends.
+    made_with = versions()
     start = time.perf_counter()
     model.fit(
         data.train,
@@ -179,7 +181,7 @@ def _train(
     result = {
         "config": settings,
         "seed": settings["seed"],
-        "versions": versions(),
+        "versions": made_with,
         "replicas": strategy.num_replicas_in_sync,
         "measured_on": name,
         "training_images": data.num_train,

@@ -21,6 +21,8 @@ import lenet_forms
 import planning
 import records
 import report
+import run
+import run_folder
 import toy_boundaries
 
 MIN_EXP, REFERENCE = experiments.MIN_EXP, experiments.REFERENCE
@@ -59,11 +61,12 @@ def test_appendix_table_1():
     }  # fmt: skip
     arms = {cell.arm.name: cell.arm.settings for cell in experiments.EXPERIMENTS["table1"].cells}
     assert {name: tuple(arms[name][key] for key in ("strength", "c", "d")) for name in rows} == rows
-    # Beside it, each with the other's c.
+    # Beside it, each with the other's c, and one with its own c and d in each other's place.
     exchanged = {cell.arm.name: cell.arm.settings for cell in experiments.EXPERIMENTS["exchanged"].cells}
     assert exchanged == {
         "avg-lin-exchanged": {**arms["avg-lin"], "c": 0.5},
         "min-lin-exchanged": {**arms["min-lin"], "c": 4.0},
+        "min-lin-swapped": {**arms["min-lin"], "c": 4.0, "d": 0.5},
     }
 
 
@@ -88,11 +91,17 @@ def test_what_is_not_part_of_a_figure(some):
 
 
 SCRIPT = """
-import json, pathlib, sys, time
+import json, os, pathlib, sys, time
 folder = pathlib.Path(sys.argv[1])
+(folder / "threads").write_text(os.environ["OMP_NUM_THREADS"])
 (folder / "starts").open("a").write("x")
 if sys.argv[2] == "wait":
     time.sleep(60)
+if sys.argv[2] == "together":
+    # Until all have begun.
+    while len(list(folder.parent.glob("*/starts"))) < len(list(folder.parent.iterdir())):
+        time.sleep(0.02)
+    time.sleep(0.5)
 if sys.argv[2] == "fail":
     raise SystemExit("no luck")
 if sys.argv[2] != "nothing":
@@ -127,16 +136,30 @@ def test_finished_runs_are_skipped_and_failed_ones_harm_no_other(executor, make_
     assert record["run"] == "one" and record["seed"] == 0 and record["command"].endswith("runs/one ok")
     assert "no luck" in (executor.work / "two" / "log.txt").read_text()
     said = capfd.readouterr().out
-    assert "two: failed with exit code 1, see" in said
+    assert "two: failed: exit code 1, see" in said
     assert "empty: failed: [Errno 2] No such file or directory" in said and "result.json" in said
 
 
-def test_few_runs_share_all_cores(tmp_path, make_run):
-    """Three cores: three runs have a thread each, and one has them all."""
-    executor = execution.Executor(tmp_path / "records", tmp_path / "work", jobs=3, cores=3)
-    for runs, threads in (("abc", 1), ("abcd", 3)):
-        assert executor.run_all([make_run(name) for name in runs]) == []
-        assert executor.threads == threads
+@pytest.mark.parametrize(
+    ("jobs", "runs", "threads"),
+    # All cores are given away, and no more; what is left when others have ended goes to the last.
+    [(8, 5, [1, 1, 2, 2, 2]), (3, 1, [3]), (8, 8, [1] * 8), (1, 2, [8, 8]), (16, 16, [1] * 16)],
+)
+def test_runs_share_all_cores(tmp_path, make_run, jobs, runs, threads):
+    cores = max(threads) if runs == 1 else 8
+    names = [f"run-{i}" for i in range(runs)]
+    executor = execution.Executor(tmp_path / "records", tmp_path / "work", jobs=jobs, cores=cores)
+    assert executor.run_all([make_run(name, "threads" if jobs == 1 else "together") for name in names]) == []
+    given = [int((executor.work / name / "threads").read_text()) for name in names]
+    assert sorted(given) == threads
+
+
+def test_a_training_that_outlived_its_runner(executor, make_run, capfd):
+    """It is at work in its folder, and the run has not failed."""
+    with run_folder.alone(executor.work / "one"):
+        assert executor.run_all([make_run("one")]) == []
+    assert "left to the other process" in capfd.readouterr().out
+    assert not list(executor.records.iterdir()) and not (executor.work / "one" / "starts").exists()
 
 
 def test_two_executors_share_the_work(executor, make_run, capfd):
@@ -147,13 +170,13 @@ def test_two_executors_share_the_work(executor, make_run, capfd):
     assert not list(executor.records.iterdir())
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted(tmp_path, make_run, ending):
-    """Ctrl-C and a kill end the processes at once and leave no record."""
+    """Ctrl-C, a kill and the end of the terminal end the processes at once and leave no record."""
     program = (
         "import signal, run, planning\n"
-        # Background processes of a shell may have been started deaf to it.
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        # Background processes of a shell may have been started deaf to them.
+        "signal.signal(signal.SIGINT, signal.default_int_handler); signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         f"long = planning.Run('long', {make_run('long', 'wait').command!r})\n"
         "run.plan = lambda *names, **some: [long, long]\n"
         f"folders = ['--records={tmp_path}/records', '--work={tmp_path}/work']\n"
@@ -176,6 +199,14 @@ def test_interrupted(tmp_path, make_run, ending):
     # Nobody is at it any more.
     filelock.FileLock(tmp_path / "work" / "long" / "lock", timeout=5).acquire().lock.release()
     assert started.read_text() == "x"
+
+
+def test_the_end_of_the_terminal_under_nohup(monkeypatch):
+    handlers = {signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_IGN}
+    monkeypatch.setattr(signal, "getsignal", handlers.get)
+    monkeypatch.setattr(signal, "signal", handlers.__setitem__)
+    run._end_runs_with_the_runner()
+    assert handlers == {signal.SIGTERM: signal.default_int_handler, signal.SIGHUP: signal.SIG_IGN}
 
 
 @pytest.mark.parametrize(
@@ -207,6 +238,15 @@ def test_settings_that_have_changed(executor, make_run, tmp_path):
     with pytest.raises(records.RecordError, match=r"(?s)--c=2.0 .*Received:.*--c=1.0 "):
         report.write(tmp_path, tmp_path / "page.md", tmp_path / "images", SHORT)
     assert not (tmp_path / "page.md").exists() and not (tmp_path / "images").exists()
+
+
+def test_a_record_that_is_not_whole(tmp_path):
+    one = record(experiments.Cell(REFERENCE), 0, 2.0, 0.8)
+    del one["margin_mean"]
+    (tmp_path / f"{one['run']}.json").write_text(json.dumps(one))
+    with pytest.raises(records.RecordError, match=r"seed-0 to have error_percent, margin_mean.*: none of margin_mean"):
+        report.write(tmp_path, tmp_path / "page.md", tmp_path / "images", SHORT)
+    assert not (tmp_path / "page.md").exists()
 
 
 def test_a_record_of_no_table_is_left_out(tmp_path, capsys):
@@ -245,7 +285,9 @@ def test_list(tmp_path):
         (["figure1", "--arms=min-exp"], r"There are no arms to choose from. Received: \['min-exp'\]"),
         (["table1", "--epochs=2"], "--epochs=2"),
         (["table1", "--screening=0"], "--screening=0"),
+        (["table2", "figure5", "--arms=masked", "--values=0"], "There is no place that has all of it. Received: arms"),
         (["report", "--list"], "--list goes without report"),
+        (["report", "--arms=reference"], "report shows all records"),
         (["report", "--records=missing"], "There is no folder missing: name that of the records with --records."),
     ],
 )

@@ -9,12 +9,18 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import IO
 
 import filelock
 
 import records as finished
+import run_folder
 from json_files import write_json
 from planning import Run
+
+
+class _RunFailed(Exception):
+    """A run did not come to its end."""
 
 
 class Executor:
@@ -32,10 +38,12 @@ class Executor:
 
     def __init__(self, records: pathlib.Path, work: pathlib.Path, jobs: int, cores: int) -> None:
         self.records, self.work, self.jobs, self.cores = records, work, jobs, cores
-        self.threads = 1
-        self._running: set[subprocess.Popen[bytes]] = set()
+        # The running processes and the threads that each was given.
+        self._running: dict[subprocess.Popen[bytes], int] = {}
+        # The names of runs that have no process yet.
+        self._waiting: set[str] = set()
         self._stopped = False
-        # Between the look at `_stopped` and the entry in `_running` nothing may be stopped.
+        # Between the look at these and the entry in `_running` nothing may be started or stopped.
         self._starting = threading.Lock()
 
     def run_all(self, runs: Sequence[Run]) -> list[str]:
@@ -54,17 +62,21 @@ class Executor:
         self.records.mkdir(parents=True, exist_ok=True)
         there = finished.read(self.records, runs)
         missing = [run for run in runs if run.name not in there]
+        self._waiting = {run.name for run in missing}
         jobs = max(1, min(self.jobs, len(missing)))
-        self.threads = max(1, self.cores // jobs)
         print(f"{len(runs)} runs, {len(runs) - len(missing)} of them finished; {jobs} at a time", flush=True)
         failed = []
         with ThreadPoolExecutor(jobs) as pool:
             futures = {pool.submit(self._run, run): run for run in missing}
             try:
                 for number, future in enumerate(as_completed(futures), 1):
-                    name, outcome = futures[future].name, future.result()
+                    name = futures[future].name
+                    try:
+                        outcome = future.result()
+                    except (_RunFailed, OSError, ValueError) as error:
+                        failed.append(name)
+                        outcome = f"failed: {error}"
                     print(f"[{number}/{len(missing)}] {name}: {outcome}", flush=True)
-                    failed += [name] if outcome.startswith("failed") else []
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 self._stop()
@@ -76,14 +88,17 @@ class Executor:
 
     def _run(self, run: Run) -> str:
         folder = self.work / run.name
+        folder.mkdir(parents=True, exist_ok=True)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             with filelock.FileLock(folder / "lock", timeout=0):
+                # A training may have outlived its runner.
+                with run_folder.alone(folder):
+                    pass
                 return self._run_alone(run, folder)
-        except filelock.Timeout:
+        except (filelock.Timeout, run_folder.InUseError):
             return "left to the other process that is at it"
-        except (OSError, ValueError) as error:
-            return f"failed: {error}"
+        finally:
+            self._waiting.discard(run.name)
 
     def _run_alone(self, run: Run, folder: pathlib.Path) -> str:
         if self._record(run).exists():
@@ -91,27 +106,35 @@ class Executor:
         start = time.monotonic()
         log = folder / "log.txt"
         with log.open("ab") as output:
-            code = self._wait([sys.executable, *run.arguments(folder)], output)
+            code = self._wait(run, folder, output)
         if code:
-            return f"failed with exit code {code}, see {log}"
+            raise _RunFailed(f"exit code {code}, see {log}")
         result = json.loads((folder / "result.json").read_text())
         write_json(self._record(run), {"run": run.name, "command": run.command_line, **result})
         return f"finished, {(time.monotonic() - start) / 60:.1f} min"
 
-    def _wait(self, command: list[str], output: object) -> int:
-        names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
-        # Where several runs share a GPU, none may take all its memory.
-        environment = os.environ | dict.fromkeys(names, str(self.threads)) | {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    def _wait(self, run: Run, folder: pathlib.Path, output: IO[bytes]) -> int:
         with self._starting:
             if self._stopped:
                 return -1
-            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)  # type: ignore[call-overload]
-            self._running.add(process)
+            threads = self._threads()
+            names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
+            # Where several runs share a GPU, none may take all its memory.
+            environment = os.environ | dict.fromkeys(names, str(threads)) | {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+            command = [sys.executable, *run.arguments(folder)]
+            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+            self._running[process] = threads
+            self._waiting.discard(run.name)
         try:
             return process.wait()
         finally:
             with self._starting:
-                self._running.discard(process)
+                del self._running[process]
+
+    def _threads(self) -> int:
+        """Of the cores that no run has, the share of the next one to be started."""
+        places = min(self.jobs - len(self._running), len(self._waiting))
+        return max(1, (self.cores - sum(self._running.values())) // places)
 
     def _stop(self) -> None:
         with self._starting:

@@ -36,7 +36,9 @@ _INITIALISATIONS: Mapping[str, Callable[[], keras.Initializer]] = MappingProxyTy
     {
         # Keras truncates it, and keeps its deviation; PyTorch does not.
         "msra": keras.initializers.HeNormal,
-        # As the published code initialises LiuNet.
+        # As the published code initialises the MLP.
+        "msra-untruncated": lambda: keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal"),
+        # As it initialises LiuNet.
         "msra-fan-out": lambda: keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
         # Where PyTorch code does not initialise a layer's kernel itself.
         "pytorch": lambda: keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform"),
@@ -57,7 +59,7 @@ class Form:
         activation: after each convolution.
         padding: of the convolutions.
         pooling: "max" or "average".
-        initialisation: of the convolutions' kernels, one of "msra", "msra-fan-out", "pytorch", "xavier".
+        initialisation: of the convolutions' kernels, a key of `_INITIALISATIONS`.
         dense_initialisation: of the dense layers' kernels.
         l2: weight decay.
         learning_rate: the first one.
@@ -92,6 +94,11 @@ FORMS: Mapping[str, Form] = MappingProxyType(
         "wide": Form("32 and 64 filters, 1,024 units", filters=(32, 64), units=(1024,)),
         "lecun": Form("6 and 16 filters, 120 and 84 units (LeCun et al.)", **_LECUN),
         "lecun-relu": Form("the same, with ReLU after the convolutions", activation="relu", **_LECUN),
+        "untruncated": Form(
+            "MSRA not truncated, as the authors' MLP",
+            initialisation="msra-untruncated",
+            dense_initialisation="msra-untruncated",
+        ),
         "fan-out": Form("MSRA by fan-out", initialisation="msra-fan-out", dense_initialisation="msra-fan-out"),
         "fan-out-convolutions": Form("MSRA by fan-out, convolutions only", initialisation="msra-fan-out"),
         "fan-out-dense": Form("MSRA by fan-out, dense layers only", dense_initialisation="msra-fan-out"),
@@ -162,6 +169,8 @@ def train(form: Form, seed: int, epochs: int) -> dict[str, Any]:
     Returns:
         A dictionary that JSON can hold.
     """
+    # The code that is loaded, whatever is checked out when it ends.
+    made_with = versions()
     keras.utils.set_random_seed(seed)
     data = data_sets.load("mnist", _BATCH_SIZE, seed, shuffle=form.shuffle)
     model = build(form)
@@ -173,7 +182,7 @@ def train(form: Form, seed: int, epochs: int) -> dict[str, Any]:
     )
     model.fit(data.train, epochs=epochs, callbacks=[data.callback], verbose=0)
     measured = measure(model, data.validation)
-    return {"form": dataclasses.asdict(form), "seed": seed, "epochs": epochs, "versions": versions(), **measured}
+    return {"form": dataclasses.asdict(form), "seed": seed, "epochs": epochs, "versions": made_with, **measured}
 
 
 def build(form: Form) -> keras.Model:

@@ -155,7 +155,7 @@ def select(
         List of `Cell`.
 
     Raises:
-        ValueError: something is not part of any of them.
+        ValueError: something is not part of any of them, or nothing is part of all that is wanted.
 
     Example:
     >>> [cell.num_train for cell in select(["table1", "figure4"], arms=["masked"], values=[5000])]
@@ -174,6 +174,11 @@ def select(
             choice = f"The {kind} to choose from are {known}" if known else f"There are no {kind} to choose from"
             raise ValueError(f"{choice}. Received: {unknown}.")
         found = [place for place in found if not wanted or of(*place) in wanted]
+    if not found and any((arms, values, networks)):
+        raise ValueError(
+            f"There is no place that has all of it. Received: arms={[*arms]}, values={[*values]}, "
+            f"networks={[*networks]}."
+        )
     return [cell for _, cell in found]
 
 

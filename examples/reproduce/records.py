@@ -12,6 +12,10 @@ import numpy as np
 from experiments import EXPERIMENTS, Cell
 from planning import TOY, Run, Schedule, run_name, toy, training
 
+# What the report needs of each kind of run.
+_OF_TRAININGS = ("error_percent", "margin_mean", "history")
+_OF_TOYS = ("start", "widest", "orthogonal_to_centres", "panels")
+
 
 @dataclass(frozen=True)
 class Results:
@@ -102,6 +106,14 @@ def _require_command(record: Mapping[str, Any], run: Run) -> None:
         )
 
 
+def _require_entries(record: Mapping[str, Any], names: Iterable[str]) -> None:
+    if missing := [name for name in names if name not in record]:
+        raise RecordError(
+            f"Expected the record {record['run']} to have {', '.join(names)}. Received: none of {', '.join(missing)}. "
+            "Remove it, and the folder of that name in --work, and its run is made again."
+        )
+
+
 def of_cell(records: Mapping[str, Mapping[str, Any]], cell: Cell, schedule: Schedule) -> Results | None:
     """What is there of a cell, or None where nothing is.
 
@@ -128,12 +140,13 @@ def of_experiments(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Mappin
         Those of them, by the run's name.
 
     Raises:
-        RecordError: one of them is of another command.
+        RecordError: one of them is of another command, or not whole.
     """
     found: dict[str, Mapping[str, Any]] = {}
     for name, record in records.items():
         if name == f"{TOY}.seed-{record['seed']}":
             _require_command(record, toy(record["seed"]))
+            _require_entries(record, _OF_TOYS)
             found[name] = record
     for experiment in EXPERIMENTS.values():
         for cell in experiment.cells:
@@ -141,6 +154,7 @@ def of_experiments(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Mappin
                 results = of_cell(records, cell, schedule)
                 for record in results.records if results else ():
                     _require_command(record, training(cell, schedule, record["seed"]))
+                    _require_entries(record, _OF_TRAININGS)
                     found[record["run"]] = record
     return found
 

@@ -38,6 +38,7 @@ _MISMATCHES = """\
 Of the runs of {epochs} epochs: orders and bounds that are not the paper's, errors more than {deviations:g} of its
 standard deviations from its own, and margins more than {margin:.0%} from its.
 """
+_NOT_IN_PAPER = "The paper's numbers are those of its own setting."
 # What `_entries` has of each row.
 _HEADS = (
     "seeds", "hours", "test error", "paper's error", "off by", "order", "margin", "paper's margin", "off by",
@@ -119,8 +120,9 @@ def _table(experiment: Experiment, cells: Sequence[tuple[Any, Results | None]]) 
         names = [cell.network] * several + [f"{experiment.value(cell)}"] * bool(experiment.axis) + [cell.arm.title]
         rows.append([*names, *_entries(cell.paper, results, there, experiment.better)])
     left = sum(results is None for _, results in cells)
-    note = f"\n{left} of {len(cells)} points not run.\n" if experiment.kind == "sweep" and left else ""
-    return _markdown(heads, rows) + note
+    notes = f"\n{left} of {len(cells)} points not run.\n" if experiment.kind == "sweep" and left else ""
+    notes += "" if experiment.in_paper else f"\n{_NOT_IN_PAPER}\n"
+    return _markdown(heads, rows) + notes
 
 
 def _markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -152,7 +154,7 @@ def _other_schedules(everything: Mapping[str, Mapping[str, Any]], schedule: Sche
         rows.append([*names, *_entries(results.cell.paper, results, there, better[key])])
     if not rows:
         return []
-    title = "## Other schedules\n\n*Order* is among rows of as many epochs.\n"
+    title = f"## Other schedules\n\n*Order* is among rows of as many epochs. {_NOT_IN_PAPER}\n"
     return [title, _markdown(["network", "training", "epochs", "screening", *_HEADS], rows)]
 
 

@@ -8,7 +8,7 @@
 
 Names are figure1, table1, figure2, table2, figure3, table3, figure4, figure5, or all; and, not in the paper, batches
 (the same batches in every epoch, as in the authors' published code) and exchanged (the c of AVG+LIN and of
-MIN+LIN in each other's place), which are part of all. A run that several of them share is made once (but LiuNet's
+MIN+LIN in each other's place, or MIN+LIN's c and d), which are part of all. A run that several of them share is made once (but LiuNet's
 trainings with AMM begin with a reference of their own). Each is a process of `examples/mnist.py` (or `toy2d.py`), as
 many at a time as there are cores, which they share (one where there is a GPU), and leaves one JSON record in
 `--records`. Starting again skips what is finished and continues what was cut off from its last epoch. `report` turns
@@ -64,6 +64,8 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Say what to reproduce: {', '.join(NAMES)} or all; or report.")
     if _LIST.value and "report" in names:
         raise app.UsageError("--list goes without report.")
+    if names == ["report"] and (_ARMS.value or _VALUES.value or _NETWORKS.value):
+        raise app.UsageError("report shows all records: --arms, --values and --networks choose what is run.")
     schedule = SCHEDULES[_SCHEDULE.value]
     if _EPOCHS.value:
         schedule = schedule._replace(epochs=_EPOCHS.value)
@@ -94,21 +96,30 @@ def _run(names: list[str], schedule: Schedule, records: pathlib.Path) -> str | N
         runs = plan(names, _SEEDS.value, schedule, **some)
     except ValueError as error:
         raise app.UsageError(str(error)) from error
+    there = finished.read(records, runs)
     if _LIST.value:
-        there = finished.read(records, runs)
         for run in runs:
             print("finished" if run.name in there else "missing ", run.name)
         return None
+    if all(run.name in there for run in runs):
+        print(f"{len(runs)} runs, all of them finished")
+        return None
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jobs = _JOBS.value or (1 if _has_gpu() else cores)
-    # Whatever ends the runner ends its runs, which would go on without it.
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, signal.default_int_handler)
+    _end_runs_with_the_runner()
     try:
         failed = Executor(records, pathlib.Path(_WORK.value), jobs, cores).run_all(runs)
     except KeyboardInterrupt:
         raise SystemExit("Stopped. Start again to continue.") from None
     return f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}" if failed else None
+
+
+def _end_runs_with_the_runner() -> None:
+    """Have whatever ends the runner end its runs, which would go on without it."""
+    for ending in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        # What is ignored, as under nohup, ends nothing.
+        if signal.getsignal(ending) is not signal.SIG_IGN:
+            signal.signal(ending, signal.default_int_handler)
 
 
 def _has_gpu() -> bool:
