@@ -8,11 +8,11 @@
 
 Names are figure1, table1, figure2, table2, figure3, table3, figure4, figure5, or all; and, not in the paper, batches
 (the same batches in every epoch, as in the authors' published code) and exchanged (the c of AVG+LIN and of
-MIN+LIN in each other's place, or MIN+LIN's c and d), which are part of all. A run that several of them share is made once (but LiuNet's
-trainings with AMM begin with a reference of their own). Each is a process of `examples/mnist.py` (or `toy2d.py`), as
-many at a time as there are cores, which they share (one where there is a GPU), and leaves one JSON record in
-`--records`. Starting again skips what is finished and continues what was cut off from its last epoch. `report` turns
-all records that there are into a page with tables and figures.
+MIN+LIN in each other's place, or MIN+LIN's c and d), which are part of all. A run that several of them share is made
+once (but LiuNet's trainings with AMM begin with a reference of their own). Each is a process of `examples/mnist.py` (or
+`toy2d.py`), as many at a time as there are cores, which they share (one where there is a GPU), and leaves one JSON
+record in `--records`. Starting again skips what is finished and continues what was cut off from its last epoch.
+`report` turns all records that there are into a page with tables and figures.
 `--arms`, `--values` and `--networks` choose among what is named; figure1 has none of them.
 
 The default is the paper's protocol: 100 epochs, five seeds. `--schedule=short` has 30 epochs with drops

@@ -22,8 +22,8 @@ centres, AVG+INV and AVG+EXP have the better test accuracy, and MIN is optimal o
 the seeds of which that is true: an angle within {DEGREES:g}° of the orthogonal's, a test accuracy above AVG+LIN's, at
 least {NEAR:.0%} of the largest margin that the seed's training points allow. Accuracy, margin (the smallest signed
 distance of a training point) and angle (between boundary and upright) are the means ± standard deviations over *these
-seeds only*; how the others ended is below the table. The paper gives neither λ, c and d of this experiment nor the start:
-λ = c = d = 1 are ours. The picture is of the first seed that has the most boundaries as in the paper.
+seeds only*; how the others ended is below the table. The paper gives neither λ, c and d of this experiment nor the
+start: λ = c = d = 1 are ours. The picture is of the first seed that has the most boundaries as in the paper.
 """
 
 
