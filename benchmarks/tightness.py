@@ -3,7 +3,11 @@
     pip install foolbox numba adversarial-robustness-toolbox absl-py tensorflow-datasets importlib_resources
     python benchmarks/tightness.py
 
-needs MNIST prepared by tensorflow-datasets (TFDS_DATA_DIR says where). Per test
+needs MNIST prepared by tensorflow-datasets (TFDS_DATA_DIR says where).
+
+    python benchmarks/tightness.py --models=one/model.keras,other/model.keras --attacks=ddn
+
+attacks saved models instead, such as the examples leave, on the same images. Per test
 image, DeepFool's norm is divided by the smallest that any of the stronger attacks finds: of Foolbox
 DDN (Rony et al. 2019), FMN (Pintor et al. 2021) and Brendel-Bethge (2019), which starts from DDN's
 points; of ART Carlini-Wagner (2017). None is a bound from below: the true distance may be
@@ -29,10 +33,15 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "example
 import image_data
 from networks import MNIST, trained
 
+# Brendel-Bethge starts from DDN's points.
+ATTACKS = {"ddn": "DDN", "fmn": "FMN", "brendel-bethge": "Brendel-Bethge", "carlini-wagner": "Carlini-Wagner (ART)"}
+
 _NETWORK = flags.DEFINE_multi_enum("network", ["mlp-800", "lenet-mnist"], MNIST, "Networks to attack.")
 _EPOCHS = flags.DEFINE_integer("epochs", 2, "Epochs of training before the attack.", lower_bound=0)
 _IMAGES = flags.DEFINE_integer("images", 200, "Test images to attack.", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 500, "Steps of Foolbox's attacks.", lower_bound=1)
+_MODELS = flags.DEFINE_list("models", [], "Saved models for MNIST to attack, in place of training networks.")
+_ATTACKS = flags.DEFINE_multi_enum("attacks", list(ATTACKS), list(ATTACKS), "Stronger attacks to compare with.")
 
 _BOUNDS = (-1000.0, 1000.0)
 _BOX = (-2.0, 3.0)
@@ -47,15 +56,16 @@ SETTINGS = {
 def main(argv: list[str]) -> None:
     del argv
     images = image_data.load("mnist", f"test[:{_IMAGES.value}]")
-    for network in dict.fromkeys(_NETWORK.value):
-        model = trained(network, _EPOCHS.value)
-        compare(model, images.x)
+    for path in _MODELS.value:
+        compare(keras.models.load_model(path), path, images.x)
+    for network in dict.fromkeys(() if _MODELS.value else _NETWORK.value):
+        compare(trained(network, _EPOCHS.value), network, images.x)
 
 
-def compare(model: keras.Model, x: np.ndarray) -> None:
+def compare(model: keras.Model, name: str, x: np.ndarray) -> None:
     stronger = stronger_attacks(model, x)
     smallest = np.minimum.reduce(list(stronger.values()))
-    print(f"\n{model.name}, {len(x)} test images of MNIST, {_STEPS.value} steps of Foolbox's attacks\n")
+    print(f"\n{name}, {len(x)} test images of MNIST, {_STEPS.value} steps of Foolbox's attacks\n")
     for name, norms in stronger.items():
         found = np.isfinite(norms)
         share = np.mean(norms <= smallest)
@@ -76,15 +86,15 @@ def stronger_attacks(model: keras.Model, x: np.ndarray) -> dict[str, np.ndarray]
     """The norms that each attack finds, infinite where the prediction does not change."""
     steps = _STEPS.value
     ddn = with_foolbox(model, x, foolbox.attacks.DDNAttack(steps=steps))
-    found = {
-        "DDN": ddn,
-        "FMN": with_foolbox(model, x, foolbox.attacks.L2FMNAttack(steps=steps)),
-        "Brendel-Bethge": with_foolbox(
+    attacks = {
+        "ddn": lambda: ddn,
+        "fmn": lambda: with_foolbox(model, x, foolbox.attacks.L2FMNAttack(steps=steps)),
+        "brendel-bethge": lambda: with_foolbox(
             model, x, foolbox.attacks.L2BrendelBethgeAttack(steps=steps), starting_points=tf.constant(ddn)
         ),
-        "Carlini-Wagner (ART)": with_art(model, x),
+        "carlini-wagner": lambda: with_art(model, x),
     }
-    return {name: minimal_norms(model, x, points) for name, points in found.items()}
+    return {ATTACKS[name]: minimal_norms(model, x, attacks[name]()) for name in dict.fromkeys(_ATTACKS.value)}
 
 
 def with_foolbox(model: keras.Model, x: np.ndarray, attack: foolbox.attacks.base.Attack, **start: Any) -> np.ndarray:

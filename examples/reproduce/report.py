@@ -16,7 +16,7 @@ from planning import TOY, Schedule, screening_of
 from records import Results
 
 _HEADER = """\
-# The paper's MNIST findings
+# The paper's MNIST findings, {epochs} epochs
 
 Made by `examples/reproduce/run.py report` from one JSON record per run. {epochs} epochs, batches of 100, learning rate
 5e-3, a tenth of it from epoch {first} and a hundredth from epoch {second}; everything else is the paper's protocol
