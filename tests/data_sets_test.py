@@ -240,6 +240,13 @@ def test_fit_sees_the_same_epochs_after_a_restart(cifar100):
     assert run(0) == run(2)
 
 
+def test_epochs_end_at_once(cifar100):
+    """Nothing is tuned whose end an epoch would wait for."""
+    data = load("cifar100", cifar100[0], num_validation=4)
+    for batches in (data.train, data.validation, data.test):
+        assert batches.options().autotune.enabled is False
+
+
 def test_subsets_are_random_nested_and_the_same_for_all_seeds(cifar100):
     def labels(num_train, seed=0, **arguments):
         return set(gather(load("cifar100", cifar100[0], num_train=num_train, seed=seed, num_validation=5).train)[1])
