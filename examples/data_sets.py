@@ -260,8 +260,8 @@ def _evaluation_batches(
 
 
 def _without_autotuning(batches: tf.data.Dataset) -> tf.data.Dataset:
-    # In TensorFlow 2.21 the end of an iterator waits for its tuner, which sleeps twice as long each time: an epoch of
-    # 42 seconds took 82.
+    # Of these pipelines, the end of an iterator waits for its tuner (TensorFlow 2.21), which sleeps twice as long each
+    # time: an epoch of 42 seconds took 82.
     options = tf.data.Options()
     options.autotune.enabled = False
     return batches.with_options(options)
