@@ -57,7 +57,8 @@ def main(argv: list[str]) -> None:
     del argv
     images = image_data.load("mnist", f"test[:{_IMAGES.value}]")
     for path in _MODELS.value:
-        compare(keras.models.load_model(path), path, images.x)
+        # The optimizer, which may be an example's own, is not needed.
+        compare(keras.models.load_model(path, compile=False), path, images.x)
     for network in dict.fromkeys(() if _MODELS.value else _NETWORK.value):
         compare(trained(network, _EPOCHS.value), network, images.x)
 
