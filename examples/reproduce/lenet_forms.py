@@ -10,65 +10,34 @@ table that is printed has the values of each seed.
 """
 
 import dataclasses
-import json
+import functools
 import pathlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 import keras
-from absl import app, flags
+from absl import app
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-import data_sets
-import learning_rates
-from coupled_sgd import CoupledDecaySGD
-from data_sources import NotPreparedError
-from image_data import MNIST_MEAN
-from json_files import write_json
-from planning import LEAST_EPOCHS, Schedule
-from run_records import versions
-from trainer import measure
-
-_BATCH_SIZE = 100
-_INITIALISATIONS: Mapping[str, Callable[[], keras.Initializer]] = MappingProxyType(
-    {
-        # Keras truncates it, and keeps its deviation; PyTorch does not.
-        "msra": keras.initializers.HeNormal,
-        # As the published code initialises the MLP.
-        "msra-untruncated": lambda: keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal"),
-        # As it initialises LiuNet.
-        "msra-fan-out": lambda: keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
-        # Where PyTorch code does not initialise a layer's kernel itself.
-        "pytorch": lambda: keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform"),
-        # In Caffe's example.
-        "xavier": lambda: keras.initializers.VarianceScaling(1.0, "fan_in", "uniform"),
-    }
-)
+import forms
 
 
 @dataclasses.dataclass(frozen=True)
-class Form:
-    """LeNet and its training; the defaults are those of `lenet-mnist` and of the protocol.
+class Form(forms.Form):
+    """LeNet and its training; the defaults are those of `lenet-mnist`.
 
     Attributes:
-        title: what differs.
         filters: of the 5x5 convolutions, each of which is followed by pooling.
         units: of the hidden dense layers, which have ReLU.
         activation: after each convolution.
         padding: of the convolutions.
         pooling: "max" or "average".
-        initialisation: of the convolutions' kernels, a key of `_INITIALISATIONS`.
+        initialisation: of the convolutions' kernels, a key of `forms.INITIALISATIONS`.
         dense_initialisation: of the dense layers' kernels.
-        l2: weight decay.
-        learning_rate: the first one.
-        scale: what pixels in [0, 1] are multiplied by, within the network, so that margins are of the same unit.
-        mean: what was subtracted from the pixels before that.
-        shuffle: whether each epoch has another order.
     """
 
-    title: str
     filters: tuple[int, ...] = (20, 50)
     units: tuple[int, ...] = (500,)
     activation: str | None = None
@@ -76,11 +45,6 @@ class Form:
     pooling: str = "max"
     initialisation: str = "msra"
     dense_initialisation: str = "msra"
-    l2: float = 1e-4
-    learning_rate: float = 5e-3
-    scale: float = 1.0
-    mean: float = MNIST_MEAN
-    shuffle: bool = True
 
 
 _LECUN: dict[str, Any] = {"filters": (6, 16), "units": (120, 84)}
@@ -124,67 +88,6 @@ FORMS: Mapping[str, Form] = MappingProxyType(
 )
 
 
-def _main(argv: list[str]) -> None:
-    """Train what is missing, and print the table of all."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unknown arguments: {argv[1:]}")
-    if unknown := set(flags.FLAGS.forms) - set(FORMS):
-        raise app.UsageError(f"Expected of {', '.join(FORMS)}. Received: {', '.join(sorted(unknown))}.")
-    out = pathlib.Path(flags.FLAGS.out)
-    out.mkdir(parents=True, exist_ok=True)
-    print("| what differs | held-out error | margin |\n| --- | --- | --- |")
-    for name in flags.FLAGS.forms:
-        results = []
-        for seed in range(flags.FLAGS.seeds):
-            path = out / f"{name}.epochs-{flags.FLAGS.epochs}.seed-{seed}.json"
-            if not path.exists():
-                try:
-                    write_json(path, train(FORMS[name], seed, flags.FLAGS.epochs))
-                except NotPreparedError as error:
-                    raise SystemExit(str(error)) from error
-            results.append(_read(path, FORMS[name]))
-        error, margin = (
-            ", ".join(f"{result[key]:.2f}{unit}" for result in results)
-            for key, unit in (("error_percent", "%"), ("margin_mean", ""))
-        )
-        print(f"| {FORMS[name].title} | {error} | {margin} |", flush=True)
-
-
-def _read(path: pathlib.Path, form: Form) -> dict[str, Any]:
-    result = json.loads(path.read_text())
-    wanted = json.loads(json.dumps(dataclasses.asdict(form)))
-    if result["form"] | {"title": form.title} != wanted:
-        raise SystemExit(f"{path} is of another form, {result['form']}, not {wanted}. Remove it, and it is made again.")
-    return result
-
-
-def train(form: Form, seed: int, epochs: int) -> dict[str, Any]:
-    """A training without AMM, and its measurement on the held-out images.
-
-    Args:
-        form: `Form`.
-        seed: int, of initial weights and order.
-        epochs: int.
-
-    Returns:
-        A dictionary that JSON can hold.
-    """
-    # The code that is loaded, whatever is checked out when it ends.
-    made_with = versions()
-    keras.utils.set_random_seed(seed)
-    data = data_sets.load("mnist", _BATCH_SIZE, seed, shuffle=form.shuffle)
-    model = build(form)
-    rate = learning_rates.dropping(form.learning_rate, Schedule(epochs).drops, (0.1, 0.01), len(data.train))
-    model.compile(
-        CoupledDecaySGD(rate, momentum=0.9, l2=form.l2, global_clipnorm=10.0),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    model.fit(data.train, epochs=epochs, callbacks=[data.callback], verbose=0)
-    measured = measure(model, data.validation)
-    return {"form": dataclasses.asdict(form), "seed": seed, "epochs": epochs, "versions": made_with, **measured}
-
-
 def build(form: Form) -> keras.Model:
     """The network, with new weights.
 
@@ -195,10 +98,11 @@ def build(form: Form) -> keras.Model:
         `keras.Model`: MNIST images [B, 28, 28, 1], less the data set's mean, to logits [B, 10].
     """
     # An initializer draws the same numbers whenever it is called.
-    of_convolutions, of_dense = (_INITIALISATIONS[name] for name in (form.initialisation, form.dense_initialisation))
+    of_convolutions = forms.INITIALISATIONS[form.initialisation]
+    of_dense = forms.INITIALISATIONS[form.dense_initialisation]
     pooling = {"max": keras.layers.MaxPooling2D, "average": keras.layers.AveragePooling2D}[form.pooling]
     inputs = keras.Input((28, 28, 1))
-    x = keras.layers.Rescaling(form.scale, form.scale * (MNIST_MEAN - form.mean))(inputs)
+    x = forms.pixels(form, inputs)
     for filters in form.filters:
         x = keras.layers.Conv2D(
             filters, 5, padding=form.padding, activation=form.activation, kernel_initializer=of_convolutions()
@@ -211,8 +115,5 @@ def build(form: Form) -> keras.Model:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_list("forms", list(FORMS), "which forms")
-    flags.DEFINE_integer("seeds", 1, "trainings of each form, with seeds from 0", lower_bound=1)
-    flags.DEFINE_integer("epochs", 6, "epochs of each training", lower_bound=LEAST_EPOCHS)
-    flags.DEFINE_string("out", "runs/lenet_forms", "folder of the trainings' JSON files")
-    app.run(_main)
+    forms.define_flags(FORMS, epochs=6, out="runs/lenet_forms")
+    app.run(functools.partial(forms.main, FORMS, functools.partial(forms.fit, build=build)))

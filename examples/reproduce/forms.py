@@ -1,0 +1,167 @@
+"""The same MNIST training in other forms, to find what a difference from the paper comes from.
+
+`lenet_forms.py` and `lin_forms.py` declare theirs and train them with this. A form differs from the paper's protocol in
+something that is not certain. Each is trained for a few epochs, with drops of the learning rate in proportion to
+the paper's, and measured on the 5,000 held-out images.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import keras
+from absl import app, flags
+
+import data_sets
+import learning_rates
+from coupled_sgd import CoupledDecaySGD
+from data_sources import NotPreparedError
+from image_data import MNIST_MEAN
+from json_files import write_json
+from planning import LEAST_EPOCHS, Schedule
+from run_records import versions
+from trainer import measure
+
+_BATCH_SIZE = 100
+INITIALISATIONS: Mapping[str, Callable[[], keras.Initializer]] = MappingProxyType(
+    {
+        # Keras truncates it, and keeps its deviation; PyTorch does not.
+        "msra": keras.initializers.HeNormal,
+        # As the published code initialises the MLP.
+        "msra-untruncated": lambda: keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal"),
+        # As it initialises LiuNet.
+        "msra-fan-out": lambda: keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
+        # Where PyTorch code does not initialise a layer's kernel itself.
+        "pytorch": lambda: keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform"),
+        # In Caffe's example.
+        "xavier": lambda: keras.initializers.VarianceScaling(1.0, "fan_in", "uniform"),
+    }
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """What forms of any network may differ in; the defaults are the protocol's.
+
+    Attributes:
+        title: what differs.
+        l2: weight decay.
+        learning_rate: the first one.
+        scale: what pixels in [0, 1] are multiplied by, within the network, so that margins are of the same unit.
+        mean: what was subtracted from the pixels before that.
+        shuffle: whether each epoch has another order.
+    """
+
+    title: str
+    l2: float = 1e-4
+    learning_rate: float = 5e-3
+    scale: float = 1.0
+    mean: float = MNIST_MEAN
+    shuffle: bool = True
+
+
+def pixels(form: Form, inputs: Any) -> Any:
+    """MNIST images less the data set's mean, as the form has them.
+
+    Args:
+        form: `Form`.
+        inputs: `keras.Input`, float32 [B, 28, 28, 1].
+
+    Returns:
+        The same shape.
+    """
+    return keras.layers.Rescaling(form.scale, form.scale * (MNIST_MEAN - form.mean))(inputs)
+
+
+def define_flags(forms: Mapping[str, Form], epochs: int, out: str) -> None:
+    """The command line of a script with forms.
+
+    Args:
+        forms: the forms by name.
+        epochs: int, the default.
+        out: str, the default folder.
+    """
+    flags.DEFINE_list("forms", list(forms), "which forms")
+    flags.DEFINE_integer("seeds", 1, "trainings of each form, with seeds from 0", lower_bound=1)
+    flags.DEFINE_integer("epochs", epochs, "epochs of each training", lower_bound=LEAST_EPOCHS)
+    flags.DEFINE_string("out", out, "folder of the trainings' JSON files")
+
+
+def main(forms: Mapping[str, Any], train: Callable[[Any, int, int], dict[str, Any]], argv: list[str]) -> None:
+    """Train what is missing, one JSON file each, and print the table of all.
+
+    Args:
+        forms: the forms by name.
+        train: from a form, a seed and a number of epochs to what JSON can hold, see `fit`.
+        argv: what the flags left.
+    """
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown arguments: {argv[1:]}")
+    if unknown := set(flags.FLAGS.forms) - set(forms):
+        raise app.UsageError(f"Expected of {', '.join(forms)}. Received: {', '.join(sorted(unknown))}.")
+    out = pathlib.Path(flags.FLAGS.out)
+    out.mkdir(parents=True, exist_ok=True)
+    print("| what differs | held-out error | margin |\n| --- | --- | --- |")
+    for name in flags.FLAGS.forms:
+        results = []
+        for seed in range(flags.FLAGS.seeds):
+            path = out / f"{name}.epochs-{flags.FLAGS.epochs}.seed-{seed}.json"
+            if not path.exists():
+                try:
+                    write_json(path, train(forms[name], seed, flags.FLAGS.epochs))
+                except NotPreparedError as error:
+                    raise SystemExit(str(error)) from error
+            results.append(_read(path, forms[name]))
+        error, margin = (
+            ", ".join(f"{result[key]:.2f}{unit}" for result in results)
+            for key, unit in (("error_percent", "%"), ("margin_mean", ""))
+        )
+        print(f"| {forms[name].title} | {error} | {margin} |", flush=True)
+
+
+def _read(path: pathlib.Path, form: Form) -> dict[str, Any]:
+    result = json.loads(path.read_text())
+    wanted = json.loads(json.dumps(dataclasses.asdict(form)))
+    if result["form"] | {"title": form.title} != wanted:
+        raise SystemExit(f"{path} is of another form, {result['form']}, not {wanted}. Remove it, and it is made again.")
+    return result
+
+
+def fit(
+    form: Form, seed: int, epochs: int, build: Callable[[Any], keras.Model], global_clipnorm: float | None = 10.0
+) -> dict[str, Any]:
+    """A training, and its measurement on the held-out images.
+
+    Args:
+        form: `Form`.
+        seed: int, of initial weights and order.
+        epochs: int.
+        build: from the form to its network with new weights, wrapped or not.
+        global_clipnorm: float, the largest norm of the gradient; None for any.
+
+    Returns:
+        A dictionary that JSON can hold.
+    """
+    # The code that is loaded, whatever is checked out when it ends.
+    made_with = versions()
+    keras.utils.set_random_seed(seed)
+    data = data_sets.load("mnist", _BATCH_SIZE, seed, shuffle=form.shuffle)
+    model = build(form)
+    rate = learning_rates.dropping(form.learning_rate, Schedule(epochs).drops, (0.1, 0.01), len(data.train))
+    model.compile(
+        CoupledDecaySGD(rate, momentum=0.9, l2=form.l2, global_clipnorm=global_clipnorm),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    history = model.fit(data.train, epochs=epochs, callbacks=[data.callback], verbose=0).history
+    return {
+        "form": dataclasses.asdict(form),
+        "seed": seed,
+        "epochs": epochs,
+        "versions": made_with,
+        "training_error_percent": 100.0 * (1.0 - history["accuracy"][-1]),
+        **measure(model, data.validation),
+    }
