@@ -91,7 +91,7 @@ def define_flags(forms: Mapping[str, Form], epochs: int, out: str) -> None:
 
 
 def main(forms: Mapping[str, Any], train: Callable[[Any, int, int], dict[str, Any]], argv: list[str]) -> None:
-    """Train what is missing, one JSON file each, and print the table of all.
+    """Compare the forms that the command line names.
 
     Args:
         forms: the forms by name.
@@ -102,31 +102,59 @@ def main(forms: Mapping[str, Any], train: Callable[[Any, int, int], dict[str, An
         raise app.UsageError(f"Unknown arguments: {argv[1:]}")
     if unknown := set(flags.FLAGS.forms) - set(forms):
         raise app.UsageError(f"Expected of {', '.join(forms)}. Received: {', '.join(sorted(unknown))}.")
-    out = pathlib.Path(flags.FLAGS.out)
+    chosen = {name: forms[name] for name in flags.FLAGS.forms}
+    try:
+        compare(chosen, train, flags.FLAGS.seeds, flags.FLAGS.epochs, pathlib.Path(flags.FLAGS.out))
+    except (NotPreparedError, OtherFormError) as error:
+        raise SystemExit(str(error)) from error
+
+
+class OtherFormError(ValueError):
+    """A file is of a form that has been changed since."""
+
+
+def compare(
+    forms: Mapping[str, Any],
+    train: Callable[[Any, int, int], dict[str, Any]],
+    seeds: int,
+    epochs: int,
+    out: pathlib.Path,
+) -> None:
+    """Train what is missing, one JSON file each, and print the table of all.
+
+    Args:
+        forms: the forms by name.
+        train: from a form, a seed and a number of epochs to what JSON can hold, see `fit`.
+        seeds: int, trainings of each form, with seeds from 0.
+        epochs: int, of each training.
+        out: path of the folder of the files.
+
+    Raises:
+        OtherFormError: a file there is of another form.
+    """
     out.mkdir(parents=True, exist_ok=True)
     print("| what differs | held-out error | margin |\n| --- | --- | --- |")
-    for name in flags.FLAGS.forms:
+    for name, form in forms.items():
         results = []
-        for seed in range(flags.FLAGS.seeds):
-            path = out / f"{name}.epochs-{flags.FLAGS.epochs}.seed-{seed}.json"
+        for seed in range(seeds):
+            path = out / f"{name}.epochs-{epochs}.seed-{seed}.json"
             if not path.exists():
-                try:
-                    write_json(path, train(forms[name], seed, flags.FLAGS.epochs))
-                except NotPreparedError as error:
-                    raise SystemExit(str(error)) from error
-            results.append(_read(path, forms[name]))
+                write_json(path, train(form, seed, epochs))
+            results.append(_read(path, form))
         error, margin = (
             ", ".join(f"{result[key]:.2f}{unit}" for result in results)
             for key, unit in (("error_percent", "%"), ("margin_mean", ""))
         )
-        print(f"| {forms[name].title} | {error} | {margin} |", flush=True)
+        print(f"| {form.title} | {error} | {margin} |", flush=True)
 
 
 def _read(path: pathlib.Path, form: Form) -> dict[str, Any]:
     result = json.loads(path.read_text())
     wanted = json.loads(json.dumps(dataclasses.asdict(form)))
     if result["form"] | {"title": form.title} != wanted:
-        raise SystemExit(f"{path} is of another form, {result['form']}, not {wanted}. Remove it, and it is made again.")
+        raise OtherFormError(
+            f"{path} is of another form, {result['form']}, not {wanted}. Remove it, and it is made again."
+        )
     return result
 
 
