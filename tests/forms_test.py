@@ -14,6 +14,7 @@ import forms
 import keras_amm
 import lenet_forms
 import lin_forms
+from checkpoints import Checkpoint
 from data_sets import DATA_SETS, DataSet
 from image_data import MNIST_MEAN
 
@@ -101,7 +102,7 @@ def test_margins_in_units_of_the_deviation():
 def few_images(monkeypatch):
     """Images of one bright row, the class's, in place of MNIST."""
 
-    def load(name, batch_size, seed, shuffle):
+    def load(name, batch_size, seed, num_validation, shuffle):
         y = np.arange(60, dtype="int32") % 10
         x = np.zeros((60, 28, 28, 1), "float32")
         x[np.arange(60), y] = 1.0
@@ -126,6 +127,25 @@ def test_a_form_is_trained_once(few_images, tmp_path, capsys):
     row = printed[0].splitlines()[-1].split(" | ")
     assert row[0] == "| MIN+LIN: learning rate of 1e-2, the published code's default"
     assert row[1] == ", ".join(f"{result['error_percent']:.2f}%" for result in results)
+
+
+def test_a_training_that_was_cut_off_goes_on(few_images, tmp_path):
+    """To the same end as without interruption."""
+    form = lin_forms.FORMS["min-lin.ours"]
+    expected = lin_forms.train(form, forms.Training(seed=0, epochs=5))
+    checkpoint = tmp_path / "latest.weights.h5"
+
+    class CutOff(Checkpoint):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise InterruptedError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forms, "Checkpoint", CutOff)
+        with pytest.raises(InterruptedError):
+            lin_forms.train(form, forms.Training(0, 5, checkpoint=checkpoint))
+    result = lin_forms.train(form, forms.Training(0, 5, checkpoint=checkpoint))
+    assert result["margin_mean"] == pytest.approx(expected["margin_mean"], rel=1e-5)
 
 
 def test_a_form_that_has_changed(tmp_path):

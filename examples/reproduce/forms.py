@@ -2,21 +2,24 @@
 
 `lenet_forms.py` and `lin_forms.py` declare theirs and train them with this. A form differs from the paper's protocol in
 something that is not certain. Each is trained for a few epochs, with drops of the learning rate in proportion to
-the paper's, and measured on the 5,000 held-out images.
+the paper's, and measured on the 5,000 held-out images; with `--test` on the test images, trained on all others, to see
+what one that was found there makes of the paper's numbers.
 """
 
 import dataclasses
 import json
 import pathlib
+import shutil
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 from absl import app, flags
 
 import data_sets
 import learning_rates
+from checkpoints import Checkpoint, restore
 from coupled_sgd import CoupledDecaySGD
 from data_sources import NotPreparedError
 from image_data import MNIST_MEAN
@@ -87,15 +90,36 @@ def define_flags(forms: Mapping[str, Form], epochs: int, out: str) -> None:
     flags.DEFINE_list("forms", list(forms), "which forms")
     flags.DEFINE_integer("seeds", 1, "trainings of each form, with seeds from 0", lower_bound=1)
     flags.DEFINE_integer("epochs", epochs, "epochs of each training", lower_bound=LEAST_EPOCHS)
+    flags.DEFINE_bool("test", False, "train on all images and measure on the test images, as the paper's tables do")
     flags.DEFINE_string("out", out, "folder of the trainings' JSON files")
 
 
-def main(forms: Mapping[str, Any], train: Callable[[Any, int, int], dict[str, Any]], argv: list[str]) -> None:
+class Training(NamedTuple):
+    """One training of a form.
+
+    Attributes:
+        seed: int, of initial weights and order.
+        epochs: int.
+        test: bool, whether to train on all images and measure on the test images, in place of those held out.
+        checkpoint: path of a file `.weights.h5` from which it goes on if it is cut off; None for none.
+    """
+
+    seed: int
+    epochs: int
+    test: bool = False
+    checkpoint: pathlib.Path | None = None
+
+
+# To what JSON can hold; see `fit`.
+Train = Callable[[Any, Training], dict[str, Any]]
+
+
+def main(forms: Mapping[str, Any], train: Train, argv: list[str]) -> None:
     """Compare the forms that the command line names.
 
     Args:
         forms: the forms by name.
-        train: from a form, a seed and a number of epochs to what JSON can hold, see `fit`.
+        train: `Train`.
         argv: what the flags left.
     """
     if len(argv) > 1:
@@ -104,7 +128,7 @@ def main(forms: Mapping[str, Any], train: Callable[[Any, int, int], dict[str, An
         raise app.UsageError(f"Expected of {', '.join(forms)}. Received: {', '.join(sorted(unknown))}.")
     chosen = {name: forms[name] for name in flags.FLAGS.forms}
     try:
-        compare(chosen, train, flags.FLAGS.seeds, flags.FLAGS.epochs, pathlib.Path(flags.FLAGS.out))
+        compare(chosen, train, flags.FLAGS.seeds, flags.FLAGS.epochs, pathlib.Path(flags.FLAGS.out), flags.FLAGS.test)
     except (NotPreparedError, OtherFormError) as error:
         raise SystemExit(str(error)) from error
 
@@ -114,32 +138,31 @@ class OtherFormError(ValueError):
 
 
 def compare(
-    forms: Mapping[str, Any],
-    train: Callable[[Any, int, int], dict[str, Any]],
-    seeds: int,
-    epochs: int,
-    out: pathlib.Path,
+    forms: Mapping[str, Any], train: Train, seeds: int, epochs: int, out: pathlib.Path, test: bool = False
 ) -> None:
     """Train what is missing, one JSON file each, and print the table of all.
 
     Args:
         forms: the forms by name.
-        train: from a form, a seed and a number of epochs to what JSON can hold, see `fit`.
+        train: `Train`.
         seeds: int, trainings of each form, with seeds from 0.
         epochs: int, of each training.
         out: path of the folder of the files.
+        test: bool, whether to train on all images and measure on the test images.
 
     Raises:
         OtherFormError: a file there is of another form.
     """
     out.mkdir(parents=True, exist_ok=True)
-    print("| what differs | held-out error | margin |\n| --- | --- | --- |")
+    print(f"| what differs | {'test' if test else 'held-out'} error | margin |\n| --- | --- | --- |")
     for name, form in forms.items():
         results = []
         for seed in range(seeds):
-            path = out / f"{name}.epochs-{epochs}.seed-{seed}.json"
+            path = out / f"{name}.{'test.' if test else ''}epochs-{epochs}.seed-{seed}.json"
             if not path.exists():
-                write_json(path, train(form, seed, epochs))
+                checkpoint = path.with_suffix("") / "latest.weights.h5"
+                write_json(path, train(form, Training(seed, epochs, test, checkpoint)))
+                shutil.rmtree(checkpoint.parent, ignore_errors=True)
             results.append(_read(path, form))
         error, margin = (
             ", ".join(f"{result[key]:.2f}{unit}" for result in results)
@@ -159,14 +182,13 @@ def _read(path: pathlib.Path, form: Form) -> dict[str, Any]:
 
 
 def fit(
-    form: Form, seed: int, epochs: int, build: Callable[[Any], keras.Model], global_clipnorm: float | None = 10.0
+    form: Form, training: Training, build: Callable[[Any], keras.Model], global_clipnorm: float | None = 10.0
 ) -> dict[str, Any]:
-    """A training, and its measurement on the held-out images.
+    """A training, and its measurement.
 
     Args:
         form: `Form`.
-        seed: int, of initial weights and order.
-        epochs: int.
+        training: `Training`.
         build: from the form to its network with new weights, wrapped or not.
         global_clipnorm: float, the largest norm of the gradient; None for any.
 
@@ -175,8 +197,10 @@ def fit(
     """
     # The code that is loaded, whatever is checked out when it ends.
     made_with = versions()
+    seed, epochs, test, checkpoint = training
     keras.utils.set_random_seed(seed)
-    data = data_sets.load("mnist", _BATCH_SIZE, seed, shuffle=form.shuffle)
+    num_validation = 0 if test else data_sets.NUM_VALIDATION
+    data = data_sets.load("mnist", _BATCH_SIZE, seed, num_validation=num_validation, shuffle=form.shuffle)
     model = build(form)
     rate = learning_rates.dropping(form.learning_rate, Schedule(epochs).drops, (0.1, 0.01), len(data.train))
     model.compile(
@@ -184,12 +208,14 @@ def fit(
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    history = model.fit(data.train, epochs=epochs, callbacks=[data.callback], verbose=0).history
+    done = restore(model, checkpoint, len(data.train)) if checkpoint else 0
+    keepers = [data.callback, *([Checkpoint(checkpoint)] if checkpoint else [])]
+    model.fit(data.train, initial_epoch=done, epochs=epochs, callbacks=keepers, verbose=0)
     return {
         "form": dataclasses.asdict(form),
         "seed": seed,
         "epochs": epochs,
         "versions": made_with,
-        "training_error_percent": 100.0 * (1.0 - history["accuracy"][-1]),
-        **measure(model, data.validation),
+        "measured_on": "test" if test else "validation",
+        **measure(model, data.test if test else data.validation),
     }

@@ -6,6 +6,7 @@ Each form differs from Table 1's row and the protocol in something that is not c
 does otherwise: initialisation, weight decay, learning rate, pixels, order, clipping, steps of DeepFool, what the
 penalty is divided by, c. Few epochs, on the 5,000 held-out images, see `forms.py`. One JSON file per training; what
 is finished is not made again. With `--forms=avg-lin.ours,min-lin.ours` and so on one process trains some of them only.
+EXP is there as a control: what explains LIN must leave it where it is.
 """
 
 import dataclasses
@@ -32,7 +33,7 @@ class Form(forms.Form):
     """MLP-800 and its training with LIN; the defaults are those of `mlp-800` and of `run.py --schedule=short`.
 
     Attributes:
-        arm: "avg-lin" or "min-lin", which have their lambda, c and d from Table 1 of the appendix.
+        arm: the row of Table 1, such as "avg-lin", with its lambda, c and d from Table 1 of the appendix.
         c: in place of the appendix's.
         initialisation: of the kernels, a key of `forms.INITIALISATIONS`.
         max_iterations: steps of DeepFool.
@@ -54,7 +55,7 @@ class Form(forms.Form):
 
 _DEVIATION = 0.3081
 _ARMS: Mapping[str, experiments.Arm] = MappingProxyType(
-    {arm.name: arm for arm in (experiments.AVG_LIN, experiments.MIN_LIN)}
+    {arm.name: arm for arm in (experiments.AVG_LIN, experiments.MIN_LIN, experiments.AVG_EXP, experiments.MIN_EXP)}
 )
 
 
@@ -81,7 +82,9 @@ def _forms(arm: experiments.Arm) -> Iterator[tuple[str, Form]]:
         **({"unscreened": ("all samples searched", {"screening": None})} if is_min else {}),
         **{f"c-{c}": (f"c = {c}", {"c": c}) for c in (0.5, 1.0, 2.0, 4.0) if c != arm.settings["c"]},
     }
-    for name, (title, settings) in differences.items():
+    names = differences if arm.settings["shrinkage"] == "lin" else ("ours", "selected")
+    for name in names:
+        title, settings = differences[name]
         screening = {} if is_min else {"screening": None}
         yield f"{arm.name}.{name}", Form(f"{arm.title}: {title}", arm=arm.name, **{**screening, **settings})
 
@@ -104,18 +107,17 @@ class AveragedRegularizer(keras_amm.MarginRegularizer):
         )
 
 
-def train(form: Form, seed: int, epochs: int) -> dict[str, Any]:
-    """A training with the form's penalty, and its measurement on the held-out images.
+def train(form: Form, training: forms.Training) -> dict[str, Any]:
+    """A training with the form's penalty, and its measurement.
 
     Args:
         form: `Form`.
-        seed: int, of initial weights and order.
-        epochs: int.
+        training: `forms.Training`.
 
     Returns:
         A dictionary that JSON can hold.
     """
-    return forms.fit(form, seed, epochs, build, form.global_clipnorm)
+    return forms.fit(form, training, build, form.global_clipnorm)
 
 
 def build(form: Form) -> keras_amm.AMMModel:
