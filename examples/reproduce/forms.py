@@ -172,13 +172,16 @@ def compare(
 
 
 def _read(path: pathlib.Path, form: Form) -> dict[str, Any]:
+    """A result, which must be the form's. What forms could not differ in when it was made was as the protocol has it."""
     result = json.loads(path.read_text())
-    wanted = json.loads(json.dumps(dataclasses.asdict(form)))
-    if result["form"] | {"title": form.title} != wanted:
-        raise OtherFormError(
-            f"{path} is of another form, {result['form']}, not {wanted}. Remove it, and it is made again."
-        )
+    made, wanted = ({**_jsonable(type(form)("")), **made, "title": ""} for made in (result["form"], _jsonable(form)))
+    if made != wanted:
+        raise OtherFormError(f"{path} is of another form, {made}, not {wanted}. Remove it, and it is made again.")
     return result
+
+
+def _jsonable(form: Form) -> dict[str, Any]:
+    return json.loads(json.dumps(dataclasses.asdict(form)))
 
 
 def fit(

@@ -39,6 +39,7 @@ class Form(forms.Form):
         max_iterations: steps of DeepFool.
         screening: how many correct samples MIN searches in full, as a fraction of the batch; None for all.
         global_clipnorm: the largest norm of the gradient; None for any.
+        only_successful: whether samples count for nothing that DeepFool did not bring over.
         divisor: "batch", the images of a batch, or "selected", the correct or the wrong ones that the penalty counts.
         unit: of margins, in pixel values from 0 to 1, as it were: c and d are divided by it.
     """
@@ -49,6 +50,7 @@ class Form(forms.Form):
     max_iterations: int = 6
     screening: float | None = SCHEDULES["short"].screening
     global_clipnorm: float | None = 10.0
+    only_successful: bool = True
     divisor: str = "batch"
     unit: float = 1.0
 
@@ -78,11 +80,15 @@ def _forms(arm: experiments.Arm) -> Iterator[tuple[str, Form]]:
         ),
         "no-mean": ("no mean subtracted", {"mean": 0.0}),
         "steps": ("5 steps of DeepFool, the published code's default", {"max_iterations": 5}),
+        "one-step": (
+            "one step of DeepFool, after which every sample counts, as the published code on a PyTorch of today",
+            {"max_iterations": 1, "only_successful": False, "screening": None},
+        ),
         "unclipped": ("gradients not clipped", {"global_clipnorm": None}),
         **({"unscreened": ("all samples searched", {"screening": None})} if is_min else {}),
         **{f"c-{c}": (f"c = {c}", {"c": c}) for c in (0.5, 1.0, 2.0, 4.0) if c != arm.settings["c"]},
     }
-    names = differences if arm.settings["shrinkage"] == "lin" else ("ours", "selected")
+    names = differences if arm.settings["shrinkage"] == "lin" else ("ours", "selected", "one-step")
     for name in names:
         title, settings = differences[name]
         screening = {} if is_min else {"screening": None}
@@ -151,7 +157,7 @@ def regularizer(form: Form) -> keras_amm.MarginRegularizer:
     settings = dict(_ARMS[form.arm].settings)
     settings["c"] = (settings["c"] if form.c is None else form.c) / form.unit
     settings["d"] /= form.unit
-    return kind(**settings, screening=form.screening)
+    return kind(**settings, screening=form.screening, only_successful=form.only_successful)
 
 
 if __name__ == "__main__":
