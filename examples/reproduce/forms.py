@@ -172,11 +172,11 @@ def compare(
 
 
 def _read(path: pathlib.Path, form: Form) -> dict[str, Any]:
-    """A result, which must be the form's. What forms could not differ in when it was made was as the protocol has it."""
     result = json.loads(path.read_text())
-    made, wanted = ({**_jsonable(type(form)("")), **made, "title": ""} for made in (result["form"], _jsonable(form)))
-    if made != wanted:
-        raise OtherFormError(f"{path} is of another form, {made}, not {wanted}. Remove it, and it is made again.")
+    # What forms could not yet differ in when it was made was as the protocol has it.
+    made = {**_jsonable(type(form)("")), **result["form"], "title": form.title}
+    if made != _jsonable(form):
+        raise OtherFormError(f"{path} is of another form, {made}. Remove it, and it is made again.")
     return result
 
 
