@@ -150,6 +150,14 @@ def test_a_training_that_was_cut_off_goes_on(few_images, tmp_path):
     assert result["margin_mean"] == pytest.approx(expected["margin_mean"], rel=1e-5)
 
 
+def test_choice():
+    chosen = forms.choose(lin_forms.FORMS, ["min-exp", "avg-lin.rate"])
+    assert list(chosen) == ["avg-lin.rate", "min-exp.ours", "min-exp.selected", "min-exp.one-step"]
+    with pytest.raises(ValueError, match=r"Expected of avg-lin.ours, .*\. Received: exp, min-lin.r\."):
+        forms.choose(lin_forms.FORMS, ["min-lin.r", "exp"])
+    assert list(forms.choose(lenet_forms.FORMS, ["ours"])) == ["ours"]
+
+
 def test_a_form_that_has_changed(tmp_path):
     form = lenet_forms.FORMS["ours"]
     made = dataclasses.asdict(form)

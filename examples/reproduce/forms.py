@@ -10,7 +10,7 @@ import dataclasses
 import json
 import pathlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -87,7 +87,7 @@ def define_flags(forms: Mapping[str, Form], epochs: int, out: str) -> None:
         epochs: int, the default.
         out: str, the default folder.
     """
-    flags.DEFINE_list("forms", list(forms), "which forms")
+    flags.DEFINE_list("forms", list(forms), "which forms; what stands before a dot is all forms that begin with it")
     flags.DEFINE_integer("seeds", 1, "trainings of each form, with seeds from 0", lower_bound=1)
     flags.DEFINE_integer("epochs", epochs, "epochs of each training", lower_bound=LEAST_EPOCHS)
     flags.DEFINE_bool("test", False, "train on all images and measure on the test images, as the paper's tables do")
@@ -124,13 +124,36 @@ def main(forms: Mapping[str, Any], train: Train, argv: list[str]) -> None:
     """
     if len(argv) > 1:
         raise app.UsageError(f"Unknown arguments: {argv[1:]}")
-    if unknown := set(flags.FLAGS.forms) - set(forms):
-        raise app.UsageError(f"Expected of {', '.join(forms)}. Received: {', '.join(sorted(unknown))}.")
-    chosen = {name: forms[name] for name in flags.FLAGS.forms}
+    try:
+        chosen = choose(forms, flags.FLAGS.forms)
+    except ValueError as error:
+        raise app.UsageError(str(error)) from error
     try:
         compare(chosen, train, flags.FLAGS.seeds, flags.FLAGS.epochs, pathlib.Path(flags.FLAGS.out), flags.FLAGS.test)
     except (NotPreparedError, OtherFormError) as error:
         raise SystemExit(str(error)) from error
+
+
+def choose(forms: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Forms by their names.
+
+    Args:
+        forms: the forms by name.
+        names: strings, each a form's name, or the part before the dot, which stands for all that begin with it.
+
+    Returns:
+        The forms of these names, in their own order.
+
+    Raises:
+        ValueError: there is no such form.
+
+    Example:
+    >>> choose({"avg.ours": 1, "avg.rate": 2, "min.ours": 3}, ["avg"])
+    {'avg.ours': 1, 'avg.rate': 2}
+    """
+    if unknown := set(names) - set(forms) - {name.partition(".")[0] for name in forms}:
+        raise ValueError(f"Expected of {', '.join(forms)}. Received: {', '.join(sorted(unknown))}.")
+    return {name: form for name, form in forms.items() if {name, name.partition(".")[0]} & set(names)}
 
 
 class OtherFormError(ValueError):

@@ -5,7 +5,7 @@
 Each form differs from Table 1's row and the protocol in something that is not certain, or that the published code
 does otherwise: initialisation, weight decay, learning rate, pixels, order, clipping, steps of DeepFool, what the
 penalty is divided by, c. Few epochs, on the 5,000 held-out images, see `forms.py`. One JSON file per training; what
-is finished is not made again. With `--forms=avg-lin.ours,min-lin.ours` and so on one process trains some of them only.
+is finished is not made again. With `--forms=avg-lin,min-lin.ours` and so on one process trains some of them only.
 EXP is there as a control: what explains LIN must leave it where it is.
 """
 
