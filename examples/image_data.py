@@ -24,6 +24,7 @@ class Images(NamedTuple):
 # Pixels are scaled to [0, 1] and the training set's mean is subtracted. They are
 # not divided by the deviation, so that margins are in units of the pixel scale.
 MNIST_MEAN = 0.1307
+MNIST_DEVIATION = 0.3081
 
 SUBSET = pathlib.Path(__file__).parent / "data" / "mnist_subset.npz"
 

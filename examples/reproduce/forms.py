@@ -19,12 +19,14 @@ from absl import app, flags
 
 import data_sets
 import learning_rates
+import run_folder
 from checkpoints import Checkpoint, restore
 from coupled_sgd import CoupledDecaySGD
 from data_sources import NotPreparedError
 from image_data import MNIST_MEAN
 from json_files import write_json
 from planning import LEAST_EPOCHS, Schedule
+from run_folder import InUseError
 from run_records import versions
 from trainer import measure
 
@@ -48,6 +50,8 @@ INITIALISATIONS: Mapping[str, Callable[[], keras.Initializer]] = MappingProxyTyp
 @dataclasses.dataclass(frozen=True)
 class Form:
     """What forms of any network may differ in; the defaults are the protocol's.
+
+    All but the title have a default that never changes: files from before there was a choice are taken to be of it.
 
     Attributes:
         title: what differs.
@@ -87,7 +91,7 @@ def define_flags(forms: Mapping[str, Form], epochs: int, out: str) -> None:
         epochs: int, the default.
         out: str, the default folder.
     """
-    flags.DEFINE_list("forms", list(forms), "which forms; what stands before a dot is all forms that begin with it")
+    flags.DEFINE_list("forms", list(forms), "names of forms, or of what stands before a dot in them for all of these")
     flags.DEFINE_integer("seeds", 1, "trainings of each form, with seeds from 0", lower_bound=1)
     flags.DEFINE_integer("epochs", epochs, "epochs of each training", lower_bound=LEAST_EPOCHS)
     flags.DEFINE_bool("test", False, "train on all images and measure on the test images, as the paper's tables do")
@@ -110,7 +114,7 @@ class Training(NamedTuple):
     checkpoint: pathlib.Path | None = None
 
 
-# To what JSON can hold; see `fit`.
+# Of a form, see `fit`.
 Train = Callable[[Any, Training], dict[str, Any]]
 
 
@@ -121,6 +125,10 @@ def main(forms: Mapping[str, Any], train: Train, argv: list[str]) -> None:
         forms: the forms by name.
         train: `Train`.
         argv: what the flags left.
+
+    Raises:
+        app.UsageError: there is no such form or argument.
+        SystemExit: what is in the folder is of other forms or in use, or the data set is not there.
     """
     if len(argv) > 1:
         raise app.UsageError(f"Unknown arguments: {argv[1:]}")
@@ -130,7 +138,7 @@ def main(forms: Mapping[str, Any], train: Train, argv: list[str]) -> None:
         raise app.UsageError(str(error)) from error
     try:
         compare(chosen, train, flags.FLAGS.seeds, flags.FLAGS.epochs, pathlib.Path(flags.FLAGS.out), flags.FLAGS.test)
-    except (NotPreparedError, OtherFormError) as error:
+    except (NotPreparedError, OtherFormError, InUseError) as error:
         raise SystemExit(str(error)) from error
 
 
@@ -145,12 +153,14 @@ def choose(forms: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
         The forms of these names, in their own order.
 
     Raises:
-        ValueError: there is no such form.
+        ValueError: there is no such form, or none is named.
 
     Example:
     >>> choose({"avg.ours": 1, "avg.rate": 2, "min.ours": 3}, ["avg"])
     {'avg.ours': 1, 'avg.rate': 2}
     """
+    if not names:
+        raise ValueError(f"Expected of {', '.join(forms)}. Received none.")
     if unknown := set(names) - set(forms) - {name.partition(".")[0] for name in forms}:
         raise ValueError(f"Expected of {', '.join(forms)}. Received: {', '.join(sorted(unknown))}.")
     return {name: form for name, form in forms.items() if {name, name.partition(".")[0]} & set(names)}
@@ -175,18 +185,18 @@ def compare(
 
     Raises:
         OtherFormError: a file there is of another form.
+        InUseError: another process trains one of them.
+        NotPreparedError: the data set is not there.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    suffix = f"{'test.' if test else ''}epochs-{epochs}.seed"
+    paths = {name: [out / f"{name}.{suffix}-{seed}.json" for seed in range(seeds)] for name in forms}
+    # Before anything is trained, which may take hours.
+    for name, form in forms.items():
+        for path in filter(pathlib.Path.exists, paths[name]):
+            _refuse_other_form(path, form)
     print(f"| what differs | {'test' if test else 'held-out'} error | margin |\n| --- | --- | --- |")
     for name, form in forms.items():
-        results = []
-        for seed in range(seeds):
-            path = out / f"{name}.{'test.' if test else ''}epochs-{epochs}.seed-{seed}.json"
-            if not path.exists():
-                checkpoint = path.with_suffix("") / "latest.weights.h5"
-                write_json(path, train(form, Training(seed, epochs, test, checkpoint)))
-                shutil.rmtree(checkpoint.parent, ignore_errors=True)
-            results.append(_read(path, form))
+        results = [_once(path, form, Training(seed, epochs, test), train) for seed, path in enumerate(paths[name])]
         error, margin = (
             ", ".join(f"{result[key]:.2f}{unit}" for result in results)
             for key, unit in (("error_percent", "%"), ("margin_mean", ""))
@@ -194,13 +204,27 @@ def compare(
         print(f"| {form.title} | {error} | {margin} |", flush=True)
 
 
-def _read(path: pathlib.Path, form: Form) -> dict[str, Any]:
-    result = json.loads(path.read_text())
-    # What forms could not yet differ in when it was made was as the protocol has it.
-    made = {**_jsonable(type(form)("")), **result["form"], "title": form.title}
-    if made != _jsonable(form):
-        raise OtherFormError(f"{path} is of another form, {made}. Remove it, and it is made again.")
-    return result
+def _once(path: pathlib.Path, form: Form, training: Training, train: Train) -> dict[str, Any]:
+    """The result in a file, which is made if it is not there; until then what is done is in a folder beside it."""
+    folder = path.with_suffix("")
+    if not path.exists():
+        with run_folder.alone(folder):
+            if (begun := folder / "form.json").exists():
+                _refuse_other_form(begun, form)
+            write_json(begun, {"form": dataclasses.asdict(form)})
+            write_json(path, train(form, training._replace(checkpoint=folder / "latest.weights.h5")))
+    if folder.exists():
+        shutil.rmtree(folder)
+    return json.loads(path.read_text())
+
+
+def _refuse_other_form(path: pathlib.Path, form: Form) -> None:
+    made, wanted = {**_jsonable(type(form)("")), **json.loads(path.read_text())["form"]}, _jsonable(form)
+    names = sorted((made.keys() | wanted.keys()) - {"title"})
+    if differing := [name for name in names if made.get(name) != wanted.get(name)]:
+        changes = ", ".join(f"{name}={made.get(name)!r}, not {wanted.get(name)!r}" for name in differing)
+        stale = path.parent if path.name == "form.json" else path
+        raise OtherFormError(f"{path} is of another form: {changes}. Remove {stale}, and it is made again.")
 
 
 def _jsonable(form: Form) -> dict[str, Any]:
@@ -220,6 +244,9 @@ def fit(
 
     Returns:
         A dictionary that JSON can hold.
+
+    Raises:
+        NotPreparedError: the data set is not there.
     """
     # The code that is loaded, whatever is checked out when it ends.
     made_with = versions()

@@ -4,9 +4,8 @@
 
 The paper names LeNet and its protocol, but its published code has no LeNet for MNIST. Each form here differs from
 `lenet-mnist` and the protocol in something that is not certain: layers, initialisation, weight decay, learning rate,
-pixels, order. References only, for a few epochs with drops of the learning rate in proportion to the paper's,
-measured on the 5,000 held-out images. One JSON file per training; what is finished is not made again. The
-table that is printed has the values of each seed.
+pixels, order. References only, see `forms.py`. One JSON file per training; what is finished is not made again. The
+table that is printed has the values of each seed. Where it says PyTorch's default, that is the kernels'; biases are 0.
 """
 
 import dataclasses
@@ -22,6 +21,7 @@ from absl import app
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import forms
+from image_data import MNIST_DEVIATION
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +81,7 @@ FORMS: Mapping[str, Form] = MappingProxyType(
         "no-decay": Form("no weight decay", l2=0.0),
         "more-decay": Form("weight decay of 5e-4", l2=5e-4),
         "rate": Form("learning rate of 1e-2", learning_rate=1e-2),
-        "deviation": Form("pixels divided by their deviation", scale=1 / 0.3081),
+        "deviation": Form("pixels divided by their deviation", scale=1 / MNIST_DEVIATION),
         "no-mean": Form("no mean subtracted", mean=0.0),
         "fixed-batches": Form("the same batches in every epoch", shuffle=False),
     }
