@@ -1,6 +1,7 @@
 """Other forms of LeNet's and LIN's trainings: the networks, the penalties, and what is trained and printed."""
 
 import dataclasses
+import functools
 import json
 import pathlib
 import subprocess
@@ -63,6 +64,7 @@ def test_network_of_lin():
     np.testing.assert_allclose(ours(x), expected(x), rtol=1e-5, atol=1e-6)
 
 
+train_lin = functools.partial(forms.fit, build=lin_forms.build)
 ROWS = [experiments.AVG_LIN, experiments.MIN_LIN, experiments.AVG_EXP, experiments.MIN_EXP]
 DIFFERENCES = {
     "ours": {},
@@ -116,7 +118,7 @@ def test_what_a_form_sets_reaches_the_training(few_images, monkeypatch):
     form = dataclasses.replace(
         lin_forms.FORMS["avg-lin.one-step"], l2=0.5, learning_rate=0.25, global_clipnorm=None, shuffle=False, c=3.0
     )
-    lin_forms.train(form, forms.Training(seed=0, epochs=3))
+    train_lin(form, forms.Training(seed=0, epochs=3))
     model = made["model"]
     assert (model.optimizer.l2, model.optimizer.global_clipnorm) == (0.5, None)
     assert model.optimizer._learning_rate(0) == 0.25
@@ -199,7 +201,7 @@ def test_a_form_is_trained_once(few_images, tmp_path, capsys):
     chosen = forms.choose(lin_forms.FORMS, ["min-lin.selected", "min-lin.rate"])
     printed, written = [], []
     for _ in range(2):
-        forms.compare(chosen, lin_forms.train, seeds=2, epochs=5, out=tmp_path)
+        forms.compare(chosen, train_lin, seeds=2, epochs=5, out=tmp_path)
         printed.append(capsys.readouterr().out)
         written.append({path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()})
     assert printed[0] == printed[1] and written[0] == written[1] and len(written[0]) == 4
@@ -216,7 +218,7 @@ def test_a_form_is_trained_once(few_images, tmp_path, capsys):
 
 def test_on_the_test_images(few_images, tmp_path, capsys):
     """Trained on all others."""
-    forms.compare(forms.choose(lin_forms.FORMS, ["avg-lin.ours"]), lin_forms.train, 1, 3, tmp_path, test=True)
+    forms.compare(forms.choose(lin_forms.FORMS, ["avg-lin.ours"]), train_lin, 1, 3, tmp_path, test=True)
     assert few_images[0]["num_validation"] == 0
     result = json.loads((tmp_path / "avg-lin.ours.test.epochs-3.seed-0.json").read_text())
     assert (result["measured_on"], result["margin_images"]) == ("test", 40)
@@ -227,7 +229,7 @@ def test_on_the_test_images(few_images, tmp_path, capsys):
 def test_a_training_that_was_cut_off_goes_on(few_images, tmp_path, monkeypatch, cut_off_at):
     """To the same end as without interruption, without doing again what was done."""
     chosen = forms.choose(lin_forms.FORMS, ["min-lin.ours"])
-    expected = lin_forms.train(chosen["min-lin.ours"], forms.Training(seed=0, epochs=5))
+    expected = train_lin(chosen["min-lin.ours"], forms.Training(seed=0, epochs=5))
 
     class CutOff(Checkpoint):
         def on_epoch_begin(self, epoch, logs=None):
@@ -240,7 +242,7 @@ def test_a_training_that_was_cut_off_goes_on(few_images, tmp_path, monkeypatch, 
     with monkeypatch.context() as patch:
         patch.setattr(forms, "Checkpoint", CutOff)
         with pytest.raises(InterruptedError):
-            forms.compare(chosen, lin_forms.train, 1, 5, tmp_path)
+            forms.compare(chosen, train_lin, 1, 5, tmp_path)
     begun = []
 
     class Counted(Checkpoint):
@@ -248,7 +250,7 @@ def test_a_training_that_was_cut_off_goes_on(few_images, tmp_path, monkeypatch, 
             begun.append(epoch)
 
     monkeypatch.setattr(forms, "Checkpoint", Counted)
-    forms.compare(chosen, lin_forms.train, 1, 5, tmp_path)
+    forms.compare(chosen, train_lin, 1, 5, tmp_path)
     assert begun == list(range(cut_off_at, 5))
     (path,) = tmp_path.iterdir()
     result = json.loads(path.read_text())

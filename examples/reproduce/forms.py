@@ -60,6 +60,7 @@ class Form:
         scale: what pixels in [0, 1] are multiplied by, within the network, so that margins are of the same unit.
         mean: what was subtracted from the pixels before that.
         shuffle: whether each epoch has another order.
+        global_clipnorm: the largest norm of the gradient; None for any.
     """
 
     title: str
@@ -68,6 +69,7 @@ class Form:
     scale: float = 1.0
     mean: float = MNIST_MEAN
     shuffle: bool = True
+    global_clipnorm: float | None = 10.0
 
 
 def pixels(form: Form, inputs: Any) -> Any:
@@ -231,16 +233,13 @@ def _jsonable(form: Form) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(form)))
 
 
-def fit(
-    form: Form, training: Training, build: Callable[[Any], keras.Model], global_clipnorm: float | None = 10.0
-) -> dict[str, Any]:
+def fit(form: Form, training: Training, build: Callable[[Any], keras.Model]) -> dict[str, Any]:
     """A training, and its measurement.
 
     Args:
         form: `Form`.
         training: `Training`.
         build: from the form to its network with new weights, wrapped or not.
-        global_clipnorm: float, the largest norm of the gradient; None for any.
 
     Returns:
         A dictionary that JSON can hold.
@@ -257,7 +256,7 @@ def fit(
     model = build(form)
     rate = learning_rates.dropping(form.learning_rate, Schedule(epochs).drops, (0.1, 0.01), len(data.train))
     model.compile(
-        CoupledDecaySGD(rate, momentum=0.9, l2=form.l2, global_clipnorm=global_clipnorm),
+        CoupledDecaySGD(rate, momentum=0.9, l2=form.l2, global_clipnorm=form.global_clipnorm),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )

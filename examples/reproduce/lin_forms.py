@@ -39,7 +39,6 @@ class Form(forms.Form):
         initialisation: of the kernels, a key of `forms.INITIALISATIONS`.
         max_iterations: steps of DeepFool.
         screening: how many correct samples MIN searches in full, as a fraction of the batch; None for all.
-        global_clipnorm: the largest norm of the gradient; None for any.
         only_successful: whether samples count for nothing that DeepFool did not bring over.
         divisor: "batch", the images of a batch, or "selected", the correct or the wrong ones that the penalty counts.
         unit: of margins, in pixel values from 0 to 1, as it were: c and d are divided by it.
@@ -50,7 +49,6 @@ class Form(forms.Form):
     initialisation: str = "msra"
     max_iterations: int = 6
     screening: float | None = None
-    global_clipnorm: float | None = 10.0
     only_successful: bool = True
     divisor: str = "batch"
     unit: float = 1.0
@@ -104,18 +102,7 @@ class AveragedRegularizer(keras_amm.MarginRegularizer):
     """The penalty averaged over the correct samples that the aggregation selects, and over the wrong ones."""
 
     def penalize(self, norm: Any, correct: Any, selected: Any, strength: Any, batch_size: Any) -> Any:
-        """The penalty of selected norms, differentiable with respect to them.
-
-        Args:
-            norm: float tensor [B].
-            correct: boolean tensor [B].
-            selected: boolean tensor [B].
-            strength: scalar float tensor, lambda.
-            batch_size: not used: it is what others divide by.
-
-        Returns:
-            Scalar float tensor.
-        """
+        """As `MarginRegularizer.penalize`, whatever `batch_size` is."""
         del batch_size
         sides = (ops.logical_and(selected, side) for side in (correct, ops.logical_not(correct)))
         return sum(
@@ -124,19 +111,6 @@ class AveragedRegularizer(keras_amm.MarginRegularizer):
             )
             for side in sides
         )
-
-
-def train(form: Form, training: forms.Training) -> dict[str, Any]:
-    """A training with the form's penalty, and its measurement.
-
-    Args:
-        form: `Form`.
-        training: `forms.Training`.
-
-    Returns:
-        A dictionary that JSON can hold.
-    """
-    return forms.fit(form, training, build, form.global_clipnorm)
 
 
 def build(form: Form) -> keras_amm.AMMModel:
@@ -175,4 +149,4 @@ def regularizer(form: Form) -> keras_amm.MarginRegularizer:
 
 if __name__ == "__main__":
     forms.define_flags(FORMS, epochs=10, out="runs/lin_forms")
-    app.run(functools.partial(forms.main, FORMS, train))
+    app.run(functools.partial(forms.main, FORMS, functools.partial(forms.fit, build=build)))
