@@ -1,25 +1,6 @@
 """Large input-space margins for Keras classifiers: Adversarial Margin Maximization."""
 
-from keras_amm import (
-    adjoint,
-    aggregation,
-    arguments,
-    boundary,
-    callbacks,
-    checks,
-    classifier,
-    convolution,
-    guard,
-    labelled_data,
-    labels,
-    norms,
-    penalty,
-    plots,
-    replicas,
-    rescaling,
-    search,
-    shrinkage,
-)
+from keras_amm import aggregation, callbacks, plots, shrinkage
 from keras_amm.deepfool import DeepFool, Perturbation
 from keras_amm.margins import evaluate_margins
 from keras_amm.model import AMMModel, wrap
