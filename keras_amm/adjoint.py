@@ -13,8 +13,8 @@ import tensorflow as tf
 
 from keras_amm.checks import in_xla
 from keras_amm.classifier import Classifier
-from keras_amm.linearisation import differences
-from keras_amm.norms import inner, like, over, squared_norm, unit
+from keras_amm.linearisation import logit_differences
+from keras_amm.norms import divide_by_squared_norm, expand_to, inner, squared_norm, unit
 from keras_amm.search import Path
 
 
@@ -97,19 +97,19 @@ class _Steps:
         taken = tf.range(length)[:, None] < self.iterations[None, :]
         # Steps that were not taken count as steps of no gradient, whose factors are zero.
         self.taken = taken
-        self.w = tf.where(like(taken, self.w), self.w, tf.zeros_like(self.w))
+        self.w = tf.where(expand_to(taken, self.w), self.w, tf.zeros_like(self.w))
         self.squared = squared_norm(self.w, lead=2)
-        step = -self.scale * like(over(self.g, self.squared), self.w) * self.w
+        step = -self.scale * expand_to(divide_by_squared_norm(self.g, self.squared), self.w) * self.w
         self.x = tf.gather(path.x, index)[None] + tf.cumsum(step, axis=0, exclusive=True)
 
 
 def _path_points(classifier: Classifier, steps: _Steps, factor: Any, *, with_curvature: bool) -> Points:
     v = _adjoint(classifier, steps, with_curvature=with_curvature)
     along = inner(v, steps.w, lead=2)
-    a = -steps.scale * over(along, steps.squared)
+    a = -steps.scale * divide_by_squared_norm(along, steps.squared)
     flat = tf.reshape(steps.taken & (factor[None] != 0.0), [-1])
-    keep = tf.range(tf.shape(flat)[0]) if in_xla() else tf.where(_or_first(flat))[:, 0]
-    b = _curvature(steps.g, steps.w, steps.squared, v, along, steps.scale) * like(factor * tf.ones_like(a), v)
+    keep = tf.range(tf.shape(flat)[0]) if in_xla() else tf.where(_with_first_if_empty(flat))[:, 0]
+    b = _curvature(steps.g, steps.w, steps.squared, v, along, steps.scale) * expand_to(factor * tf.ones_like(a), v)
     return Points(
         x=_flatten(steps.x, keep),
         source=_flatten(steps.source, keep),
@@ -121,7 +121,11 @@ def _path_points(classifier: Classifier, steps: _Steps, factor: Any, *, with_cur
 
 def _curvature(g: Any, w: Any, squared: Any, v: Any, along: Any, scale: float) -> Any:
     """b = -(1 + overshoot) g (v / ||w||^2 - 2 w <v, w> / ||w||^4)."""
-    return -scale * like(over(g, squared), v) * (v - 2.0 * like(over(along, squared), w) * w)
+    return (
+        -scale
+        * expand_to(divide_by_squared_norm(g, squared), v)
+        * (v - 2.0 * expand_to(divide_by_squared_norm(along, squared), w) * w)
+    )
 
 
 def _adjoint(classifier: Classifier, steps: _Steps, *, with_curvature: bool) -> Any:
@@ -133,7 +137,7 @@ def _adjoint(classifier: Classifier, steps: _Steps, *, with_curvature: bool) -> 
         record = record.write(i, v)
         w, g, squared = steps.w[i], steps.g[i], steps.squared[i]
         along = inner(v, w)
-        shift = -steps.scale * like(over(along, squared), w) * w
+        shift = -steps.scale * expand_to(divide_by_squared_norm(along, squared), w) * w
         if needs_hessian:
             b = _curvature(g, w, squared, v, along, steps.scale)
             shift += _hessian_product(classifier, steps.x[i], steps.source[i], steps.target[i], b)
@@ -154,7 +158,7 @@ def _hessian_product(classifier: Classifier, x: Any, source: Any, target: Any, b
         outer_tape.watch(x)
         with tf.GradientTape() as inner_tape:
             inner_tape.watch(x)
-            g = differences(classifier(x), source, target[:, None])
+            g = logit_differences(classifier(x), source, target[:, None])
         along = inner_tape.gradient(g, x, unconnected_gradients=tf.UnconnectedGradients.ZERO) * b
     return outer_tape.gradient(along, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
@@ -162,12 +166,12 @@ def _hessian_product(classifier: Classifier, x: Any, source: Any, target: Any, b
 def _gradients(classifier: Classifier, points: Points, weights: list[Any]) -> list[Any]:
     with tf.GradientTape() as tape:
         if points.b is None:
-            g = differences(classifier(points.x), points.source, points.target[:, None])[:, 0]
+            g = logit_differences(classifier(points.x), points.source, points.target[:, None])[:, 0]
             total = tf.reduce_sum(points.a * g)
         else:
             with tf.GradientTape() as inner_tape:
                 inner_tape.watch(points.x)
-                g = differences(classifier(points.x), points.source, points.target[:, None])[:, 0]
+                g = logit_differences(classifier(points.x), points.source, points.target[:, None])[:, 0]
             w = inner_tape.gradient(g, points.x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
             total = tf.reduce_sum(points.a * g) + tf.reduce_sum(points.b * w)
     return tape.gradient(total, weights)
@@ -197,6 +201,6 @@ def _flatten(values: Any, keep: Any) -> Any:
     return tf.gather(tf.reshape(values, tf.concat([[-1], tf.shape(values)[2:]], 0)), keep)
 
 
-def _or_first(mask: Any) -> Any:
+def _with_first_if_empty(mask: Any) -> Any:
     """The mask, with its first place set where it is empty: networks refuse empty batches."""
     return tf.where(tf.reduce_any(mask), mask, tf.range(tf.shape(mask)[0]) == 0)

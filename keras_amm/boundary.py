@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_amm.classifier import Classifier
-from keras_amm.linearisation import differences
+from keras_amm.linearisation import logit_differences
 from keras_amm.norms import inner, squared_norm, unit
 from keras_amm.search import Path
 
@@ -49,7 +49,7 @@ def differentiate(classifier: Classifier, path: Path, index: Any, factor: Any, w
     x = tf.gather(path.x, index) + delta
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
-        g = differences(classifier(x), source, target[:, None])[:, 0]
+        g = logit_differences(classifier(x), source, target[:, None])[:, 0]
     w = tape.gradient(g, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     slope = inner(w, direction)
     is_steep = slope > _GRAZING * tf.sqrt(squared_norm(w))

@@ -259,7 +259,7 @@ class MarginLogger(keras.callbacks.Callback):
             measurement = Measurement(self.model, self._samples, self.attack, self.batch_size, num_nearest)
             num_classes = measurement.try_out()
             if self._summaries is not None:
-                self._summaries.check(num_classes)
+                self._summaries.require_names(num_classes)
         self._fit.measurement = measurement
         return measurement
 

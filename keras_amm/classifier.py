@@ -25,7 +25,7 @@ _CONTAINERS = ("Sequential", "Functional")
 _LINEAR_ACTIVATIONS = [keras.activations.get(name) for name in ("linear", "relu", "relu6", "leaky_relu", "hard_tanh")]
 
 
-def check_classifier(model: Any, *, must_be_built: bool = True) -> None:
+def require_classifier(model: Any, *, must_be_built: bool = True) -> None:
     """Refuse what has no input-space margin: anything but a single-input classifier.
 
     Args:
@@ -39,7 +39,7 @@ def check_classifier(model: Any, *, must_be_built: bool = True) -> None:
 
     Example:
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-    >>> keras_amm.classifier.check_classifier(model)
+    >>> keras_amm.classifier.require_classifier(model)
     """
     if not isinstance(model, keras.Model):
         raise TypeError(
@@ -63,10 +63,10 @@ def check_classifier(model: Any, *, must_be_built: bool = True) -> None:
             raise ValueError(
                 f"Expected a classifier with one output. Received: model {model.name!r} with {len(outputs)} outputs."
             )
-        check_output_shape(tuple(outputs[0].shape), model.name)
+        require_class_scores(tuple(outputs[0].shape), model.name)
 
 
-def check_output_shape(shape: tuple[int | None, ...], name: str) -> None:
+def require_class_scores(shape: tuple[int | None, ...], name: str) -> None:
     """Refuse outputs that are not one score per class.
 
     Args:
@@ -77,7 +77,7 @@ def check_output_shape(shape: tuple[int | None, ...], name: str) -> None:
         ValueError: the rank is not 2, or there are fewer than two classes.
 
     Example:
-    >>> keras_amm.classifier.check_output_shape((None, 10), "mlp")
+    >>> keras_amm.classifier.require_class_scores((None, 10), "mlp")
     """
     if len(shape) != 2 or shape[1] is None:
         raise ValueError(
@@ -156,7 +156,7 @@ class Classifier:
 
     def __init__(self, model: Any, from_logits: bool | None = None) -> None:
         model = unwrapped(model)
-        check_classifier(model)
+        require_classifier(model)
         self.model = model
         self.from_logits = from_logits
         self.dtype = "float64" if model.compute_dtype == "float64" else "float32"
@@ -197,7 +197,7 @@ class Classifier:
                 is known to be probabilities whose logits cannot be had.
         """
         kernels = exact_second_derivatives() if in_xla() else cheap_image_gradients()
-        with _full_precision(self.model), kernels, twice_differentiable_moments():
+        with _float32_policies(self.model), kernels, twice_differentiable_moments():
             return self.read(self.model(x, training=False))
 
     def read(self, output: Any) -> tuple[Any, list[Check]]:
@@ -217,7 +217,7 @@ class Classifier:
                 f"Expected a classifier with one output. Received: model {self.model.name!r} with output of type "
                 f"{type(output).__name__}."
             )
-        check_output_shape(tuple(output.shape), self.model.name)
+        require_class_scores(tuple(output.shape), self.model.name)
         logits, checks = self._undo_softmax(output)
         logits = tf.cast(logits, self.dtype)
         checks.append(
@@ -312,7 +312,7 @@ def _are_probabilities(output: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _full_precision(model: Any) -> Iterator[None]:
+def _float32_policies(model: Any) -> Iterator[None]:
     """Let half-precision layers compute in float32: a margin is a ratio of small differences."""
     changed = [(layer, layer.dtype_policy) for layer in model._flatten_layers() if layer.compute_dtype in _HALF]
     try:

@@ -11,7 +11,7 @@ from keras_amm.checks import Check, clear_errors, enforce
 from keras_amm.classifier import Classifier, unwrapped
 from keras_amm.labels import class_indices
 from keras_amm.linearisation import CleanPass, clean_pass
-from keras_amm.norms import like, squared_norm
+from keras_amm.norms import expand_to, squared_norm
 from keras_amm.search import Path, search
 
 
@@ -260,10 +260,10 @@ class DeepFool:
 
         def body(i: Any, low: Any, high: Any) -> tuple[Any, ...]:
             middle = 0.5 * (low + high)
-            predicted = tf.argmax(classifier(path.x + like(middle, delta) * delta), axis=1, output_type=tf.int32)
+            predicted = tf.argmax(classifier(path.x + expand_to(middle, delta) * delta), axis=1, output_type=tf.int32)
             crossed = tf.where(path.correct, predicted != goal, predicted == goal)
             return i + 1, tf.where(crossed, low, middle), tf.where(crossed, middle, high)
 
         one = tf.ones_like(path.norm)
         _, _, high = tf.while_loop(lambda i, low, high: i < self.refine_steps, body, (0, tf.zeros_like(one), one))
-        return like(tf.where(path.success, high, one), delta) * delta
+        return expand_to(tf.where(path.success, high, one), delta) * delta

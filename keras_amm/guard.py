@@ -8,14 +8,14 @@ import tensorflow as tf
 from keras_amm.checks import Check, enforce, first_failure, in_xla
 
 
-class Guard:
+class GuardedUpdate:
     """Applies gradients only where all checks hold, also under XLA, which cannot raise.
 
     There the first fault and its step are kept in a variable, for the host to
     read and raise; until it does, no further update is applied.
 
     Example:
-    >>> weight, guard = keras.Variable([1.0]), keras_amm.guard.Guard()
+    >>> weight, guard = keras.Variable([1.0]), keras_amm.guard.GuardedUpdate()
     >>> guard.apply(keras.optimizers.SGD(1.0), [tf.constant([0.5])], [weight], [], restore=[])
     >>> weight.numpy()
     array([0.5], dtype=float32)
@@ -29,7 +29,7 @@ class Guard:
         """Make what XLA needs, before it traces a step.
 
         Example:
-        >>> keras_amm.guard.Guard().prepare()
+        >>> keras_amm.guard.GuardedUpdate().prepare()
         """
         if self._fault is None:
             self._fault = tf.Variable([0, 0], trainable=False, dtype=tf.int64)
@@ -59,7 +59,7 @@ class Guard:
             ValueError: in eager mode, a check fails.
 
         Example:
-        >>> weight, guard = keras.Variable([1.0]), keras_amm.guard.Guard()
+        >>> weight, guard = keras.Variable([1.0]), keras_amm.guard.GuardedUpdate()
         >>> guard.apply(keras.optimizers.SGD(1.0), [tf.constant([0.5])], [weight], [], restore=[])
         """
         if not in_xla():
@@ -91,17 +91,17 @@ class Guard:
             ValueError: a check failed since the last call.
 
         Example:
-        >>> keras_amm.guard.Guard().raise_fault()
+        >>> keras_amm.guard.GuardedUpdate().raise_fault()
         """
         if self._fault is None:
             return
         code, step = (int(value) for value in self._fault.numpy())
         if code:
             self._fault.assign([0, 0])
-            raise ValueError(where(step) + self._messages[code - 1])
+            raise ValueError(in_failed_step(step) + self._messages[code - 1])
 
 
-def where(step: int) -> str:
+def in_failed_step(step: int) -> str:
     """The words that name a step before what went wrong in it.
 
     Args:
@@ -111,7 +111,7 @@ def where(step: int) -> str:
         String.
 
     Example:
-    >>> keras_amm.guard.where(3)
+    >>> keras_amm.guard.in_failed_step(3)
     'In training step 3, whose update was not applied: '
     """
     return f"In training step {step}, whose update was not applied: "

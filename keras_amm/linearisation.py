@@ -36,7 +36,7 @@ class CleanPass(NamedTuple):
     tape: tf.GradientTape
 
 
-class Nearest(NamedTuple):
+class NearestBoundary(NamedTuple):
     """The nearest linear boundary of b samples, of which k candidate classes were considered.
 
     Attributes:
@@ -73,7 +73,7 @@ def clean_pass(classifier: Classifier, x: Any) -> CleanPass:
     return CleanPass(x, logits, checks, tape)
 
 
-def nearest_of_all(classifier: Classifier, clean: CleanPass, source: Any, candidates: Any) -> Nearest:
+def linearise_towards_all(classifier: Classifier, clean: CleanPass, source: Any, candidates: Any) -> NearestBoundary:
     """Linearise towards every candidate class.
 
     Args:
@@ -83,19 +83,20 @@ def nearest_of_all(classifier: Classifier, clean: CleanPass, source: Any, candid
         candidates: int32 tensor [B, k].
 
     Returns:
-        The `Nearest` boundaries.
+        The `NearestBoundary` boundaries.
 
     Example:
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
     >>> classifier = keras_amm.classifier.Classifier(model)
     >>> clean = keras_amm.linearisation.clean_pass(classifier, tf.ones((1, 2)))
-    >>> keras_amm.linearisation.nearest_of_all(classifier, clean, tf.constant([0]), tf.constant([[1, 2]])).squared.shape
+    >>> candidates = tf.constant([[1, 2]])
+    >>> keras_amm.linearisation.linearise_towards_all(classifier, clean, tf.constant([0]), candidates).squared.shape
     TensorShape([1, 2])
 
     Reference: Equation 3.
     """
     with clean.tape:
-        values = differences(clean.logits, source, candidates)
+        values = logit_differences(clean.logits, source, candidates)
         columns = tf.unstack(values, axis=1)
     gradients = _gradients(classifier, clean, values, columns)
     squared = tf.transpose(squared_norm(gradients, lead=2))
@@ -103,10 +104,10 @@ def nearest_of_all(classifier: Classifier, clean: CleanPass, source: Any, candid
     at = tf.stack([nearest, tf.range(tf.shape(nearest)[0])], axis=1)
     w = tf.gather_nd(gradients, at)
     g = tf.gather(values, nearest, batch_dims=1)
-    return Nearest(w, g, tf.gather(candidates, nearest, batch_dims=1), squared)
+    return NearestBoundary(w, g, tf.gather(candidates, nearest, batch_dims=1), squared)
 
 
-def nearest_of_few(
+def linearise_towards_few(
     classifier: Classifier,
     x: Any,
     logits: Any,
@@ -116,7 +117,7 @@ def nearest_of_few(
     squared: Any,
     *,
     at_a_time: Any,
-) -> Nearest:
+) -> NearestBoundary:
     """Linearise towards the candidate classes that may be nearest, by the last known lengths of the gradients.
 
     Args:
@@ -130,19 +131,20 @@ def nearest_of_few(
         at_a_time: int or scalar integer tensor, the most images that go through the network together.
 
     Returns:
-        The `Nearest` boundaries.
+        The `NearestBoundary` boundaries.
 
     Example:
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
     >>> x = tf.ones((1, 2))
-    >>> keras_amm.linearisation.nearest_of_few(keras_amm.classifier.Classifier(model), x, model(x), tf.constant([0]),
-    ...     tf.constant([[1, 2]]), tf.constant([[True, True]]), tf.ones((1, 2)), at_a_time=10).w.shape
+    >>> classifier = keras_amm.classifier.Classifier(model)
+    >>> keras_amm.linearisation.linearise_towards_few(classifier, x, model(x), tf.constant([0]), tf.constant([[1, 2]]),
+    ...     tf.constant([[True, True]]), tf.ones((1, 2)), at_a_time=10).w.shape
     TensorShape([1, 2])
 
     Reference: Equation 3.
     """
     number = candidates.shape[1]
-    estimate = distance(differences(logits, source, candidates), squared)
+    estimate = distance(logit_differences(logits, source, candidates), squared)
     estimate = tf.where(allowed, estimate, tf.constant(float("inf"), estimate.dtype))
     first = tf.one_hot(tf.argmin(estimate, axis=1), number, on_value=True, off_value=False, dtype=tf.bool)
     # The first also where no gradient is left, and where logits are no numbers, which is refused later.
@@ -157,10 +159,10 @@ def nearest_of_few(
     nearest = tf.argmin(tf.tensor_scatter_nd_update(far, pairs, distance(g, norms)), axis=1)
     order = tf.scatter_nd(pairs, tf.range(tf.shape(sample)[0]), tf.shape(squared, pairs.dtype))
     at = tf.gather(order, nearest, batch_dims=1)
-    return Nearest(tf.gather(w, at), tf.gather(g, at), tf.gather(target, at), squared)
+    return NearestBoundary(tf.gather(w, at), tf.gather(g, at), tf.gather(target, at), squared)
 
 
-def differences(logits: Any, source: Any, candidates: Any) -> Any:
+def logit_differences(logits: Any, source: Any, candidates: Any) -> Any:
     """Logits of the candidates less the one of the source class.
 
     Args:
@@ -172,7 +174,8 @@ def differences(logits: Any, source: Any, candidates: Any) -> Any:
         Float tensor [B, k].
 
     Example:
-    >>> keras_amm.linearisation.differences(tf.constant([[1.0, 4.0]]), tf.constant([1]), tf.constant([[0]])).numpy()
+    >>> logits, source, candidates = tf.constant([[1.0, 4.0]]), tf.constant([1]), tf.constant([[0]])
+    >>> keras_amm.linearisation.logit_differences(logits, source, candidates).numpy()
     array([[-3.]], dtype=float32)
     """
     return tf.gather(logits, candidates, batch_dims=1) - tf.gather(logits, source[:, None], batch_dims=1)
@@ -209,7 +212,7 @@ def _gradients_of_pairs(
         here, there = (all_[i * at_a_time : (i + 1) * at_a_time] for all_ in (sample, target))
         clean = clean_pass(classifier, tf.gather(x, here))
         with clean.tape:
-            g = differences(clean.logits, tf.gather(source, here), there[:, None])[:, 0]
+            g = logit_differences(clean.logits, tf.gather(source, here), there[:, None])[:, 0]
         w = clean.tape.gradient(g, clean.x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return i + 1, *(array.write(i, each) for array, each in zip(found, (w, g), strict=True))
 

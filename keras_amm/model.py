@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from keras_amm import replicas
 from keras_amm.checks import Check, clear_errors, enforce, in_xla
-from keras_amm.classifier import Classifier, ClassifierWrapper, as_images, check_classifier, finite_images
+from keras_amm.classifier import Classifier, ClassifierWrapper, as_images, finite_images, require_classifier
 from keras_amm.deepfool import DeepFool
-from keras_amm.guard import Guard, where
+from keras_amm.guard import GuardedUpdate, in_failed_step
 from keras_amm.linearisation import CleanPass, clean_pass
 from keras_amm.penalty import MarginPenalty, margin_penalty, unless_off
 from keras_amm.regularizer import MarginRegularizer
@@ -66,9 +66,9 @@ class AMMModel(ClassifierWrapper, keras.Model):
         attack: DeepFool | None = None,
         **kwargs: Any,
     ) -> None:
-        replicas.check_strategy(tf.distribute.get_strategy())
+        replicas.require_supported_strategy(tf.distribute.get_strategy())
         super().__init__(**kwargs)
-        check_classifier(base_model, must_be_built=False)
+        require_classifier(base_model, must_be_built=False)
         self.base_model = base_model
         self.regularizer = _of_type("regularizer", regularizer, MarginRegularizer)
         self.attack = _of_type("attack", attack, DeepFool)
@@ -79,7 +79,7 @@ class AMMModel(ClassifierWrapper, keras.Model):
             _NanMean(name="attack_success"),
         ]
         self.train_function: Any = None
-        self._guard = Guard()
+        self._guarded_update = GuardedUpdate()
         self.built = base_model.built
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
@@ -197,7 +197,7 @@ class AMMModel(ClassifierWrapper, keras.Model):
             clean = clean_pass(classifier, classifier.inputs(images))
         found = self._penalty(classifier, clean, y, self.optimizer.iterations, self.optimizer.scale_loss(tf.ones(())))
         gradients = [_sum(g, p) for g, p in zip(gradients, found.gradients, strict=True)]
-        self._guard.apply(self.optimizer, gradients, weights, self._checks(found), restore=restore, after=loss)
+        self._guarded_update.apply(self.optimizer, gradients, weights, self._checks(found), restore=restore, after=loss)
         self._track(loss, extra_losses, found, tf.shape(y_pred)[0])
         return self._for_reduction(self.compute_metrics(x, y, y_pred, sample_weight=sample_weight))
 
@@ -237,16 +237,16 @@ class AMMModel(ClassifierWrapper, keras.Model):
         """
         if self.train_function is not None and not force:
             return self.train_function
-        replicas.check_strategy(self.distribute_strategy)
+        replicas.require_supported_strategy(self.distribute_strategy)
         if self.jit_compile:
-            self._guard.prepare()
+            self._guarded_update.prepare()
         super().make_train_function(force)
         run = self.train_function
 
         def train_function(iterator: Any) -> Any:
-            with clear_errors(self._where):
+            with clear_errors(self._in_failed_step):
                 logs = run(iterator)
-            self._guard.raise_fault()
+            self._guarded_update.raise_fault()
             return logs
 
         self.train_function = train_function
@@ -389,8 +389,8 @@ class AMMModel(ClassifierWrapper, keras.Model):
             tf.math.divide_no_nan(found.num_success, found.num_searched), sample_weight=found.num_searched
         )
 
-    def _where(self) -> str:
-        return where(int(tf.convert_to_tensor(self.optimizer.iterations)) + 1)
+    def _in_failed_step(self) -> str:
+        return in_failed_step(int(tf.convert_to_tensor(self.optimizer.iterations)) + 1)
 
 
 def wrap(
@@ -425,7 +425,7 @@ def wrap(
             f"Received: a {type(classifier).__name__} of {classifier.base_model.name!r}."
         )
     # A Sequential without input shape is built by its first batch, as ever.
-    check_classifier(classifier, must_be_built=not isinstance(classifier, keras.Sequential))
+    require_classifier(classifier, must_be_built=not isinstance(classifier, keras.Sequential))
     return AMMModel(classifier, regularizer=regularizer, attack=attack)
 
 

@@ -48,7 +48,7 @@ def squared_norm(v: Any, lead: int = 1) -> Any:
     return tf.reduce_sum(tf.square(v), axis=list(range(lead, v.shape.rank)))
 
 
-def like(values: Any, v: Any) -> Any:
+def expand_to(values: Any, v: Any) -> Any:
     """Per-sample values, shaped so that they broadcast against vectors.
 
     Args:
@@ -59,7 +59,7 @@ def like(values: Any, v: Any) -> Any:
         `values` with an axis of 1 for each further axis of `v`.
 
     Example:
-    >>> keras_amm.norms.like(tf.ones((2,)), tf.ones((2, 3, 4))).shape
+    >>> keras_amm.norms.expand_to(tf.ones((2,)), tf.ones((2, 3, 4))).shape
     TensorShape([2, 1, 1])
     """
     trailing = v.shape.rank - values.shape.rank
@@ -80,10 +80,10 @@ def unit(v: Any) -> Any:
     array([[0.6, 0.8],
            [0. , 0. ]], dtype=float32)
     """
-    return like(tf.math.divide_no_nan(1.0, tf.sqrt(squared_norm(v))), v) * v
+    return expand_to(tf.math.divide_no_nan(1.0, tf.sqrt(squared_norm(v))), v) * v
 
 
-def over(numerator: Any, squared: Any) -> Any:
+def divide_by_squared_norm(numerator: Any, squared: Any) -> Any:
     """numerator / ||w||^2, and zero where w is zero, in value and derivative.
 
     Args:
@@ -94,7 +94,7 @@ def over(numerator: Any, squared: Any) -> Any:
         Float tensor of the same shape.
 
     Example:
-    >>> keras_amm.norms.over(tf.ones((2,)), tf.constant([0.0, 4.0])).numpy()
+    >>> keras_amm.norms.divide_by_squared_norm(tf.ones((2,)), tf.constant([0.0, 4.0])).numpy()
     array([0.  , 0.25], dtype=float32)
     """
     is_zero = squared <= _TINY

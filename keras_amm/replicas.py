@@ -17,7 +17,7 @@ _UNSUPPORTED = (
 )
 
 
-def check_strategy(strategy: Any) -> None:
+def require_supported_strategy(strategy: Any) -> None:
     """Refuse a strategy under which there is no global batch, or under which none was ever tried.
 
     Args:
@@ -27,7 +27,7 @@ def check_strategy(strategy: Any) -> None:
         ValueError: it is a parameter server, central storage or TPU strategy.
 
     Example:
-    >>> keras_amm.replicas.check_strategy(tf.distribute.get_strategy())
+    >>> keras_amm.replicas.require_supported_strategy(tf.distribute.get_strategy())
     """
     if isinstance(strategy, _UNSUPPORTED):
         raise ValueError(

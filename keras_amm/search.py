@@ -13,8 +13,8 @@ import tensorflow as tf
 from keras_amm import replicas
 from keras_amm.checks import Check, in_xla
 from keras_amm.classifier import Classifier, finite_images
-from keras_amm.linearisation import CleanPass, Nearest, clean_pass, nearest_of_all, nearest_of_few
-from keras_amm.norms import distance, like, over, squared_norm
+from keras_amm.linearisation import CleanPass, NearestBoundary, clean_pass, linearise_towards_all, linearise_towards_few
+from keras_amm.norms import distance, divide_by_squared_norm, expand_to, squared_norm
 
 
 class Path(NamedTuple):
@@ -129,7 +129,9 @@ def search(
         if in_xla():
             # Its shapes are static: samples that stopped are carried along, and classes that are far away.
             here = start._replace(x=state.point)
-            nearest = nearest_of_all(classifier, clean_pass(classifier, here.x), state.prediction, here.candidates)
+            nearest = linearise_towards_all(
+                classifier, clean_pass(classifier, here.x), state.prediction, here.candidates
+            )
             return _advance(classifier, state, here, state.prediction, nearest, overshoot, _put_masked(state.active))
         index = tf.where(state.active)[:, 0]
         here = _Start(*(tf.gather(field, index) for field in start))
@@ -138,12 +140,14 @@ def search(
         )
         # No more pairs of image and class at a time than there are images, for the memory of a large network.
         size = tf.shape(start.prediction)[0]
-        nearest = nearest_of_few(classifier, x, logits, source, here.candidates, here.allowed, squared, at_a_time=size)
+        nearest = linearise_towards_few(
+            classifier, x, logits, source, here.candidates, here.allowed, squared, at_a_time=size
+        )
         return _advance(classifier, state, here._replace(x=x), source, nearest, overshoot, _put_at(index))
 
     if screening is None:
         # The first step is everyone's, and its forward pass has been made.
-        nearest = nearest_of_all(classifier, clean, start.prediction, start.candidates)
+        nearest = linearise_towards_all(classifier, clean, start.prediction, start.candidates)
         estimate = tf.zeros_like(nearest.g)
         state = _advance(classifier, state, start, start.prediction, nearest, overshoot, _put_everywhere)
         searched = tf.ones_like(start.correct)
@@ -219,7 +223,7 @@ def _screen(
     classifier: Classifier, clean: CleanPass, start: _Start, overshoot: float, fraction: float
 ) -> tuple[Any, Any, Any]:
     """Norms estimated by one gradient, towards the runner-up or the label, its length, and who is to be searched."""
-    runner_up = nearest_of_all(classifier, clean, start.prediction, start.candidates[:, :1])
+    runner_up = linearise_towards_all(classifier, clean, start.prediction, start.candidates[:, :1])
     estimate = (1.0 + overshoot) * distance(runner_up.g, runner_up.squared[:, 0])
     correct = replicas.gather(start.correct)
     rank = tf.argsort(tf.argsort(tf.where(correct, replicas.gather(estimate), estimate.dtype.max)))
@@ -234,13 +238,13 @@ def _advance(
     state: _State,
     here: _Start,
     source: Any,
-    nearest: Nearest,
+    nearest: NearestBoundary,
     overshoot: float,
     put: Callable[[Any, Any], Any],
 ) -> _State:
     """Take the step towards the nearest boundary, for the samples that `put` puts into the batch."""
     w, g, target, squared = nearest
-    point = here.x - (1.0 + overshoot) * like(over(g, squared_norm(w)), w) * w
+    point = here.x - (1.0 + overshoot) * expand_to(divide_by_squared_norm(g, squared_norm(w)), w) * w
     logits = classifier(point)
     prediction = tf.argmax(logits, axis=1, output_type=tf.int32)
     stopped = tf.where(here.correct, prediction != source, prediction == here.labels)
@@ -300,4 +304,4 @@ def _put_at(index: Any) -> Callable[[Any, Any], Any]:
 
 
 def _put_masked(mask: Any) -> Callable[[Any, Any], Any]:
-    return lambda old, new: tf.where(like(mask, new), new, old)
+    return lambda old, new: tf.where(expand_to(mask, new), new, old)

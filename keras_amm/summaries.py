@@ -83,7 +83,7 @@ class MarginSummaries:
                 tf.summary.image("smallest_margins", _pixels(self._grid(nearest)), description=_GRID)
         self._writer.flush()
 
-    def check(self, num_classes: int) -> None:
+    def require_names(self, num_classes: int) -> None:
         """See that all classes have names.
 
         Args:
@@ -95,7 +95,7 @@ class MarginSummaries:
         Example:
         >>> import tempfile
         >>> summaries = keras_amm.summaries.MarginSummaries(tempfile.mkdtemp(), class_names=["cat", "dog"])
-        >>> summaries.check(2)
+        >>> summaries.require_names(2)
         """
         plots.style.class_name(num_classes - 1, self._class_names)
 

@@ -20,7 +20,7 @@ from keras_amm.cli import datasets, measuring
 from keras_amm.cli.image_files import ImageFiles
 from keras_amm.cli.paired import paired_tests
 from keras_amm.cli.pixels import Pixels, file_format, pixels_for
-from keras_amm.cli.refusal import Refusal
+from keras_amm.cli.refusal import CommandError
 from keras_amm.cli.request import Request
 
 SHAPE, NUM_CLASSES, NUM_IMAGES = (8, 8, 1), 3, 40
@@ -196,7 +196,7 @@ class TestPixels:
         assert file_format(Subclassed(), (8, 8)) == ((8, 8), "rgb")
         assert file_format(Subclassed(), (8, 8, 1)) == ((8, 8), "grayscale")
         assert file_format(linear(0, (8, 8)), None) == ((8, 8), "grayscale")
-        with pytest.raises(Refusal, match="of 1 channels"):
+        with pytest.raises(CommandError, match="of 1 channels"):
             file_format(linear(0), (8, 8, 3))
 
     def test_mean_by_channel_and_missing_channel_axis(self):
@@ -258,7 +258,7 @@ class TestFolders:
         ],
     )
     def test_refusals(self, splits, inside, options, message):
-        with pytest.raises(Refusal) as refusal:
+        with pytest.raises(CommandError) as refusal:
             self.read(splits / inside, **options)
         assert message in str(refusal.value)
 
@@ -269,7 +269,7 @@ class TestFolders:
 
     def test_a_damaged_file_is_named(self, splits, tmp_path):
         (tmp_path / "bad.png").write_bytes((splits / "train/a/1.png").read_bytes()[:40])
-        with pytest.raises(Refusal, match=r"bad\.png is not an image, or damaged"):
+        with pytest.raises(CommandError, match=r"bad\.png is not an image, or damaged"):
             ImageFiles([str(splits / "train/a/1.png"), str(tmp_path / "bad.png")], (8, 8), "rgb")[0:2]
 
 
@@ -515,7 +515,7 @@ class TestRefusals:
         self.check(capsys, "pip install 'keras-amm[cli]'")
 
     def test_debug_shows_the_traceback(self, folder):
-        with pytest.raises(Refusal, match="There is no model"):
+        with pytest.raises(CommandError, match="There is no model"):
             command("margins", "missing.keras", "--dataset=images.npz", "--debug", folder=folder)
 
     def test_wrong_command_lines(self, capsys):

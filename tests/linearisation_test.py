@@ -24,11 +24,11 @@ def _setting(name):
 @pytest.mark.parametrize("name", ["relu_mlp", "tanh_cnn"])
 def test_few_find_what_all_find(name, at_a_time, in_graph):
     classifier, clean, source, candidates = _setting(name)
-    wanted = linearisation.nearest_of_all(classifier, clean, source, candidates)
+    wanted = linearisation.linearise_towards_all(classifier, clean, source, candidates)
 
     def few(x, logits, squared):
         allowed = tf.fill(tf.shape(candidates), True)
-        return linearisation.nearest_of_few(
+        return linearisation.linearise_towards_few(
             classifier, x, logits, source, candidates, allowed, squared, at_a_time=at_a_time
         )
 
@@ -45,7 +45,7 @@ def test_which_are_looked_at():
     network = keras.Sequential([keras.Input((5,)), keras.layers.Dense(5)])
     network.set_weights([kernel, np.array([0.0, -1.0, -2.9, -3.1, -1.5], "float32")])
     x = tf.zeros((1, 5))
-    found = linearisation.nearest_of_few(
+    found = linearisation.linearise_towards_few(
         Classifier(network),
         x,
         network(x),
@@ -68,7 +68,7 @@ def test_without_gradients_one_class_is_looked_at(monkeypatch):
     monkeypatch.setattr(linearisation, "clean_pass", lambda c, x: seen.append(len(x)) or plain(c, x))
     candidates = tf.tile([[2, 1, 0]], (6, 1))
     source, allowed = tf.fill((6,), 3), tf.fill((6, 3), True)
-    found = linearisation.nearest_of_few(
+    found = linearisation.linearise_towards_few(
         classifier, x, network(x), source, candidates, allowed, tf.zeros((6, 3)), at_a_time=4
     )
     assert seen == [4, 2]

@@ -80,7 +80,7 @@ def test_parameter_servers_are_refused(monkeypatch):
             pass  # a real one needs a cluster
 
     with pytest.raises(ValueError, match=r"global batch.*MirroredStrategy.*Received: Strategy"):
-        keras_amm.replicas.check_strategy(Strategy())
+        keras_amm.replicas.require_supported_strategy(Strategy())
 
 
 def _distance(one, two):

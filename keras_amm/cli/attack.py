@@ -15,7 +15,7 @@ from keras_amm.classifier import Classifier
 from keras_amm.cli import models, options
 from keras_amm.cli.image_files import read_image
 from keras_amm.cli.pixels import file_format, pixels_for
-from keras_amm.cli.refusal import Refusal, refusing, require
+from keras_amm.cli.refusal import CommandError, raising_command_error, require
 from keras_amm.cli.results import Results
 from keras_amm.deepfool import DeepFool
 
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
         args: what was parsed.
 
     Raises:
-        Refusal: the model, the image or the folder for results are not fit.
+        CommandError: the model, the image or the folder for results are not fit.
     """
     require("matplotlib")
     stem = f"{models.names([args.model])[0]}-{pathlib.Path(args.image).stem}"
@@ -82,11 +82,11 @@ def run(args: argparse.Namespace) -> None:
     x = pixels(read_image(args.image, size, colours)[None], model)
     attack = options.attack(args, model)
     names = args.class_names
-    with refusing("The image or the model are not fit for the attack:", ValueError):
+    with raising_command_error("The image or the model are not fit for the attack:", ValueError):
         # Asked of the output, since a subclassed model does not say it.
         num_classes = int(Classifier(model, attack.from_logits)(x).shape[1])
         if names and len(names) != num_classes:
-            raise Refusal(f"--class_names must name all {num_classes} classes. Received: {len(names)} names.")
+            raise CommandError(f"--class_names must name all {num_classes} classes. Received: {len(names)} names.")
         found = find(model, x, attack)
     print(f"{args.image}, {size[0]} x {size[1]} {colours}; {pixels}")
     print(describe(found, attack, names))

@@ -12,7 +12,7 @@ from keras_amm import plots
 from keras_amm.cli import measuring, options, request
 from keras_amm.cli import models as saved_models
 from keras_amm.cli.paired import PairedTests, paired_tests
-from keras_amm.cli.refusal import Refusal, require
+from keras_amm.cli.refusal import CommandError, require
 from keras_amm.cli.results import Results
 from keras_amm.report import MarginReport
 
@@ -49,10 +49,10 @@ def run(args: argparse.Namespace) -> None:
         args: what was parsed.
 
     Raises:
-        Refusal: there is one model only, or models, images or the folder for results are not fit.
+        CommandError: there is one model only, or models, images or the folder for results are not fit.
     """
     if len(args.models) < 2:
-        raise Refusal("compare needs two models or more; keras-amm margins measures one.")
+        raise CommandError("compare needs two models or more; keras-amm margins measures one.")
     require("matplotlib", "scipy")
     first, *others = names = saved_models.names(args.models)
     results = Results(args.out, [*map(_report_file, names), "comparison.json", *map(_drawing_file, _DRAWINGS)])

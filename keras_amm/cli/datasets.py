@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras_amm.cli import image_files
 from keras_amm.cli.models import num_classes
 from keras_amm.cli.pixels import file_format
-from keras_amm.cli.refusal import Refusal, first_line, refusing
+from keras_amm.cli.refusal import CommandError, first_line, raising_command_error
 
 _SEED = 0
 
@@ -63,7 +63,7 @@ class Images(NamedTuple):
             Pairs of arrays.
 
         Raises:
-            Refusal: an image cannot be read.
+            CommandError: an image cannot be read.
         """
         if isinstance(self.data, tuple):
             x, y = self.data
@@ -74,7 +74,7 @@ class Images(NamedTuple):
         try:
             yield from batches
         except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
-            raise Refusal(
+            raise CommandError(
                 f"An image of {self.description} is damaged. (--debug shows TensorFlow's message.)"
             ) from error
 
@@ -90,7 +90,7 @@ def read(options: Options, model: keras.Model) -> Images:
         The `Images`.
 
     Raises:
-        Refusal: there are no such images, or they have no labels.
+        CommandError: there are no such images, or they have no labels.
 
     Example:
     >>> import tempfile
@@ -114,25 +114,25 @@ def read(options: Options, model: keras.Model) -> Images:
 def _refuse_idle(options: Options, source: str, *names: str) -> None:
     """Refuse options that would do nothing with a source of images: who gives them expects that they do something."""
     if given := [f"--{name}" for name in names if getattr(options, name)]:
-        raise Refusal(f"{' and '.join(given)} would do nothing with {source}. Leave it out.")
+        raise CommandError(f"{' and '.join(given)} would do nothing with {source}. Leave it out.")
 
 
 def _from_arrays(path: pathlib.Path, options: Options) -> Images:
     if not path.is_file():
-        raise Refusal(f"There is no file {path}.")
+        raise CommandError(f"There is no file {path}.")
     if not zipfile.is_zipfile(path):
-        raise Refusal(f"{path} is not an .npz file, as numpy.savez writes it.")
+        raise CommandError(f"{path} is not an .npz file, as numpy.savez writes it.")
     with (
         # Without pickles, which can run code.
-        refusing(f"{path} cannot be read:", OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error),
+        raising_command_error(f"{path} cannot be read:", OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error),
         np.load(path, allow_pickle=False) as arrays,
     ):
         x_name, y_name = _keys(list(arrays), path, options.split or "test")
         x, y = arrays[x_name], arrays[y_name]
     if not x.size or not x.shape or not y.shape or len(x) != len(y):
-        raise Refusal(f"{path} must hold a label for each image: {x_name} {x.shape}, {y_name} {y.shape}.")
+        raise CommandError(f"{path} must hold a label for each image: {x_name} {x.shape}, {y_name} {y.shape}.")
     if x.dtype.kind not in "uif":
-        raise Refusal(f"{path} must hold images as numbers. Received: {x_name} of dtype {x.dtype}.")
+        raise CommandError(f"{path} must hold images as numbers. Received: {x_name} of dtype {x.dtype}.")
     number = min(options.num_images or len(x), len(x))
     if number < len(x):
         # The first images of a file need not be like the others.
@@ -146,7 +146,7 @@ def _keys(known: list[str], path: pathlib.Path, split: str) -> tuple[str, str]:
     for names in ((f"x_{split}", f"y_{split}"), (f"{split}_images", f"{split}_labels"), ("x", "y")):
         if all(name in known for name in names):
             return names
-    raise Refusal(
+    raise CommandError(
         f"{path} has no images x_{split} and labels y_{split}, nor {split}_images and {split}_labels, nor x and y. "
         f"It holds: {', '.join(known) or 'nothing'}."
     )
@@ -158,7 +158,7 @@ def _from_folder(path: pathlib.Path, options: Options, model: keras.Model) -> Im
     files, labels, names = image_files.find_files(path, options.class_names, options.num_images)
     expected = num_classes(model)
     if expected not in (None, len(names)):
-        raise Refusal(
+        raise CommandError(
             f"The model has {expected} classes, and {path} a folder for each of {len(names)}: "
             f"{image_files.listed(names)}. --class_names says which folders are classes, and in which order."
         )
@@ -171,7 +171,7 @@ def _from_tfds(options: Options, model: keras.Model) -> Images:
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
-        raise Refusal(
+        raise CommandError(
             f"There is no file or folder {name}, and to look for a data set of this name tensorflow-datasets must be "
             "installed: pip install 'keras-amm[cli]'."
         ) from error
@@ -179,33 +179,33 @@ def _from_tfds(options: Options, model: keras.Model) -> Images:
         builder = tfds.builder(name)
     except tfds.core.registered.DatasetNotFoundError as error:
         # Its message lists all that there are.
-        raise Refusal(f"{name!r} is no file or folder, and no data set of tensorflow-datasets.") from error
+        raise CommandError(f"{name!r} is no file or folder, and no data set of tensorflow-datasets.") from error
     except (ValueError, AssertionError) as error:
-        raise Refusal(
+        raise CommandError(
             f"{name!r} is no file or folder, and tensorflow-datasets refuses it: {first_line(error)}"
         ) from error
     if not builder.is_prepared():
         if not options.download:
-            raise Refusal(
+            raise CommandError(
                 f"The data set {name!r} is not prepared in {tfds.core.constants.DATA_DIR}. --download fetches it; "
                 "or let TFDS_DATA_DIR name the folder where it is."
             )
-        with refusing(f"The data set {name!r} could not be fetched:", OSError, ImportError):
+        with raising_command_error(f"The data set {name!r} could not be fetched:", OSError, ImportError):
             builder.download_and_prepare()
     if builder.info.supervised_keys is None:
-        raise Refusal(f"The data set {name!r} has no images with labels.")
-    with refusing(f"{name!r}:", ValueError):
+        raise CommandError(f"The data set {name!r} has no images with labels.")
+    with raising_command_error(f"{name!r}:", ValueError):
         dataset = builder.as_dataset(split=split, as_supervised=True)
     if options.num_images:
         # They have been shuffled when the data set was prepared.
         dataset = dataset.take(options.num_images)
     spec = dataset.element_spec[0]
     if spec.shape.rank != 3:
-        raise Refusal(f"The data set {name!r} does not hold images. Received: elements of shape {spec.shape}.")
+        raise CommandError(f"The data set {name!r} does not hold images. Received: elements of shape {spec.shape}.")
     if options.image_size or None in spec.shape[:2]:
         size, _ = file_format(model, options.image_size)
         if options.image_size and options.image_size[2:] not in ((), tuple(spec.shape[2:])):
-            raise Refusal(f"Images of {name!r} have {spec.shape[2]} channels. Leave those of --image_size out.")
+            raise CommandError(f"Images of {name!r} have {spec.shape[2]} channels. Leave those of --image_size out.")
         dataset = dataset.map(lambda x, y: (tf.image.resize(x, size), y), num_parallel_calls=tf.data.AUTOTUNE)
     number = int(dataset.cardinality())
     return Images(dataset, number if number >= 0 else None, spec.dtype.is_integer, f"{name}, split {split}")

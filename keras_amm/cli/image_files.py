@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_amm.cli.refusal import Refusal, refusing
+from keras_amm.cli.refusal import CommandError, raising_command_error
 
 _CHANNELS = {"grayscale": 1, "rgb": 3, "rgba": 4}
 _SEED = 0
@@ -27,7 +27,7 @@ def read_image(path: str, size: tuple[int, int], colours: str) -> np.ndarray:
         Float32 array [height, width, channels] of pixels 0..255.
 
     Raises:
-        Refusal: there is no such file, or it is no image.
+        CommandError: there is no such file, or it is no image.
 
     Example:
     >>> import tempfile
@@ -36,12 +36,12 @@ def read_image(path: str, size: tuple[int, int], colours: str) -> np.ndarray:
     >>> keras_amm.cli.image_files.read_image(path, (2, 2), "grayscale").shape
     (2, 2, 1)
     """
-    with refusing(f"{path} cannot be read:", OSError):
+    with raising_command_error(f"{path} cannot be read:", OSError):
         content = pathlib.Path(path).read_bytes()
     try:
         image = tf.io.decode_image(content, channels=_CHANNELS[colours], expand_animations=False)
     except tf.errors.InvalidArgumentError as error:
-        raise Refusal(f"{path} is not an image, or damaged: expected a PNG, JPEG, GIF or BMP file.") from error
+        raise CommandError(f"{path} is not an image, or damaged: expected a PNG, JPEG, GIF or BMP file.") from error
     resized: np.ndarray = tf.image.resize(image, size).numpy()
     return resized
 
@@ -86,7 +86,7 @@ def find_files(
         The files, their labels (an integer array of that length), and the names of the classes.
 
     Raises:
-        Refusal: there are no images, or no such folders.
+        CommandError: there are no images, or no such folders.
 
     Example:
     >>> import pathlib, tempfile
@@ -100,11 +100,11 @@ def find_files(
     """
     folders = _subfolders(root)
     if class_names and (len(set(class_names)) < len(class_names) or not set(class_names) <= set(folders)):
-        raise Refusal(
+        raise CommandError(
             f"--class_names must name folders of {root}, each once, in the order of the model's outputs. Received: "
             f"{','.join(class_names)}; there are {listed(folders)}."
         )
-    with refusing(f"{root} is not a folder of images, with a folder for each class:", ValueError, OSError):
+    with raising_command_error(f"{root} is not a folder of images, with a folder for each class:", ValueError, OSError):
         # Keras knows what files it can read; reading is left to `ImageFiles`, which can tell which file is damaged.
         found = keras.utils.image_dataset_from_directory(
             root, class_names=class_names, batch_size=None, shuffle=number is not None, seed=_SEED, verbose=False
@@ -127,7 +127,7 @@ def class_root(folder: pathlib.Path, split: str | None, class_names: list[str] |
         Its path.
 
     Raises:
-        Refusal: there is no such split, or there are no folders.
+        CommandError: there is no such split, or there are no folders.
 
     Example:
     >>> import pathlib, tempfile
@@ -139,7 +139,7 @@ def class_root(folder: pathlib.Path, split: str | None, class_names: list[str] |
     folders = _subfolders(folder)
     if not folders:
         found = "holds images, but no folders" if _has_images(folder) else "is not a folder of images"
-        raise Refusal(f"{folder} {found}: expected a folder for each class, as in {folder}/cat/1.png.")
+        raise CommandError(f"{folder} {found}: expected a folder for each class, as in {folder}/cat/1.png.")
     of_split = folder / (split or "test")
     if of_split.name in folders and _subfolders(of_split):
         return of_split
@@ -147,11 +147,11 @@ def class_root(folder: pathlib.Path, split: str | None, class_names: list[str] |
     are_splits = len(splits) == len(folders)
     if split:
         mend = f"Say --split={splits[0]}" if are_splits else "Leave --split out, if these are the classes"
-        raise Refusal(
+        raise CommandError(
             f"{folder} has no split {split!r} with a folder for each class; it holds {listed(folders)}. {mend}."
         )
     if are_splits and not (class_names and set(class_names) <= set(folders)):
-        raise Refusal(
+        raise CommandError(
             f"{folder} has no split 'test', and its folders hold folders, as splits do: {listed(folders)}. "
             f"Say --split={splits[0]}; or, if these are the classes, --class_names={','.join(folders[:2])},..."
         )
@@ -160,13 +160,13 @@ def class_root(folder: pathlib.Path, split: str | None, class_names: list[str] |
 
 def _subfolders(folder: pathlib.Path) -> list[str]:
     """The names of the folders in it; hidden ones are not for users."""
-    with refusing(f"{folder} cannot be read:", OSError), os.scandir(folder) as entries:
+    with raising_command_error(f"{folder} cannot be read:", OSError), os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
 
 
 def _has_images(folder: pathlib.Path) -> bool:
     endings = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
-    with refusing(f"{folder} cannot be read:", OSError), os.scandir(folder) as entries:
+    with raising_command_error(f"{folder} cannot be read:", OSError), os.scandir(folder) as entries:
         return any(entry.name.lower().endswith(endings) and entry.is_file() for entry in entries)
 
 

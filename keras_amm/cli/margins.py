@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> None:
         args: what was parsed.
 
     Raises:
-        Refusal: the model, the images or the folder for results are not fit.
+        CommandError: the model, the images or the folder for results are not fit.
     """
     require("matplotlib")
     (name,) = models.names([args.model])

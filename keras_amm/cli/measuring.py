@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_amm.cli.refusal import Refusal, refusing
+from keras_amm.cli.refusal import CommandError, raising_command_error
 from keras_amm.cli.request import Request
 from keras_amm.deepfool import DeepFool
 from keras_amm.margins import evaluate_margins
@@ -46,7 +46,7 @@ def measure(request: Request) -> Measured:
         What was measured; all of it unless it `ended_by` Ctrl-C or an exception.
 
     Raises:
-        Refusal: there is nothing to measure, or the first images do not fit a model.
+        CommandError: there is nothing to measure, or the first images do not fit a model.
 
     Example:
     >>> from keras_amm.cli import datasets, pixels, request
@@ -80,7 +80,7 @@ def measure(request: Request) -> Measured:
             ended_by = error
             progress.interrupt()
     if not parts:
-        raise Refusal(f"There are no images in {images.description}.")
+        raise CommandError(f"There are no images in {images.description}.")
     reports = {name: _join(name, column) for name, column in zip(models, zip(*parts, strict=True), strict=True)}
     number = sum(len(column[0]) for column in parts)
     whole = f" of {images.number:,}" if images.number and number < images.number else ""
@@ -106,7 +106,7 @@ def raise_early_end(measured: Measured) -> None:
 
 def _measure(model: keras.Model, data: Any, attack: DeepFool, batch_size: int) -> MarginReport:
     # A ValueError is how the library refuses data; --debug shows one that is not.
-    with refusing("The data or the model are not fit to be measured:", ValueError):
+    with raising_command_error("The data or the model are not fit to be measured:", ValueError):
         return evaluate_margins(model, data, attack, batch_size=batch_size, verbose=0)
 
 

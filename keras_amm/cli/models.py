@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import keras
 
-from keras_amm.classifier import check_classifier, unwrapped
-from keras_amm.cli.refusal import Refusal, first_line, refusing
+from keras_amm.classifier import require_classifier, unwrapped
+from keras_amm.cli.refusal import CommandError, first_line, raising_command_error
 
 
 def import_modules(names: Sequence[str]) -> None:
@@ -18,13 +18,13 @@ def import_modules(names: Sequence[str]) -> None:
         names: module names, as in an `import` statement.
 
     Raises:
-        Refusal: there is no such module.
+        CommandError: there is no such module.
 
     Example:
     >>> keras_amm.cli.models.import_modules(["json"])
     """
     for name in names:
-        with refusing(f"--import={name}:", ModuleNotFoundError):
+        with raising_command_error(f"--import={name}:", ModuleNotFoundError):
             importlib.import_module(name)
 
 
@@ -38,7 +38,7 @@ def load(path: str) -> keras.Model:
         The built classifier, a `keras.Model` or `AMMModel`.
 
     Raises:
-        Refusal: the file is not a Keras model that can be loaded safely, or the model is no classifier.
+        CommandError: the file is not a Keras model that can be loaded safely, or the model is no classifier.
 
     Example:
     >>> import tempfile
@@ -48,20 +48,20 @@ def load(path: str) -> keras.Model:
     (None, 3)
     """
     if not pathlib.Path(path).is_file():
-        raise Refusal(f"There is no model {path}.")
+        raise CommandError(f"There is no model {path}.")
     # Other formats have no safe mode, or had none in some version of Keras.
     if not path.endswith(".keras") or not zipfile.is_zipfile(path):
-        raise Refusal(f"{path} is not a Keras model: expected a file that model.save('name.keras') wrote.")
+        raise CommandError(f"{path} is not a Keras model: expected a file that model.save('name.keras') wrote.")
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     # A damaged or foreign file may fail in any place of Keras, and in any way: nothing of ours but `from_config` runs.
     except Exception as error:
-        raise Refusal(
+        raise CommandError(
             f"{path} cannot be loaded as a Keras model in safe mode: {type(error).__name__}: {first_line(error)} "
             "(--import=MODULE imports the module that registers custom layers; --debug shows the traceback.)"
         ) from error
-    with refusing(f"{path} is no classifier that has margins:", TypeError, ValueError):
-        check_classifier(unwrapped(model))
+    with raising_command_error(f"{path} is no classifier that has margins:", TypeError, ValueError):
+        require_classifier(unwrapped(model))
     return model
 
 
@@ -75,7 +75,7 @@ def names(paths: Sequence[str]) -> list[str]:
         List of strings: the file names without their ending, or the names of folders where only these differ.
 
     Raises:
-        Refusal: a file is given twice.
+        CommandError: a file is given twice.
 
     Example:
     >>> keras_amm.cli.models.names(["runs/a/model.keras", "runs/b/model.keras"])
@@ -83,7 +83,7 @@ def names(paths: Sequence[str]) -> list[str]:
     """
     parts = [pathlib.Path(path).resolve().with_suffix("").parts[1:] for path in paths]
     if len(set(parts)) < len(parts):
-        raise Refusal(f"Models to compare must be different files. Received: {', '.join(paths)}.")
+        raise CommandError(f"Models to compare must be different files. Received: {', '.join(paths)}.")
     for level in range(1, 1 + min(map(len, parts))):
         alone = [part[-level] for part in parts]
         if len(set(alone)) == len(alone):

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_amm.cli.datasets import Options
 from keras_amm.cli.pixels import COLOUR_MODES
-from keras_amm.cli.refusal import refusing
+from keras_amm.cli.refusal import raising_command_error
 from keras_amm.deepfool import DeepFool
 from keras_amm.margins import default_attack
 
@@ -193,7 +193,7 @@ def attack(args: argparse.Namespace, model: keras.Model) -> DeepFool:
         A `DeepFool`.
 
     Raises:
-        Refusal: a setting is out of its range.
+        CommandError: a setting is out of its range.
 
     Example:
     >>> parser = argparse.ArgumentParser()
@@ -204,7 +204,7 @@ def attack(args: argparse.Namespace, model: keras.Model) -> DeepFool:
     settings = {name: getattr(args, name) for name in _ATTACK}
     if settings["from_logits"] is None:
         settings["from_logits"] = default_attack(model).from_logits
-    with refusing("The attack cannot have these settings:", ValueError):
+    with raising_command_error("The attack cannot have these settings:", ValueError):
         return DeepFool(**settings)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_amm.classifier import Classifier
 from keras_amm.cli.models import input_shape
-from keras_amm.cli.refusal import Refusal
+from keras_amm.cli.refusal import CommandError
 from keras_amm.rescaling import input_rescaling
 
 COLOUR_MODES = {1: "grayscale", 3: "rgb", 4: "rgba"}
@@ -43,14 +43,14 @@ class Pixels:
             Float array in the shape that the model takes.
 
         Raises:
-            Refusal: their shape is not the model's, or the mean does not fit the channels.
+            CommandError: their shape is not the model's, or the mean does not fit the channels.
         """
         try:
             x = keras.ops.convert_to_numpy(Classifier(model).inputs(np.asarray(x).astype("float32")))
         except ValueError as error:
-            raise Refusal(str(error)) from error
+            raise CommandError(str(error)) from error
         if len(self.mean) not in (1, x.shape[-1]):
-            raise Refusal(
+            raise CommandError(
                 f"--mean must be one number, or one per channel: {len(self.mean)} for {x.shape[-1]} channels."
             )
         return x * x.dtype.type(self.scale) - np.array(self.mean, x.dtype)
@@ -90,7 +90,7 @@ def file_format(model: keras.Model, image_size: tuple[int, ...] | None) -> tuple
         A pair: (height, width), and "grayscale", "rgb" or "rgba".
 
     Raises:
-        Refusal: the model does not take images, takes other ones, or does not say of what size.
+        CommandError: the model does not take images, takes other ones, or does not say of what size.
 
     Example:
     >>> model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
@@ -104,12 +104,14 @@ def file_format(model: keras.Model, image_size: tuple[int, ...] | None) -> tuple
         image_size if image_size and len(image_size) == 3 else (*(image_size or expected[:2]), None)
     )
     if len(expected) != 3 or expected[2] not in (*COLOUR_MODES, None):
-        raise Refusal(
+        raise CommandError(
             f"The model takes inputs of shape {shape}, and image files have (height, width, channels), 1, 3 or 4 "
             "of them. Give the data as an .npz file."
         )
     if channels and expected[2] not in (channels, None):
-        raise Refusal(f"The model takes images of {expected[2]} channels. Received: --image_size with {channels}.")
+        raise CommandError(f"The model takes images of {expected[2]} channels. Received: --image_size with {channels}.")
     if height is None or width is None:
-        raise Refusal("The model takes images of any size: say by --image_size=HEIGHT,WIDTH to which to resize them.")
+        raise CommandError(
+            "The model takes images of any size: say by --image_size=HEIGHT,WIDTH to which to resize them."
+        )
     return (height, width), COLOUR_MODES[channels or expected[2] or 3]

@@ -10,7 +10,7 @@ from absl.flags import argparse_flags
 
 import keras_amm
 from keras_amm.cli import attack, compare, margins
-from keras_amm.cli.refusal import Refusal
+from keras_amm.cli.refusal import CommandError
 
 _COMMANDS = {"margins": margins, "compare": compare, "attack": attack}
 _STOPPED = 130
@@ -69,7 +69,7 @@ def main(args: argparse.Namespace) -> int:
     tf.get_logger().setLevel("INFO" if args.debug else "ERROR")
     try:
         args.command(args)
-    except Refusal as error:
+    except CommandError as error:
         if args.debug:
             raise
         print(f"keras-amm: {error}", file=sys.stderr)

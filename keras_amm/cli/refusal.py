@@ -5,14 +5,14 @@ import importlib.util
 from collections.abc import Iterator
 
 
-class Refusal(Exception):
+class CommandError(Exception):
     r"""Something given to a command is not fit for it; the message says what, and how to mend it.
 
     Args:
         message: string; line breaks become spaces.
 
     Example:
-    >>> str(keras_amm.cli.refusal.Refusal("No such\nfile."))
+    >>> str(keras_amm.cli.refusal.CommandError("No such\nfile."))
     'No such file.'
     """
 
@@ -21,24 +21,24 @@ class Refusal(Exception):
 
 
 @contextlib.contextmanager
-def refusing(before: str, *expected: type[BaseException]) -> Iterator[None]:
-    """Turn the exceptions that unfit input is known to raise into a `Refusal`.
+def raising_command_error(before: str, *expected: type[BaseException]) -> Iterator[None]:
+    """Turn the exceptions that unfit input is known to raise into a `CommandError`.
 
     Args:
         before: string, words before the exception's message.
         *expected: exception types. All others are bugs, and pass.
 
     Raises:
-        Refusal: one of the expected exceptions was raised.
+        CommandError: one of the expected exceptions was raised.
 
     Example:
-    >>> with keras_amm.cli.refusal.refusing("Reading failed:", OSError):
+    >>> with keras_amm.cli.refusal.raising_command_error("Reading failed:", OSError):
     ...     pass
     """
     try:
         yield
     except expected as error:
-        raise Refusal(f"{before} {error}") from error
+        raise CommandError(f"{before} {error}") from error
 
 
 def first_line(error: BaseException) -> str:
@@ -64,11 +64,11 @@ def require(*packages: str) -> None:
         *packages: strings, names to import.
 
     Raises:
-        Refusal: one of them is not installed.
+        CommandError: one of them is not installed.
 
     Example:
     >>> keras_amm.cli.refusal.require("numpy")
     """
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
-        raise Refusal(f"This needs {', '.join(missing)}, not installed: pip install 'keras-amm[cli]'.")
+        raise CommandError(f"This needs {', '.join(missing)}, not installed: pip install 'keras-amm[cli]'.")

@@ -7,7 +7,7 @@ import keras
 
 from keras_amm.cli import datasets, models, options
 from keras_amm.cli.pixels import Pixels, pixels_for
-from keras_amm.cli.refusal import Refusal
+from keras_amm.cli.refusal import CommandError
 from keras_amm.deepfool import DeepFool
 
 
@@ -40,7 +40,7 @@ def read(args: argparse.Namespace, paths: list[str]) -> Request:
         The `Request`.
 
     Raises:
-        Refusal: a model, the images or the settings are not fit.
+        CommandError: a model, the images or the settings are not fit.
     """
     models.import_modules(args.imports)
     loaded = dict(zip(models.names(paths), map(models.load, paths), strict=True))
@@ -53,7 +53,7 @@ def read(args: argparse.Namespace, paths: list[str]) -> Request:
 def _pixels(args: argparse.Namespace, loaded: dict[str, keras.Model], are_integers: bool) -> Pixels:
     each = {name: pixels_for(model, are_integers, args.scale, args.mean) for name, model in loaded.items()}
     if len(set(each.values())) > 1:
-        raise Refusal(
+        raise CommandError(
             "Margins of models that take pixels on different scales cannot be compared: "
             + ", ".join(f"{name} {pixels}" for name, pixels in each.items())
             + ". --scale gives the same to all."

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from keras_amm.cli.refusal import refusing
+from keras_amm.cli.refusal import raising_command_error
 
 
 class Results:
@@ -15,7 +15,7 @@ class Results:
         names: the names of all files that may be written.
 
     Raises:
-        Refusal: one of them could not be written.
+        CommandError: one of them could not be written.
 
     Example:
     >>> import tempfile
@@ -30,9 +30,9 @@ class Results:
 
     def __init__(self, folder: str, names: Iterable[str]) -> None:
         self.folder = pathlib.Path(folder)
-        with refusing("There is no folder for the results:", OSError):
+        with raising_command_error("There is no folder for the results:", OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
-        with refusing("The results could not be written:", OSError):
+        with raising_command_error("The results could not be written:", OSError):
             for name in names:
                 _try(self.folder / name)
 
@@ -43,11 +43,11 @@ class Results:
             writers: by name of the file, what writes it to a path.
 
         Raises:
-            Refusal: a file cannot be written. Those before it are.
+            CommandError: a file cannot be written. Those before it are.
         """
         written, replaced = [], []
         try:
-            with refusing("The results cannot be written:", OSError):
+            with raising_command_error("The results cannot be written:", OSError):
                 for name, write in writers.items():
                     path = self.folder / name
                     was_there = path.exists()
