@@ -19,10 +19,10 @@ import tensorflow as tf
 from absl import app, flags
 
 import keras_amm
-from keras_amm import linearisation
-from keras_amm.classifier import Classifier
 from keras_amm.margins import evaluate_margins
+from keras_amm.network.classifier import Classifier
 from keras_amm.report import MarginReport
+from keras_amm.search import linearisation
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "examples"))
 import data_sets

@@ -177,11 +177,11 @@ def report(network: str, times: dict[str, np.ndarray], memory: dict[str, tuple[i
 def where_the_time_goes(trained: keras.Model, images: Any) -> None:
     """Median milliseconds of the parts of an AMM step, each alone."""
     x, y = (tf.constant(array[: _BATCH_SIZE.value]) for array in (images.x, images.y))
-    classifier = keras_amm.classifier.Classifier(trained)
+    classifier = keras_amm.network.classifier.Classifier(trained)
 
     def search(max_iterations: int, screening: float | None = None) -> Any:
         attack = keras_amm.DeepFool(max_iterations)
-        clean = keras_amm.linearisation.clean_pass(classifier, x)
+        clean = keras_amm.search.linearisation.clean_pass(classifier, x)
         return attack.path(classifier, clean, y, screening=screening)._replace(checks=[])
 
     path = tf.function(lambda: search(6), autograph=False)()
@@ -190,7 +190,7 @@ def where_the_time_goes(trained: keras.Model, images: Any) -> None:
     rest = (index, tf.ones(tf.size(index)), trained.trainable_variables)
 
     def adjoint(with_curvature: bool) -> Any:
-        return keras_amm.adjoint.differentiate(
+        return keras_amm.gradient.adjoint.differentiate(
             classifier, path, *rest, overshoot=keras_amm.DeepFool().overshoot, with_curvature=with_curvature
         )
 
@@ -201,7 +201,7 @@ def where_the_time_goes(trained: keras.Model, images: Any) -> None:
         "search, screening 0.3": lambda: search(6, 0.3),
         "unrolled gradient": lambda: adjoint(with_curvature=True),
         "masked gradient": lambda: adjoint(with_curvature=False),
-        "boundary gradient": lambda: keras_amm.boundary.differentiate(classifier, path, *rest),
+        "boundary gradient": lambda: keras_amm.gradient.boundary.differentiate(classifier, path, *rest),
     }
     functions = {name: tf.function(part, autograph=False, jit_compile=_JIT.value) for name, part in parts.items()}
     for function in functions.values():

@@ -11,15 +11,15 @@ from typing import Any
 import keras
 
 from keras_amm.arguments import require_whole
-from keras_amm.callback_order import warn_of_earlier_readers
-from keras_amm.classifier import unwrapped
 from keras_amm.deepfool import DeepFool
-from keras_amm.labelled_data import hint_of_pair
-from keras_amm.measurement import Measured, Measurement
+from keras_amm.measuring.batches import hint_of_pair
+from keras_amm.measuring.measurer import Measured, Measurement
+from keras_amm.measuring.samples import FixedSamples, fixed_samples, validation_data
+from keras_amm.monitoring.callback_order import warn_of_earlier_readers
+from keras_amm.monitoring.tensorboard import MarginSummaries
+from keras_amm.monitoring.training_steps import TrainingSteps
+from keras_amm.network.classifier import unwrapped
 from keras_amm.report import MarginReport
-from keras_amm.sampling import FixedSamples, fixed_samples, validation_data
-from keras_amm.summaries import MarginSummaries
-from keras_amm.training_steps import TrainingSteps
 
 _LOGGED = {"val_margin": "mean", "val_margin_median": "median", "val_attack_success": "success_rate"}
 _SECONDS = "val_margin_seconds"

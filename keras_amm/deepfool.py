@@ -7,12 +7,12 @@ import keras
 import tensorflow as tf
 
 from keras_amm.arguments import require_real, require_whole
-from keras_amm.checks import Check, clear_errors, enforce
-from keras_amm.classifier import Classifier, unwrapped
-from keras_amm.labels import class_indices
-from keras_amm.linearisation import CleanPass, clean_pass
-from keras_amm.norms import expand_to, squared_norm
-from keras_amm.search import Path, search
+from keras_amm.execution.checks import Check, clear_errors, enforce
+from keras_amm.network.classifier import Classifier, unwrapped
+from keras_amm.network.labels import class_indices
+from keras_amm.search.geometry import expand_to, squared_norm
+from keras_amm.search.linearisation import CleanPass, clean_pass
+from keras_amm.search.loop import Path, search
 
 
 class Perturbation(NamedTuple):
@@ -42,7 +42,7 @@ class DeepFool:
     `r = (1 + overshoot) * |f_k - f_p| / ||w|| * w / ||w||` with
     `w = grad f_k - grad f_p`, until the prediction changes. After the first
     step, classes whose boundary was far away are not linearised again, unless
-    under XLA (`keras_amm.linearisation`).
+    under XLA (`keras_amm.search.linearisation`).
 
     Args:
         max_iterations: int, steps after which a sample is given up.
@@ -143,8 +143,8 @@ class DeepFool:
 
         Example:
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
-        >>> classifier = keras_amm.classifier.Classifier(model)
-        >>> clean = keras_amm.linearisation.clean_pass(classifier, tf.ones((1, 2)))
+        >>> classifier = keras_amm.network.classifier.Classifier(model)
+        >>> clean = keras_amm.search.linearisation.clean_pass(classifier, tf.ones((1, 2)))
         >>> keras_amm.DeepFool().perturb_from(classifier, clean).norm.shape
         TensorShape([1])
         """
@@ -167,7 +167,7 @@ class DeepFool:
         screening: float | None = None,
         keep_path: bool = True,
     ) -> Path:
-        """Search with the settings of this attack; see `keras_amm.search.search`.
+        """Search with the settings of this attack; see `keras_amm.search.loop.search`.
 
         Args:
             classifier: the network.
@@ -181,8 +181,8 @@ class DeepFool:
 
         Example:
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
-        >>> classifier = keras_amm.classifier.Classifier(model)
-        >>> clean = keras_amm.linearisation.clean_pass(classifier, tf.ones((1, 2)))
+        >>> classifier = keras_amm.network.classifier.Classifier(model)
+        >>> clean = keras_amm.search.linearisation.clean_pass(classifier, tf.ones((1, 2)))
         >>> path = keras_amm.DeepFool().path(classifier, clean, None)
         >>> path.success.shape
         TensorShape([1])

@@ -10,14 +10,14 @@ import numpy as np
 import tensorflow as tf
 
 from keras_amm.arguments import require_whole
-from keras_amm.checks import clear_errors, enforce
-from keras_amm.classifier import Classifier, unwrapped
 from keras_amm.deepfool import DeepFool
-from keras_amm.labelled_data import LabelledBatches, describe, hint_of_pair, labelled_batches
-from keras_amm.labels import class_indices
-from keras_amm.linearisation import clean_pass
+from keras_amm.execution.checks import clear_errors, enforce
+from keras_amm.measuring.batches import LabelledBatches, describe, hint_of_pair, labelled_batches
+from keras_amm.network.classifier import Classifier, unwrapped
+from keras_amm.network.labels import class_indices
+from keras_amm.network.layers import input_rescaling
 from keras_amm.report import MarginReport
-from keras_amm.rescaling import input_rescaling
+from keras_amm.search.linearisation import clean_pass
 
 # Per model, so that measuring after every epoch compiles once.
 _compiled: Any = weakref.WeakKeyDictionary()

@@ -6,14 +6,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_amm import replicas
-from keras_amm.checks import Check, clear_errors, enforce, in_xla
-from keras_amm.classifier import Classifier, ClassifierWrapper, as_images, finite_images, require_classifier
 from keras_amm.deepfool import DeepFool
-from keras_amm.guard import GuardedUpdate, in_failed_step
-from keras_amm.linearisation import CleanPass, clean_pass
-from keras_amm.penalty import MarginPenalty, margin_penalty, unless_off
+from keras_amm.execution import replicas
+from keras_amm.execution.checks import Check, clear_errors, enforce, in_xla
+from keras_amm.execution.guarded_update import GuardedUpdate, in_failed_step
+from keras_amm.gradient.penalty import MarginPenalty, margin_penalty, unless_off
+from keras_amm.network.classifier import Classifier, ClassifierWrapper, as_images, finite_images, require_classifier
 from keras_amm.regularizer import MarginRegularizer
+from keras_amm.search.linearisation import CleanPass, clean_pass
 
 
 class _NanMean(keras.metrics.Mean):

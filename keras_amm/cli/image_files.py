@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_amm.cli.refusal import CommandError, raising_command_error
+from keras_amm.cli.errors import CommandError, raising_command_error
 
 _CHANNELS = {"grayscale": 1, "rgb": 3, "rgba": 4}
 _SEED = 0

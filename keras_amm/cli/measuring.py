@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_amm.cli.refusal import CommandError, raising_command_error
-from keras_amm.cli.request import Request
+from keras_amm.cli.errors import CommandError, raising_command_error
+from keras_amm.cli.loading import Request
 from keras_amm.deepfool import DeepFool
 from keras_amm.margins import evaluate_margins
 from keras_amm.report import MarginReport
@@ -49,10 +49,12 @@ def measure(request: Request) -> Measured:
         CommandError: there is nothing to measure, or the first images do not fit a model.
 
     Example:
-    >>> from keras_amm.cli import datasets, pixels, request
+    >>> from keras_amm.cli import pixels
+    >>> from keras_amm.cli import images
+    >>> from keras_amm.cli import loading
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
-    >>> points = datasets.Images((np.random.rand(6, 2), np.arange(6) % 3), 6, False, "points")
-    >>> measured = keras_amm.cli.measuring.measure(request.Request(
+    >>> points = images.Images((np.random.rand(6, 2), np.arange(6) % 3), 6, False, "points")
+    >>> measured = keras_amm.cli.measuring.measure(loading.Request(
     ...     {"a": model}, points, pixels.Pixels(1.0, (0.5,)), {"a": keras_amm.DeepFool()}, batch_size=4))
     >>> len(measured.reports["a"]), measured.images
     (6, '6 images of points; pixels - 0.5')

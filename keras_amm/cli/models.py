@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import keras
 
-from keras_amm.classifier import require_classifier, unwrapped
-from keras_amm.cli.refusal import CommandError, first_line, raising_command_error
+from keras_amm.cli.errors import CommandError, first_line, raising_command_error
+from keras_amm.network.classifier import require_classifier, unwrapped
 
 
 def import_modules(names: Sequence[str]) -> None:

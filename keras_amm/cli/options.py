@@ -8,9 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_amm.cli.datasets import Options
+from keras_amm.cli.errors import raising_command_error
+from keras_amm.cli.images import Options
 from keras_amm.cli.pixels import COLOUR_MODES
-from keras_amm.cli.refusal import raising_command_error
 from keras_amm.deepfool import DeepFool
 from keras_amm.margins import default_attack
 

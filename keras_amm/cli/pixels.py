@@ -7,10 +7,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_amm.classifier import Classifier
+from keras_amm.cli.errors import CommandError
 from keras_amm.cli.models import input_shape
-from keras_amm.cli.refusal import CommandError
-from keras_amm.rescaling import input_rescaling
+from keras_amm.network.classifier import Classifier
+from keras_amm.network.layers import input_rescaling
 
 COLOUR_MODES = {1: "grayscale", 3: "rgb", 4: "rgba"}
 

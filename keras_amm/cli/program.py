@@ -9,8 +9,8 @@ from absl import app, logging
 from absl.flags import argparse_flags
 
 import keras_amm
-from keras_amm.cli import attack, compare, margins
-from keras_amm.cli.refusal import CommandError
+from keras_amm.cli.commands import attack, compare, margins
+from keras_amm.cli.errors import CommandError
 
 _COMMANDS = {"margins": margins, "compare": compare, "attack": attack}
 _STOPPED = 130

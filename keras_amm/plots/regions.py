@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_amm.arguments import require_whole
-from keras_amm.classifier import Classifier
+from keras_amm.network.classifier import Classifier
 from keras_amm.plots.style import COLORS, MARKERS, class_name, figure_of, literal, panels
 
 if TYPE_CHECKING:

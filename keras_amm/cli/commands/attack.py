@@ -1,0 +1,174 @@
+"""`keras-amm attack`: the nearest decision boundary of one image."""
+
+import argparse
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_amm import plots
+from keras_amm.cli import models, options
+from keras_amm.cli.errors import CommandError, raising_command_error, require
+from keras_amm.cli.image_files import read_image
+from keras_amm.cli.output import Results
+from keras_amm.cli.pixels import file_format, pixels_for
+from keras_amm.deepfool import DeepFool
+from keras_amm.network.classifier import Classifier
+
+HELP = "show the nearest decision boundary of one image"
+# The figures show where the boundary is, and the distance must agree with them: a last step goes beyond it.
+_REFINE_STEPS = 10
+
+
+class Found(NamedTuple):
+    """What DeepFool found for one image.
+
+    Attributes:
+        image: array [height, width, channels] or [height, width], as the model takes it.
+        delta: its perturbation.
+        norm: float, the perturbation's l2 norm.
+        iterations: int, the steps taken.
+        success: bool, whether the class changed.
+        before: int, the class of the image.
+        after: int, the class of the perturbed image.
+        probabilities: array [2, C], of the image and the perturbed image.
+    """
+
+    image: np.ndarray
+    delta: np.ndarray
+    norm: float
+    iterations: int
+    success: bool
+    before: int
+    after: int
+    probabilities: np.ndarray
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments.
+
+    Args:
+        parser: the command's parser.
+    """
+    parser.add_argument("model", metavar="MODEL.keras", help="the classifier, saved by Keras")
+    parser.add_argument("image", metavar="IMAGE", help="a PNG, JPEG, GIF or BMP file; resized to the model's input")
+    options.add_pixels(parser)
+    options.add_class_names(parser, "names of all classes, in the order of the model's outputs, to print and draw")
+    options.add_attack(parser, refine_steps=_REFINE_STEPS)
+    options.add_common(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Attack, print and draw.
+
+    Args:
+        args: what was parsed.
+
+    Raises:
+        CommandError: the model, the image or the folder for results are not fit.
+    """
+    require("matplotlib")
+    stem = f"{models.names([args.model])[0]}-{pathlib.Path(args.image).stem}"
+    files = {kind: f"{stem}-{kind}.png" for kind in ("perturbation", "boundary")}
+    results = Results(args.out, files.values())
+    models.import_modules(args.imports)
+    model = models.load(args.model)
+    size, colours = file_format(model, args.image_size)
+    pixels = pixels_for(model, True, args.scale, args.mean)
+    x = pixels(read_image(args.image, size, colours)[None], model)
+    attack = options.attack(args, model)
+    names = args.class_names
+    with raising_command_error("The image or the model are not fit for the attack:", ValueError):
+        # Asked of the output, since a subclassed model does not say it.
+        num_classes = int(Classifier(model, attack.from_logits)(x).shape[1])
+        if names and len(names) != num_classes:
+            raise CommandError(f"--class_names must name all {num_classes} classes. Received: {len(names)} names.")
+        found = find(model, x, attack)
+    print(f"{args.image}, {size[0]} x {size[1]} {colours}; {pixels}")
+    print(describe(found, attack, names))
+    results.write({files[kind]: write for kind, write in _figures(model, found, names).items()})
+
+
+def find(model: keras.Model, x: np.ndarray, attack: DeepFool) -> Found:
+    """Attack one image.
+
+    Args:
+        model: the classifier.
+        x: float array [1, ...].
+        attack: the `DeepFool`.
+
+    Returns:
+        What was `Found`.
+
+    Raises:
+        ValueError: model and image do not fit.
+
+    Example:
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    >>> found = keras_amm.cli.commands.attack.find(model, np.ones((1, 2), "float32"), keras_amm.DeepFool())
+    >>> found.success, found.before != found.after
+    (True, True)
+    """
+    result = attack.perturb(model, x)
+    delta = result.delta.numpy()
+    classifier = Classifier(model, attack.from_logits)
+    probabilities = keras.ops.convert_to_numpy(tf.nn.softmax(classifier(np.concatenate([x, x + delta]))))
+    before, after = (int(k) for k in np.argmax(probabilities, axis=1))
+    return Found(
+        x[0],
+        delta[0],
+        float(result.norm[0]),
+        int(result.iterations[0]),
+        bool(result.success[0]),
+        before,
+        after,
+        probabilities,
+    )
+
+
+def describe(found: Found, attack: DeepFool, class_names: list[str] | None) -> str:
+    """What was found, in a few lines.
+
+    Args:
+        found: what was found.
+        attack: the `DeepFool` that found it.
+        class_names: list of strings, by class; None for indices.
+
+    Returns:
+        A string of several lines.
+    """
+    names = [plots.style.class_name(k, class_names) for k in (found.before, found.after)]
+    probable = [found.probabilities[0, found.before], found.probabilities[1, found.after]]
+    is_refined = found.success and attack.refine_steps > 0
+    refined = f"bisected {attack.refine_steps} times" if is_refined else "not bisected"
+    lines = [
+        f"  class before    {names[0]}  (probability {probable[0]:.4f})",
+        f"  class after     {names[1]}  (probability {probable[1]:.4f})",
+        f"  distance        {found.norm:.4f}  (l2, in the units of the pixels as the model takes them; {refined})",
+        f"  largest change  {np.max(np.abs(found.delta)):.4f}  of a pixel",
+        f"  steps           {found.iterations} of at most {attack.max_iterations}",
+    ]
+    if not found.success:
+        lines.append("  No boundary was reached: the distance is how far DeepFool went. Try --max_iterations=50.")
+    return "\n".join(lines)
+
+
+def _figures(model: keras.Model, found: Found, names: list[str] | None) -> dict[str, Callable[[pathlib.Path], Any]]:
+    """What draws and writes each kind of figure that there is of such an image."""
+    image, delta = found.image, found.delta
+    figures: dict[str, Any] = {}
+    if image.ndim == 2 or image.shape[-1] in (1, 3):
+        figures["perturbation"] = lambda: plots.perturbation_grid(
+            image[None], delta[None], [found.before], [found.after], class_names=names
+        )
+    if found.norm > 0.0:
+        figures["boundary"] = lambda: plots.boundary_cross_section(model, image, delta, class_names=names)
+    return {kind: functools.partial(_save, draw) for kind, draw in figures.items()}
+
+
+def _save(draw: Callable[[], Any], path: pathlib.Path) -> None:
+    draw().savefig(path, dpi=150)

@@ -1,0 +1,166 @@
+"""`keras-amm compare`: the margins of several models on the same images."""
+
+import argparse
+import functools
+import json
+import math
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from keras_amm import plots
+from keras_amm.cli import loading, measuring, options
+from keras_amm.cli import models as saved_models
+from keras_amm.cli.errors import CommandError, require
+from keras_amm.cli.output import Results
+from keras_amm.cli.paired_tests import PairedTests, paired_tests
+from keras_amm.report import MarginReport
+
+_DRAWINGS: dict[str, Callable[..., Any]] = {"margins": plots.margin_histogram, "robust-accuracy": plots.robust_accuracy}
+
+HELP = "put models side by side on the same images, and test each against the first"
+_EXPLANATION = """\
+Margins are tested by the Wilcoxon signed-rank test on the differences per image, errors by the exact McNemar test;
+both two-sided, p-values not adjusted for several models. They are about these models on other images like these, not
+about training again."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments.
+
+    Args:
+        parser: the command's parser.
+    """
+    parser.description, parser.epilog = HELP, _EXPLANATION
+    parser.add_argument(
+        "models",
+        metavar="MODEL.keras",
+        nargs="+",
+        help="two classifiers or more; the first is what others are tested against",
+    )
+    for add in (options.add_dataset, options.add_pixels, options.add_attack, options.add_common):
+        add(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure, test, print and write.
+
+    Args:
+        args: what was parsed.
+
+    Raises:
+        CommandError: there is one model only, or models, images or the folder for results are not fit.
+    """
+    if len(args.models) < 2:
+        raise CommandError("compare needs two models or more; keras-amm margins measures one.")
+    require("matplotlib", "scipy")
+    first, *others = names = saved_models.names(args.models)
+    results = Results(args.out, [*map(_report_file, names), "comparison.json", *map(_drawing_file, _DRAWINGS)])
+    measured = measuring.measure(loading.read_request(args, args.models))
+    tests = {name: paired_tests(measured.reports[first], measured.reports[name]) for name in others}
+    print(f"The same {measured.images}")
+    print(table(measured.reports))
+    for name, test in tests.items():
+        print(sentences(first, name, test))
+    print(_EXPLANATION)
+    results.write(_writers(measured, first, tests))
+    measuring.raise_early_end(measured)
+
+
+def table(reports: dict[str, MarginReport]) -> str:
+    """The models side by side.
+
+    Args:
+        reports: the reports by name.
+
+    Returns:
+        A string of several lines.
+
+    Example:
+    >>> report = keras_amm.MarginReport(norms=[1.5, 0.5], signed=[1.5, -0.2],
+    ...     predictions=[3, 1], labels=[3, 2], success=[True, True])
+    >>> print(keras_amm.cli.commands.compare.table({"mlp": report}))
+           accuracy  mean margin    median  attack success
+      mlp    50.00%       1.0000    1.0000         100.00%
+    """
+    width = max(map(len, reports))
+    lines = [f"  {'':{width}}  accuracy  mean margin    median  attack success"]
+    lines += [
+        f"  {name:{width}}  {report.accuracy:>8.2%}  {report.mean:>11.4f}  {report.median:>8.4f}  "
+        f"{report.success_rate:>14.2%}"
+        for name, report in reports.items()
+    ]
+    return "\n".join(lines)
+
+
+def sentences(first: str, second: str, test: PairedTests) -> str:
+    """What the paired tests say.
+
+    Args:
+        first: the name of the first model.
+        second: the name of the second.
+        test: their `PairedTests`.
+
+    Returns:
+        A string of several lines.
+
+    Example:
+    >>> test = keras_amm.cli.paired_tests.PairedTests(0.9, 0.5, 1e-9, 12, 3, 0.035)
+    >>> print(keras_amm.cli.commands.compare.sentences("plain", "amm", test))
+    amm against plain
+      margins  larger on 90.0% of the images, median difference +0.5000; Wilcoxon signed-rank p = 1e-09
+      errors   12 images only plain misclassifies, 3 only amm; exact McNemar p = 0.035
+    """
+    return (
+        f"{second} against {first}\n"
+        f"  margins  larger on {test.larger:.1%} of the images, median difference {test.median_difference:+.4f}; "
+        f"Wilcoxon signed-rank {_p(test.wilcoxon_p)}\n"
+        f"  errors   {test.first_wrong} images only {first} misclassifies, {test.second_wrong} only {second}; "
+        f"exact McNemar {_p(test.mcnemar_p)}"
+    )
+
+
+def _p(value: float) -> str:
+    # Smaller ones are zero in double precision, which no p-value is.
+    return "p < 1e-300" if value < 1e-300 else f"p = {value:.2g}"
+
+
+def _report_file(model: str) -> str:
+    return f"{model}-margins.json"
+
+
+def _drawing_file(drawing: str) -> str:
+    return f"comparison-{drawing}.png"
+
+
+def _writers(
+    measured: measuring.Measured, first: str, tests: dict[str, PairedTests]
+) -> dict[str, Callable[[pathlib.Path], Any]]:
+    """What writes each of the files."""
+    content = {
+        "format": "keras_amm.comparison",
+        "version": 1,
+        "images": measured.images,
+        "first": first,
+        "models": {name: _figures(report) for name, report in measured.reports.items()},
+        "tests": {name: {key: _json(value) for key, value in test._asdict().items()} for name, test in tests.items()},
+    }
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+    def draw(name: str, path: pathlib.Path) -> None:
+        _DRAWINGS[name](measured.reports).savefig(path, dpi=150)
+
+    return {
+        **{_report_file(name): report.to_json for name, report in measured.reports.items()},
+        "comparison.json": lambda path: path.write_text(text, encoding="utf-8"),
+        **{_drawing_file(name): functools.partial(draw, name) for name in _DRAWINGS},
+    }
+
+
+def _figures(report: MarginReport) -> dict[str, Any]:
+    names = ("accuracy", "mean", "median", "success_rate", "seconds")
+    return {name: _json(getattr(report, name)) for name in names}
+
+
+def _json(value: Any) -> Any:
+    return value if not isinstance(value, float) or math.isfinite(value) else None

@@ -1,0 +1,42 @@
+"""`keras-amm margins`: the margins of one model."""
+
+import argparse
+
+from keras_amm.cli import loading, measuring, models, options
+from keras_amm.cli.errors import require
+from keras_amm.cli.output import Results
+
+HELP = "measure the margins of a model on labelled images: print the report, write JSON and a figure"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments.
+
+    Args:
+        parser: the command's parser.
+    """
+    parser.add_argument("model", metavar="MODEL.keras", help="the classifier, saved by Keras")
+    for add in (options.add_dataset, options.add_pixels, options.add_attack, options.add_common):
+        add(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure, print and write.
+
+    Args:
+        args: what was parsed.
+
+    Raises:
+        CommandError: the model, the images or the folder for results are not fit.
+    """
+    require("matplotlib")
+    (name,) = models.names([args.model])
+    files = [f"{name}-margins.json", f"{name}-margins.png"]
+    results = Results(args.out, files)
+    measured = measuring.measure(loading.read_request(args, [args.model]))
+    report = measured.reports[name]
+    print(report.summary())
+    print(f"  images          {measured.images}")
+    writers = (report.to_json, lambda path: report.plot().savefig(path, dpi=150))
+    results.write(dict(zip(files, writers, strict=True)))
+    measuring.raise_early_end(measured)

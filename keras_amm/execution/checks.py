@@ -1,0 +1,134 @@
+"""Checks of values that are known only while a step runs.
+
+Data and logits pass through compiled functions, where Python cannot raise. A
+`Check` says what must hold; `enforce` raises at once in eager mode and puts an
+assertion into a graph; `clear_errors` turns a failed assertion back into a
+`ValueError`. XLA drops assertions: there `first_failure` gives a code that the
+caller reads from outside.
+"""
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+from tensorflow.python.ops import control_flow_util
+
+_MARK = "keras_amm: "
+_FAILED = re.compile(r"assertion failed: \[" + _MARK + r"(?P<message>[^\]]*)\](?P<values>(?: \[[^\]]*\])*)", re.DOTALL)
+# TensorFlow's own check of labels, in the cross-entropy, may be the first to fail.
+_LABELS = re.compile(r"label value of (?P<label>\S+) which is outside the valid range of \[0, (?P<classes>\d+)\)")
+
+
+class Check(NamedTuple):
+    """Something that must hold for the values of a batch.
+
+    Attributes:
+        ok: scalar boolean tensor.
+        message: what is wrong where it does not hold, and how to mend it.
+            Ends where the values that were got follow.
+        values: tensors to print behind the message.
+    """
+
+    ok: Any
+    message: str
+    values: tuple[Any, ...] = ()
+
+
+def in_xla() -> bool:
+    """Whether the code is being traced for XLA, which needs static shapes.
+
+    Returns:
+        True inside `tf.function(jit_compile=True)`, at any depth.
+
+    Example:
+    >>> keras_amm.execution.checks.in_xla()
+    False
+    """
+    return not tf.executing_eagerly() and bool(
+        control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
+    )
+
+
+def enforce(checks: Sequence[Check]) -> list[Any]:
+    """Raise for the first check that fails, now or when the graph runs.
+
+    Args:
+        checks: what must hold.
+
+    Returns:
+        The assertions as operations, for control dependencies; empty in eager
+        mode and under XLA, which cannot assert.
+
+    Raises:
+        ValueError: in eager mode, a check fails.
+
+    Example:
+    >>> keras_amm.execution.checks.enforce([Check(tf.constant(True), "never shown.")])
+    []
+    """
+    if in_xla():
+        return []
+    if tf.executing_eagerly():
+        for check in checks:
+            if not check.ok:
+                raise ValueError(_sentence(check.message, " ".join(str(v.numpy()) for v in check.values)))
+        return []
+    return [tf.debugging.Assert(check.ok, [_MARK + check.message, *check.values]) for check in checks]
+
+
+def first_failure(checks: Sequence[Check]) -> Any:
+    """The number of the first check that fails, counted from 1; 0 where all hold.
+
+    Args:
+        checks: what must hold.
+
+    Returns:
+        Scalar int32 tensor.
+
+    Example:
+    >>> int(keras_amm.execution.checks.first_failure([Check(tf.constant(False), "got")]))
+    1
+    """
+    code = tf.constant(0)
+    for number, check in reversed(list(enumerate(checks, start=1))):
+        code = tf.where(check.ok, code, number)
+    return code
+
+
+@contextlib.contextmanager
+def clear_errors(where: Callable[[], str] = str) -> Iterator[None]:
+    """Raise a failed assertion of `enforce` as a `ValueError` with its message alone.
+
+    Args:
+        where: gives words to put before the message, such as the step; called after a failure only.
+
+    Raises:
+        ValueError: a check failed in the graph that ran.
+
+    Example:
+    >>> with keras_amm.execution.checks.clear_errors():
+    ...     pass
+    """
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        message = _message(str(error))
+        if message is None:
+            raise
+        raise ValueError(where() + message) from None
+
+
+def _message(error: str) -> str | None:
+    if found := _FAILED.search(error):
+        # TensorFlow prints strings as C would: quotes with a backslash, bytes of UTF-8 as octal numbers.
+        message = found["message"].encode().decode("unicode_escape").encode("latin-1").decode()
+        return _sentence(message, " ".join(re.findall(r"\[([^\]]*)\]", found["values"])))
+    if found := _LABELS.search(error):
+        return f"Labels must lie in 0..{int(found['classes']) - 1}, the classifier's outputs. Got {found['label']}."
+    return None
+
+
+def _sentence(message: str, values: str) -> str:
+    return f"{message} {values}." if values else message

@@ -1,0 +1,123 @@
+"""Updates on condition: a fault in a batch is reported and never reaches the weights."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_amm.execution.checks import Check, enforce, first_failure, in_xla
+
+
+class GuardedUpdate:
+    """Applies gradients only where all checks hold, also under XLA, which cannot raise.
+
+    There the first fault and its step are kept in a variable, for the host to
+    read and raise; until it does, no further update is applied.
+
+    Example:
+    >>> weight, guard = keras.Variable([1.0]), keras_amm.execution.guarded_update.GuardedUpdate()
+    >>> guard.apply(keras.optimizers.SGD(1.0), [tf.constant([0.5])], [weight], [], restore=[])
+    >>> weight.numpy()
+    array([0.5], dtype=float32)
+    """
+
+    def __init__(self) -> None:
+        self._fault: Any = None
+        self._messages: list[str] = []
+
+    def prepare(self) -> None:
+        """Make what XLA needs, before it traces a step.
+
+        Example:
+        >>> keras_amm.execution.guarded_update.GuardedUpdate().prepare()
+        """
+        if self._fault is None:
+            self._fault = tf.Variable([0, 0], trainable=False, dtype=tf.int64)
+
+    def apply(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        gradients: list[Any],
+        weights: list[Any],
+        checks: list[Check],
+        *,
+        restore: list[tuple[Any, Any]],
+        after: Any = None,
+    ) -> None:
+        """Update the weights if all checks hold.
+
+        Args:
+            optimizer: `keras.optimizers.Optimizer`.
+            gradients: list of tensors or None, one for each weight.
+            weights: the variables to update.
+            checks: what must hold.
+            restore: pairs of a variable and its value before the step, such as the statistics of
+                a BatchNormalization; under XLA, a step that fails is undone in them.
+            after: a tensor that must have been computed before, such as a loss that refuses its labels.
+
+        Raises:
+            ValueError: in eager mode, a check fails.
+
+        Example:
+        >>> weight, guard = keras.Variable([1.0]), keras_amm.execution.guarded_update.GuardedUpdate()
+        >>> guard.apply(keras.optimizers.SGD(1.0), [tf.constant([0.5])], [weight], [], restore=[])
+        """
+        if not in_xla():
+            with tf.control_dependencies([*enforce(checks), *([] if after is None else [after])]):
+                optimizer.apply([g if g is None else tf.identity(g) for g in gradients], weights)
+            return
+        if not optimizer.built:
+            optimizer.build(weights)
+        self._messages = [_without_values(check) for check in checks]
+        now = tf.stack([tf.cast(first_failure(checks), tf.int64), tf.cast(optimizer.iterations, tf.int64) + 1])
+        fault = tf.where(self._fault[0] > 0, self._fault, now)
+        self._fault.assign(fault)
+
+        def update() -> Any:
+            optimizer.apply(gradients, weights)
+            return 0
+
+        def undo() -> Any:
+            for variable, before in restore:
+                variable.assign(before)
+            return 0
+
+        tf.cond(fault[0] > 0, undo, update)
+
+    def raise_fault(self) -> None:
+        """Raise what a step under XLA kept, if anything.
+
+        Raises:
+            ValueError: a check failed since the last call.
+
+        Example:
+        >>> keras_amm.execution.guarded_update.GuardedUpdate().raise_fault()
+        """
+        if self._fault is None:
+            return
+        code, step = (int(value) for value in self._fault.numpy())
+        if code:
+            self._fault.assign([0, 0])
+            raise ValueError(in_failed_step(step) + self._messages[code - 1])
+
+
+def in_failed_step(step: int) -> str:
+    """The words that name a step before what went wrong in it.
+
+    Args:
+        step: int, the update that was to be made, counted from 1.
+
+    Returns:
+        String.
+
+    Example:
+    >>> keras_amm.execution.guarded_update.in_failed_step(3)
+    'In training step 3, whose update was not applied: '
+    """
+    return f"In training step {step}, whose update was not applied: "
+
+
+def _without_values(check: Check) -> str:
+    # A check that has values ends in words that lead to them, after a full stop.
+    message = check.message.rpartition(". ")[0] + "." if check.values else check.message
+    return f"{message} Without jit_compile the values that were got are shown."

@@ -1,0 +1,173 @@
+"""TensorBoard summaries of margins."""
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_amm import plots
+from keras_amm.measuring.nearest import PerturbedImages
+from keras_amm.report import MarginReport
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class MarginSummaries:
+    """Writes margin reports for TensorBoard, into the folder `margins` of a log directory.
+
+    The folder is apart from those of `keras.callbacks.TensorBoard`, so that the
+    two may share a log directory. What an earlier run wrote stays.
+
+    Args:
+        log_dir: path of the log directory; made when something is written.
+        class_names: sequence of strings, the names of the classes; None for their indices.
+        axis: string, what TensorBoard's horizontal axis counts.
+
+    Raises:
+        ImportError: tensorboard or matplotlib is not installed.
+
+    Example:
+    >>> import tempfile
+    >>> summaries = keras_amm.monitoring.tensorboard.MarginSummaries(tempfile.mkdtemp())
+    >>> report = keras_amm.report.MarginReport(norms=[1.5, 0.5], signed=[1.5, -0.2],
+    ...     predictions=[3, 1], labels=[3, 2], success=[True, True])
+    >>> summaries.write(report, None, step=0)
+    >>> summaries.close()
+    """
+
+    def __init__(
+        self, log_dir: str | os.PathLike[str], class_names: Sequence[str] | None = None, axis: str = "epoch"
+    ) -> None:
+        try:
+            import matplotlib  # noqa: F401
+            import tensorboard  # noqa: F401
+        except ImportError as error:
+            raise ImportError(
+                "Summaries for TensorBoard need tensorboard and matplotlib, and one is not installed: "
+                f"pip install keras-amm[tensorboard]. ({error}) Without log_dir margins are measured and logged alike."
+            ) from error
+        self._folder = os.path.join(os.fspath(log_dir), "margins")
+        self._class_names = class_names
+        self._axis = axis
+        self._writer: Any = None
+        self._first: tuple[int, MarginReport] | None = None
+
+    def write(self, report: MarginReport, nearest: PerturbedImages | None, step: int) -> None:
+        """Write all summaries of one measurement.
+
+        Args:
+            report: `MarginReport`.
+            nearest: images to show; None for none.
+            step: int, where on TensorBoard's horizontal axis.
+
+        Example:
+        >>> import tempfile
+        >>> summaries = keras_amm.monitoring.tensorboard.MarginSummaries(tempfile.mkdtemp())
+        >>> report = keras_amm.report.MarginReport(norms=[1.5], signed=[1.5], predictions=[3], labels=[3],
+        ...     success=[True])
+        >>> summaries.write(report, None, step=7)
+        """
+        if self._writer is None:
+            self._writer = tf.summary.create_file_writer(self._folder)
+        self._first = self._first or (step, report)
+        # keras.callbacks.TensorBoard may have left a condition in force.
+        with self._writer.as_default(step=step), tf.summary.record_if(True):
+            _write_scalars(report)
+            self._write_classes(report)
+            _write_histograms(report)
+            tf.summary.image("robust_accuracy", _pixels(self._curves(report, step)), description=_CURVE)
+            if nearest is not None:
+                tf.summary.image("smallest_margins", _pixels(self._grid(nearest)), description=_GRID)
+        self._writer.flush()
+
+    def require_names(self, num_classes: int) -> None:
+        """See that all classes have names.
+
+        Args:
+            num_classes: int, the number of the classifier's outputs.
+
+        Raises:
+            ValueError: a class has none.
+
+        Example:
+        >>> import tempfile
+        >>> summaries = keras_amm.monitoring.tensorboard.MarginSummaries(tempfile.mkdtemp(), class_names=["cat", "dog"])
+        >>> summaries.require_names(2)
+        """
+        plots.style.class_name(num_classes - 1, self._class_names)
+
+    def close(self) -> None:
+        """Close the file; a later `write` begins another beside it.
+
+        Example:
+        >>> import tempfile
+        >>> keras_amm.monitoring.tensorboard.MarginSummaries(tempfile.mkdtemp()).close()
+        """
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _write_classes(self, report: MarginReport) -> None:
+        for label in np.unique(report.labels):
+            mean = np.mean(report.norms[report.labels == label], dtype="float64")
+            name = plots.style.class_name(label, self._class_names)
+            tf.summary.scalar(f"margin_by_class/{name}", mean, description=_CLASS)
+
+    def _curves(self, report: MarginReport, step: int) -> "Figure":
+        first_step, first = self._first or (step, report)
+        reports = {f"{self._axis} {step}": report}
+        if first_step != step:
+            reports[f"{self._axis} {first_step}"] = first
+        return plots.robust_accuracy(reports)
+
+    def _grid(self, nearest: PerturbedImages) -> "Figure":
+        return plots.perturbation_grid(
+            nearest.images,
+            nearest.deltas,
+            nearest.predictions,
+            nearest.perturbed,
+            labels=nearest.labels,
+            class_names=self._class_names,
+            # TensorBoard shows images in small.
+            columns=4,
+        )
+
+
+_SCALARS = {
+    "mean": ("mean", "Mean l2 DeepFool norm over all images, from the predicted class."),
+    "median": ("median", "Median l2 DeepFool norm over all images."),
+    "attack_success": ("success_rate", "Fraction of images whose prediction the attack changed."),
+    "accuracy": ("accuracy", "Fraction of the measured images that are correctly classified."),
+    "seconds": ("seconds", "How long this measurement took, in seconds."),
+}
+_CLASS = "Mean l2 DeepFool norm over all images of this label."
+_CORRECT = "Margins of the correctly classified images: l2 DeepFool norms from the predicted class."
+_WRONG = "How far misclassified images are from their label: l2 DeepFool norms towards it."
+_CURVE = (
+    "Fraction of images correctly classified and not led astray by DeepFool within an l2 radius, now and when this "
+    "logger first measured. DeepFool finds upper bounds of the distances, so this is no certificate."
+)
+_GRID = "The images of the smallest margins: clean, DeepFool's perturbation, perturbed."
+
+
+def _write_scalars(report: MarginReport) -> None:
+    for name, (attribute, description) in _SCALARS.items():
+        tf.summary.scalar(f"margin/{name}", getattr(report, attribute), description=description)
+
+
+def _write_histograms(report: MarginReport) -> None:
+    finite = np.isfinite(report.signed)
+    for name, mask, description in (("correct", report.correct, _CORRECT), ("misclassified", ~report.correct, _WRONG)):
+        tf.summary.histogram(f"margin/{name}", np.abs(report.signed[mask & finite]), description=description)
+
+
+def _pixels(figure: "Figure") -> np.ndarray:
+    """A figure as uint8 array [1, height, width, 4]."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[np.newaxis]

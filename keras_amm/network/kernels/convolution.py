@@ -1,0 +1,120 @@
+"""Convolutions of images whose gradient with respect to the images is cheap on a CPU.
+
+Plain training never takes that gradient of its first layer; a search for margins takes
+it once per candidate class. CPU kernels compute a whole vector of channels at a
+time, and an image's gradient has one channel or three: most of the vector
+is waste. So several neighbouring pixels are computed as channels of one position
+(space to depth), which halves the time of the first layer's gradient.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import tensorflow as tf
+
+_MOST_CHANNELS = 4
+_VECTOR = 16
+
+_convolution = tf.nn.convolution
+
+
+@contextlib.contextmanager
+def cheap_image_gradients() -> Iterator[None]:
+    """Trace `tf.nn.convolution`, and with it Keras's layers, with this gradient where it applies.
+
+    It applies to two-dimensional convolutions without strides of at most four channels, channels last;
+    everything else, and everything where there is a GPU, is left as it is.
+
+    Example:
+    >>> with keras_amm.network.kernels.convolution.cheap_image_gradients():
+    ...     y = keras.layers.Conv2D(8, 3)(tf.random.normal((1, 6, 6, 1)))
+    >>> y.shape
+    TensorShape([1, 4, 4, 8])
+    """
+    with mock.patch.object(tf.nn, "convolution", _of_images):
+        yield
+
+
+def _of_images(
+    input: Any,  # noqa: A002
+    filters: Any,
+    strides: Any = None,
+    padding: Any = "VALID",
+    data_format: str | None = None,
+    dilations: Any = None,
+    name: str | None = None,
+) -> Any:
+    x, kernel = tf.convert_to_tensor(input), tf.convert_to_tensor(filters)
+    if not _applies(x, kernel, strides, padding, data_format, dilations):
+        return _convolution(x, kernel, strides, padding, data_format, dilations, name)
+
+    def convolve(x: Any, kernel: Any) -> Any:
+        def gradients(seed: Any) -> tuple[Any, Any]:
+            return (
+                image_gradient(seed, kernel, x.shape[1:3], padding),
+                tf.compat.v1.nn.conv2d_backprop_filter(x, kernel.shape, seed, [1, 1, 1, 1], padding),
+            )
+
+        return _convolution(x, kernel, padding=padding, name=name), gradients
+
+    return tf.custom_gradient(convolve)(x, kernel)
+
+
+def _applies(x: Any, kernel: Any, strides: Any, padding: Any, data_format: str | None, dilations: Any) -> bool:
+    return (
+        x.shape.rank == 4
+        and not tf.config.list_physical_devices("GPU")
+        and data_format in (None, "NHWC")
+        and padding in ("SAME", "VALID")
+        and all(tf.nest.map_structure(lambda s: s == 1, tf.nest.flatten([strides or 1, dilations or 1])))
+        and x.shape[1:].is_fully_defined()
+        and x.shape[3] == kernel.shape[2] <= _MOST_CHANNELS
+        and min(kernel.shape[:2]) > 1
+    )
+
+
+def image_gradient(seed: Any, kernel: Any, size: Any, padding: str) -> Any:
+    """The gradient of a convolution without strides with respect to its input.
+
+    Args:
+        seed: float tensor [B, h, w, out], the gradient with respect to its output.
+        kernel: float tensor [kh, kw, in, out].
+        size: pair of ints, the input's height and width.
+        padding: "SAME" or "VALID".
+
+    Returns:
+        Float tensor [B, height, width, in].
+
+    Example:
+    >>> from keras_amm.network.kernels.convolution import image_gradient
+    >>> found = image_gradient(tf.ones((1, 2, 2, 1)), tf.ones((2, 2, 1, 1)), (3, 3), "VALID")
+    >>> found[0, ..., 0].numpy()
+    array([[1., 2., 1.],
+           [2., 4., 2.],
+           [1., 2., 1.]], dtype=float32)
+    """
+    block = _block_size(kernel.shape[2])
+    paddings = [[0, 0]]
+    for length, out, extent in zip(size, seed.shape[1:3], kernel.shape[:2], strict=True):
+        before = extent - 1 - ((extent - 1) // 2 if padding == "SAME" else 0)
+        paddings.append([before, -(-length // block) * block + extent - 1 - before - out])
+    blocks = tf.nn.conv2d(tf.pad(seed, [*paddings, [0, 0]]), _kernel_of_blocks(kernel, block), block, "VALID")
+    return tf.nn.depth_to_space(blocks, block)[:, : size[0], : size[1]] if block > 1 else blocks
+
+
+def _block_size(channels: int) -> int:
+    """The side of the squares of pixels that fill a vector."""
+    return max(side for side in (1, 2, 4) if side * side * channels <= _VECTOR)
+
+
+def _kernel_of_blocks(kernel: Any, block: int) -> Any:
+    """The flipped kernel at each place of a block, [kh + block - 1, kw + block - 1, out, block * block * in]."""
+    flipped = tf.transpose(kernel[::-1, ::-1], [0, 1, 3, 2])
+    places = [
+        tf.pad(flipped, [[row, block - 1 - row], [column, block - 1 - column], [0, 0], [0, 0]])
+        for row in range(block)
+        for column in range(block)
+    ]
+    return tf.concat(places, axis=3)

@@ -1,0 +1,99 @@
+"""Labels in any of Keras's forms, as class indices."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_amm.execution.checks import Check
+
+
+def class_indices(y: Any, num_classes: int) -> tuple[Any, list[Check]]:
+    """Class indices of integer, one-hot or smoothed labels.
+
+    Args:
+        y: labels of a batch: whole numbers [B] or [B, 1] of any numeric dtype,
+            or class probabilities [B, C] (one-hot, smoothed or mixed).
+        num_classes: int, the number of the classifier's outputs C.
+
+    Returns:
+        A pair: int32 tensor [B], for probabilities the class of the largest,
+        and the checks that the values must pass.
+
+    Raises:
+        ValueError: there are no labels, or their shape fits neither form.
+
+    Example:
+    >>> indices, _ = keras_amm.network.labels.class_indices([[0.1, 0.9], [0.8, 0.2]], num_classes=2)
+    >>> indices.numpy()
+    array([1, 0], dtype=int32)
+    """
+    if y is None:
+        raise ValueError(
+            "Margins towards the ground truth need labels. Received: y=None. Pass (x, y), or a "
+            "data set that yields (x, y)."
+        )
+    if isinstance(y, (dict, list, tuple)) and any(keras.ops.is_tensor(part) for part in keras.tree.flatten(y)):
+        raise ValueError(
+            f"Expected one array of labels for the one output of the classifier. Received: y of type "
+            f"{type(y).__name__} with {len(keras.tree.flatten(y))} arrays."
+        )
+    y = tf.convert_to_tensor(y)
+    shape = y.shape
+    if shape.rank == 1 or (shape.rank == 2 and shape[1] == 1):
+        return _from_integers(tf.reshape(y, [-1]), num_classes)
+    if shape.rank == 2 and shape[1] == num_classes:
+        return _from_probabilities(y)
+    raise ValueError(
+        f"Labels must be class indices of shape [batch] or [batch, 1], or class probabilities of shape "
+        f"[batch, {num_classes}] for a classifier of {num_classes} outputs. Received: labels of shape {shape}."
+    )
+
+
+def _from_integers(y: Any, num_classes: int) -> tuple[Any, list[Check]]:
+    checks = []
+    if y.dtype.is_floating:
+        is_whole = tf.reduce_all(tf.equal(y, tf.floor(y)))
+        checks.append(
+            Check(
+                is_whole,
+                "Labels must be whole numbers, the indices of the classes. Got labels such as",
+                (_first(y, y != tf.floor(y)),),
+            )
+        )
+    elif not (y.dtype.is_integer or y.dtype.is_bool):
+        raise ValueError(
+            f"Labels must be numbers, the indices of the classes. Received: labels of dtype {y.dtype.name}."
+        )
+    # In 64 bits: a large label must not wrap around into the range.
+    indices = tf.cast(y, tf.int64)
+    outside = tf.logical_or(indices < 0, indices >= num_classes)
+    checks.append(
+        Check(
+            tf.logical_not(tf.reduce_any(outside)),
+            f"Labels must lie in 0..{num_classes - 1}, the classifier's outputs. Got labels such as",
+            (_first(indices, outside),),
+        )
+    )
+    # In range whatever they are, so that it is the check that fails.
+    return tf.cast(tf.clip_by_value(indices, 0, num_classes - 1), tf.int32), checks
+
+
+def _from_probabilities(y: Any) -> tuple[Any, list[Check]]:
+    values = tf.cast(y, tf.float32)
+    total = tf.reduce_sum(values, axis=1)
+    bad = tf.logical_not(tf.logical_and(tf.abs(total - 1.0) < 1e-2, tf.reduce_min(values, axis=1) >= 0.0))
+    check = Check(
+        tf.logical_not(tf.reduce_any(bad)),
+        "Labels with one column per class must be class probabilities (one-hot or smoothed): not negative and "
+        "of sum 1; regression targets have no margin. Got a row of sum",
+        (_first(total, bad),),
+    )
+    return tf.argmax(values, axis=1, output_type=tf.int32), [check]
+
+
+def _first(values: Any, mask: Any) -> Any:
+    """The first value under the mask (any value where the mask is empty), without a dynamic shape."""
+    # One more value: a replica's part of a batch may be empty.
+    values, mask = tf.pad(values, [[0, 1]]), tf.pad(mask, [[0, 1]], constant_values=True)
+    return tf.gather(values, tf.argmax(tf.cast(mask, tf.int32)))

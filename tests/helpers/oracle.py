@@ -1,0 +1,96 @@
+"""Slow, obvious twins of the fast computations: one sample at a time, one step at a time."""
+
+import numpy as np
+import tensorflow as tf
+
+from keras_amm.network.kernels.moments import twice_differentiable_moments
+
+
+def logits_of(model):
+    """The logits of a zoo network, whose softmax head is found through its last layer."""
+
+    def logits(x):
+        # TensorFlow's own cannot be differentiated twice.
+        with twice_differentiable_moments():
+            output = model(x, training=False)
+        return getattr(output, "_keras_logits", output)
+
+    return logits
+
+
+def deepfool(logits, x, label=None, *, max_iterations=6, num_candidates=10, overshoot=0.02, masked=False):
+    """DeepFool of one image [...], differentiable step by step under a tape.
+
+    Returns norm, delta, iterations, success.
+    """
+    point = x
+    first = logits(x[None])[0]
+    prediction = int(np.argmax(first))
+    ranked = np.argsort(-first.numpy(), kind="stable")[:num_candidates]
+    targeted = label is not None and prediction != label
+    source, steps = prediction, 0
+    delta = tf.zeros_like(x)
+    for _ in range(max_iterations):
+        candidates = [label] if targeted else [k for k in ranked if k != prediction]
+        best = None
+        for k in candidates:
+            with tf.GradientTape() as tape:
+                tape.watch(point)
+                values = logits(point[None])[0]
+                g = values[k] - values[source]
+            w = tape.gradient(g, point)
+            if masked:
+                w = tf.stop_gradient(w)
+            distance = abs(float(g)) / float(tf.norm(w))
+            if best is None or distance < best[0]:
+                best = (distance, g, w)
+        _, g, w = best
+        step = -(1.0 + overshoot) * g * w / tf.reduce_sum(w * w)
+        delta = delta + step
+        point = x + delta
+        steps += 1
+        now = int(np.argmax(logits(point[None])[0]))
+        if (now == label) if targeted else (now != prediction):
+            return tf.norm(delta), delta, steps, True
+        if targeted:
+            source = now
+    return tf.norm(delta), delta, steps, False
+
+
+def penalty(logits, x, y, *, strength, aggregation, shrinkage, c, d, masked=False):
+    """Equation 6 written out over a batch, differentiable under a tape."""
+    x = tf.convert_to_tensor(x)
+    predictions = np.argmax(logits(x), axis=1)
+    right, wrong = [], []
+    for i, label in enumerate(y):
+        norm, _, _, success = deepfool(logits, x[i], int(label), masked=masked)
+        if success:
+            (right if predictions[i] == label else wrong).append((float(norm), i, int(label), norm))
+    if aggregation == "min":
+        right, wrong = _nearest(right, len(y)), _nearest([(-n, i, k, t) for n, i, k, t in wrong], len(y))
+    total = tf.zeros(())
+    for *_, norm in right:
+        total += min_of(strength * _shrink(shrinkage, -c * norm), 50.0, shrinkage)
+    for *_, norm in wrong:
+        if shrinkage == "exp":
+            norm = tf.minimum(norm, np.log(50.0 / strength + 1.0) / d)
+        if shrinkage == "inv":
+            norm = tf.minimum(norm, (1.0 - strength / 50.0) / d)
+        total += min_of(strength * _shrink(shrinkage, d * norm), 50.0, shrinkage)
+    return total / len(y)
+
+
+def min_of(value, cap, shrinkage):
+    return value if shrinkage == "lin" else tf.minimum(value, cap)
+
+
+def _nearest(samples, batch_size):
+    samples = sorted(samples, key=lambda s: s[:2])[: max(1, int(0.2 * batch_size))]
+    chosen = {}
+    for sample in samples:
+        chosen.setdefault(sample[2], sample)
+    return list(chosen.values())
+
+
+def _shrink(name, t):
+    return {"lin": lambda: t, "exp": lambda: tf.exp(t), "inv": lambda: 1.0 / (1.0 - t)}[name]()

@@ -1,0 +1,265 @@
+"""Bad input: an exception that names what was got and what was expected, and weights that stay whole."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_amm
+from tests.helpers.networks import (
+    LOSS,
+    Subclassed,
+    small_data,
+    small_network,
+    wrap_lightly,
+)
+
+
+def _ways(model, x, y):
+    """Every public way in which a batch with labels meets the model."""
+
+    def fit(**arguments):
+        wrapped = wrap_lightly(model)
+        wrapped.compile(
+            "sgd", LOSS if y.ndim == 1 else keras.losses.CategoricalCrossentropy(from_logits=True), **arguments
+        )
+        wrapped.fit(x, y, batch_size=8, verbose=0)
+
+    return {
+        "margin_penalty": lambda: keras_amm.wrap(model).margin_penalty(x, y),
+        "fit": fit,
+        "fit_xla": lambda: fit(jit_compile=True),
+        "perturb": lambda: keras_amm.DeepFool().perturb(model, x, y),
+        "evaluate_margins": lambda: keras_amm.evaluate_margins(model, (x, y), verbose=0),
+    }
+
+
+WAYS = ("margin_penalty", "fit", "fit_xla", "perturb", "evaluate_margins")
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, y: (x, np.where(y == 1, 7, y)), r"Labels must lie in 0..2, the classifier's outputs"),
+        (lambda x, y: (x, np.where(y == 1, -1, y)), r"0\.\.2"),
+        (lambda x, y: (x, y + 0.5), "whole numbers"),
+        (lambda x, y: (np.where(x > 2, np.nan, x), y), "finite"),
+        (lambda x, y: (np.where(x > 2, np.inf, x), y), "finite"),
+        (lambda x, y: (x, np.random.default_rng(0).standard_normal((len(y), 3))), "probabilities"),
+    ],
+    ids=["too large", "negative", "fractional", "nan", "infinite", "regression"],
+)
+def test_bad_values(way, change, message):
+    x, y = small_data(16)
+    model = small_network()
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=message):
+        _ways(model, *change(x, y))[way]()
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("way", ["margin_penalty", "perturb", "evaluate_margins"])
+def test_wrong_image_shape(way):
+    x, y = small_data(16)
+    with pytest.raises(ValueError, match=r"Expected: shape \(None, 6, 6, 1\).*Received: shape \(16, 5, 6, 1\)"):
+        _ways(small_network(), x[:, :5], y)[way]()
+
+
+@pytest.mark.parametrize("way", ["margin_penalty", "perturb"])
+def test_wrong_label_shape(way):
+    x, y = small_data(16)
+    with pytest.raises(ValueError, match=r"Received: labels of shape \((16|None), 4\)"):
+        _ways(small_network(), x, np.eye(4)[y])[way]()
+
+
+def test_the_step_is_named():
+    x, y = small_data(32)
+    y[20] = 9
+    model = wrap_lightly(small_network())
+    for arguments in ({}, {"jit_compile": True}):
+        model.compile("sgd", LOSS, **arguments)
+        with pytest.raises(ValueError, match="training step 2,"):
+            model.fit(x, y, batch_size=16, shuffle=False, verbose=0)
+
+
+@keras.saving.register_keras_serializable(package="keras_amm_tests")
+class SquareRoot(keras.layers.Layer):
+    """Differentiable once, but its second derivative at zero is infinite times zero."""
+
+    def call(self, inputs):
+        return inputs + tf.sqrt(tf.nn.relu(inputs) ** 3)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_nan_of_the_penalty_never_reaches_the_weights(jit_compile):
+    x, y = small_data(16)
+    regularizer = keras_amm.MarginRegularizer(shrinkage=lambda t: tf.sqrt(t - 1e3))
+    model = keras_amm.wrap(small_network(), regularizer=regularizer)
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), LOSS, jit_compile=jit_compile)
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=r"training step 1.*penalty must be finite"):
+        model.fit(x, y, batch_size=16, verbose=0)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_nan_of_the_second_derivative_is_reported():
+    x, y = small_data(16)
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 6, 1))
+    hidden = SquareRoot()(keras.layers.Dense(8)(keras.layers.Flatten()(inputs)))
+    model = keras_amm.wrap(keras.Model(inputs, keras.layers.Dense(3)(hidden)))
+    model.compile("sgd", LOSS)
+    with pytest.raises(
+        ValueError, match=r"(?i)gradient of the margin penalty|logits must be finite|penalty must be finite"
+    ):
+        model.fit(x, y, batch_size=16, epochs=3, verbose=0)
+    assert all(np.all(np.isfinite(w)) for w in model.get_weights())
+
+
+def test_no_labels():
+    x, _ = small_data(16)
+    model = keras_amm.wrap(small_network())
+    model.compile("sgd", LOSS)
+    with pytest.raises(ValueError, match="need labels"):
+        model.margin_penalty(x, None)
+    with pytest.raises(ValueError, match=r"labels|y_true|target|None"):
+        model.fit(x, verbose=0)
+    with pytest.raises(ValueError, match="labels"):
+        keras_amm.evaluate_margins(model, tf.data.Dataset.from_tensor_slices(x).batch(4), verbose=0)
+
+
+def test_empty_data():
+    x, y = small_data(16)
+    with pytest.raises(ValueError, match="empty"):
+        keras_amm.evaluate_margins(small_network(), (x[:0], y[:0]), verbose=0)
+
+
+def _regression():
+    return keras.Sequential([keras.Input((6, 6, 1)), keras.layers.Flatten(), keras.layers.Dense(1)])
+
+
+def _several_inputs():
+    a, b = keras.Input((4,), name="left"), keras.Input((4,), name="right")
+    return keras.Model([a, b], keras.layers.Dense(3)(keras.layers.Add()([a, b])))
+
+
+def _several_outputs():
+    a = keras.Input((4,))
+    return keras.Model(a, [keras.layers.Dense(3)(a), keras.layers.Dense(3)(a)])
+
+
+def _segmentation():
+    return keras.Sequential([keras.Input((6, 6, 1)), keras.layers.Conv2D(3, 1)])
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (_regression, "at least two classes"),
+        (_several_inputs, r"2 inputs: \['left', 'right'\]"),
+        (_several_outputs, "2 outputs"),
+        (_segmentation, r"output of shape \(None, 6, 6, 3\)"),
+        (Subclassed, "not built"),
+    ],
+)
+def test_models_that_are_no_classifiers(build, message):
+    x, y = small_data(4)
+    with pytest.raises(ValueError, match=message):
+        keras_amm.wrap(build())
+    with pytest.raises(ValueError, match=message):
+        keras_amm.DeepFool().perturb(build(), x)
+    with pytest.raises(ValueError, match=message):
+        keras_amm.evaluate_margins(build(), (x, y), verbose=0)
+
+
+def test_not_a_model():
+    with pytest.raises(TypeError, match="Expected a Keras model"):
+        keras_amm.wrap(lambda x: x)
+    with pytest.raises(TypeError, match="Expected a Keras model"):
+        keras_amm.DeepFool().perturb(3, np.zeros((1, 2)))
+
+
+def test_several_arrays_of_images():
+    x, _ = small_data(4)
+    with pytest.raises(ValueError, match="one array of images"):
+        keras_amm.DeepFool().perturb(small_network(), {"a": x, "b": x})
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", lambda t: keras.ops.softmax(t) * 1.0])
+def test_outputs_in_doubt(activation):
+    x, y = small_data(16)
+    model = keras.Sequential([small_network(), keras.layers.Activation(activation)])
+    with pytest.raises(ValueError, match="logits"):
+        keras_amm.DeepFool().perturb(model, x)
+    wrapped = wrap_lightly(model)
+    wrapped.compile("sgd", keras.losses.SparseCategoricalCrossentropy())
+    with pytest.raises(ValueError, match="logits"):
+        wrapped.fit(x, y, verbose=0)
+
+
+def test_logits_said_to_be_probabilities():
+    x, _ = small_data(4)
+    with pytest.raises(ValueError, match="from_logits=False needs"):
+        keras_amm.DeepFool(from_logits=False).perturb(small_network(), x)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e4])
+def test_flat_and_saturated_networks_train(scale):
+    x, y = small_data(16)
+    network = small_network(head="softmax")
+    network.set_weights([scale * w for w in network.get_weights()])
+    model = keras_amm.wrap(network)
+    model.compile(keras.optimizers.SGD(1e-3, global_clipnorm=1.0), keras.losses.SparseCategoricalCrossentropy())
+    history = model.fit(x, y, epochs=2, verbose=0).history
+    assert np.all(np.isfinite(history["loss"]))
+    assert all(np.all(np.isfinite(w)) for w in network.get_weights())
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_nan_images_leave_batch_normalization_as_it_was(jit_compile):
+    x, y = small_data(16)
+    network = keras.Sequential(
+        [keras.Input(x.shape[1:]), keras.layers.Flatten(), keras.layers.BatchNormalization(), keras.layers.Dense(3)]
+    )
+    model = keras_amm.wrap(network)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(1e-3), loss, jit_compile=jit_compile)
+    before = network.get_weights()
+    x[3, 0] = np.nan
+    with pytest.raises(ValueError, match=r"In training step 1, .*Images must be finite"):
+        model.fit(x, y, batch_size=16, verbose=0)
+    for old, new in zip(before, network.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_under_xla_the_step_is_named_and_no_later_one_is_applied():
+    x, y = small_data(48)
+    model = keras_amm.wrap(small_network())
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(1e-3), loss, jit_compile=True, steps_per_execution=6)
+    y[17] = 7
+    with pytest.raises(ValueError, match=r"In training step 3, .*Labels must lie in 0..2.* Without jit_compile"):
+        model.fit(x, y, batch_size=8, shuffle=False, verbose=0)
+    assert int(model.optimizer.iterations) == 2
+
+
+def test_labels_do_not_wrap_around():
+    x, _ = small_data(1)
+    with pytest.raises(ValueError, match="Got labels such as 4294967296"):
+        keras_amm.DeepFool().perturb(small_network(), x, np.array([2**32]))
+
+
+def test_wrapped_twice():
+    with pytest.raises(ValueError, match="wrapped already"):
+        keras_amm.wrap(keras_amm.wrap(small_network()))
+
+
+def test_images_and_labels_apart():
+    x, y = small_data(4)
+    with pytest.raises(TypeError, match=r"a pair \(x, y\)"):
+        keras_amm.evaluate_margins(small_network(), x, y)
+    with pytest.raises(ValueError, match=r"equally many\. Received: 4 and 3"):
+        keras_amm.DeepFool().perturb(small_network(), x, y[:3])
