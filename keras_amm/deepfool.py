@@ -1,6 +1,5 @@
 """DeepFool: the nearest decision boundary, by iterated linearisation."""
 
-import weakref
 from typing import Any, NamedTuple
 
 import keras
@@ -8,11 +7,13 @@ import tensorflow as tf
 
 from keras_amm.arguments import require_real, require_whole
 from keras_amm.execution.checks import Check, clear_errors, enforce
+from keras_amm.execution.compiled import CompiledPerModel
 from keras_amm.network.classifier import Classifier, unwrapped
 from keras_amm.network.labels import class_indices
 from keras_amm.search.geometry import expand_to, squared_norm
 from keras_amm.search.linearisation import CleanPass, clean_pass
 from keras_amm.search.loop import Path, search
+from keras_amm.typing import Tensor
 
 
 class Perturbation(NamedTuple):
@@ -89,7 +90,7 @@ class DeepFool:
         self.overshoot = overshoot
         self.refine_steps = int(refine_steps)
         self.from_logits = from_logits
-        self._compiled: Any = weakref.WeakKeyDictionary()
+        self._compiled = CompiledPerModel()
 
     def perturb(self, model: keras.Model, x: Any, labels: Any = None) -> Perturbation:
         """Find the perturbation that takes each image to its nearest decision boundary.
@@ -124,8 +125,10 @@ class DeepFool:
         labels = labels if labels is None else tf.convert_to_tensor(labels)
         if labels is not None and labels.shape.rank and labels.shape[0] != x.shape[0]:
             raise ValueError(f"Images and labels must be equally many. Received: {x.shape[0]} and {labels.shape[0]}.")
+        batch = [x] if labels is None else [x, labels]
+        setting = tuple(self.get_config().values())
         with clear_errors():
-            return self._compile(model, x, labels)(*(t for t in (x, labels) if t is not None))
+            return self._compiled.get(model, setting, self._search_model, batch)(*batch)
 
     def perturb_from(self, classifier: Classifier, clean: CleanPass, labels: Any = None) -> Perturbation:
         """`perturb`, going out from a pass over the images that has been made already.
@@ -238,21 +241,9 @@ class DeepFool:
         """
         return cls(**config)
 
-    def _compile(self, model: keras.Model, images: Any, labels: Any) -> Any:
-        """The attack on a batch of any size, compiled once per model, setting and kind of batch."""
-        signature = [tf.TensorSpec([None, *t.shape[1:]], t.dtype) for t in (images, labels) if t is not None]
-        compiled = self._compiled.setdefault(model, {})
-        key = (*self.get_config().values(), *signature, *map(id, model.weights))
-        if key not in compiled:
-            # A strong reference to the model would keep its entry alive for ever.
-            reference = weakref.ref(model)
-
-            def run(x: Any, labels: Any = None) -> Perturbation:
-                classifier = Classifier(reference(), self.from_logits)
-                return self.perturb_from(classifier, clean_pass(classifier, x), labels)
-
-            compiled[key] = tf.function(run, input_signature=signature, autograph=False)
-        return compiled[key]
+    def _search_model(self, model: keras.Model, x: Tensor, labels: Tensor | None = None) -> Perturbation:
+        classifier = Classifier(model, self.from_logits)
+        return self.perturb_from(classifier, clean_pass(classifier, x), labels)
 
     def _refine(self, classifier: Classifier, path: Path, delta: Any, labels: Any) -> Any:
         """Bisect for the first change of the prediction along a successful perturbation."""
