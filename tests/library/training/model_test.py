@@ -134,8 +134,8 @@ def test_screening_searches_a_fraction_of_the_batch(num_correct):
     x, _ = small_data(40)
     right = np.argmax(network.predict(x, verbose=0), axis=1)
     y = np.where(np.arange(40) < num_correct, right, (right + 1) % 3).astype("int32")
-    classifier = keras_amm.classifier.Classifier(network)
-    clean = keras_amm.linearisation.clean_pass(classifier, tf.constant(x))
+    classifier = keras_amm.network.classifier.Classifier(network)
+    clean = keras_amm.search.linearisation.clean_pass(classifier, tf.constant(x))
     full, screened, one_step = (
         attack.path(classifier, clean, tf.constant(y), screening=screening)
         for attack, screening in (
