@@ -1,18 +1,17 @@
 """What the margin needs to know of a network: its logits, deterministic and in float32."""
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from keras_amm.execution.checks import Check, in_xla
-from keras_amm.network.kernels.convolution import cheap_image_gradients
-from keras_amm.network.kernels.max_pool import exact_second_derivatives
+from keras_amm.network.kernels.convolution import cheap_gradient_convolution
+from keras_amm.network.kernels.half_precision import HALF_PRECISION, float32_properties
+from keras_amm.network.kernels.max_pool import elementwise_max_pool
 from keras_amm.network.kernels.moments import twice_differentiable_moments
+from keras_amm.network.kernels.replaced import replaced
 
-_HALF = ("float16", "bfloat16")
 _PIECEWISE_LINEAR = (
     "Dense Conv1D Conv2D Conv3D DepthwiseConv1D DepthwiseConv2D SeparableConv1D SeparableConv2D Conv2DTranspose "
     "MaxPooling1D MaxPooling2D MaxPooling3D AveragePooling1D AveragePooling2D AveragePooling3D "
@@ -196,8 +195,11 @@ class Classifier:
             ValueError: the output's shape is not that of a classifier, or it
                 is known to be probabilities whose logits cannot be had.
         """
-        kernels = exact_second_derivatives() if in_xla() else cheap_image_gradients()
-        with _float32_policies(self.model), kernels, twice_differentiable_moments():
+        kernels = {"max_pool": elementwise_max_pool} if in_xla() else {"convolution": cheap_gradient_convolution}
+        with (
+            replaced(keras.Layer, **float32_properties),
+            replaced(tf.nn, moments=twice_differentiable_moments, **kernels),
+        ):
             return self.read(self.model(x, training=False))
 
     def read(self, output: Any) -> tuple[Any, list[Check]]:
@@ -231,7 +233,7 @@ class Classifier:
     def _runs_alike_in_training(self) -> bool:
         """Whether training mode and half precision change nothing, so that one pass can serve twice."""
         for layer in self.model._flatten_layers():
-            if layer.compute_dtype in _HALF or (
+            if layer.compute_dtype in HALF_PRECISION or (
                 layer._call_has_training_arg and type(layer).__name__ not in _CONTAINERS
             ):
                 return False
@@ -307,21 +309,8 @@ def _with_or_without_channel(x: Any, expected: Any) -> Any:
 
 def _are_probabilities(output: Any) -> Any:
     total = tf.reduce_sum(tf.cast(output, tf.float32), axis=1)
-    near_one = tf.reduce_all(tf.abs(total - 1.0) < (1e-2 if output.dtype.name in _HALF else 1e-4))
+    near_one = tf.reduce_all(tf.abs(total - 1.0) < (1e-2 if output.dtype.name in HALF_PRECISION else 1e-4))
     return tf.logical_and(near_one, tf.reduce_min(output) >= 0)
-
-
-@contextlib.contextmanager
-def _float32_policies(model: Any) -> Iterator[None]:
-    """Let half-precision layers compute in float32: a margin is a ratio of small differences."""
-    changed = [(layer, layer.dtype_policy) for layer in model._flatten_layers() if layer.compute_dtype in _HALF]
-    try:
-        for layer, _ in changed:
-            layer.dtype_policy = "float32"
-        yield
-    finally:
-        for layer, policy in changed:
-            layer.dtype_policy = policy
 
 
 def _is_piecewise_linear(layer: Any) -> bool:

@@ -7,12 +7,11 @@ is waste. So several neighbouring pixels are computed as channels of one positio
 (space to depth), which halves the time of the first layer's gradient.
 """
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
-from unittest import mock
 
 import tensorflow as tf
+
+from keras_amm.typing import Tensor, TensorLike
 
 _MOST_CHANNELS = 4
 _VECTOR = 16
@@ -20,32 +19,20 @@ _VECTOR = 16
 _convolution = tf.nn.convolution
 
 
-@contextlib.contextmanager
-def cheap_image_gradients() -> Iterator[None]:
-    """Trace `tf.nn.convolution`, and with it Keras's layers, with this gradient where it applies.
-
-    It applies to two-dimensional convolutions without strides of at most four channels, channels last;
-    everything else, and everything where there is a GPU, is left as it is.
-
-    Example:
-    >>> with keras_amm.network.kernels.convolution.cheap_image_gradients():
-    ...     y = keras.layers.Conv2D(8, 3)(tf.random.normal((1, 6, 6, 1)))
-    >>> y.shape
-    TensorShape([1, 4, 4, 8])
-    """
-    with mock.patch.object(tf.nn, "convolution", _of_images):
-        yield
-
-
-def _of_images(
-    input: Any,  # noqa: A002
-    filters: Any,
+def cheap_gradient_convolution(
+    input: TensorLike,  # noqa: A002
+    filters: TensorLike,
     strides: Any = None,
     padding: Any = "VALID",
     data_format: str | None = None,
     dilations: Any = None,
     name: str | None = None,
-) -> Any:
+) -> Tensor:
+    """`tf.nn.convolution` with that gradient where it applies.
+
+    It applies to two-dimensional convolutions without strides, channels last, of at most four channels;
+    every other one, and every one where there is a GPU, is TensorFlow's own.
+    """
     x, kernel = tf.convert_to_tensor(input), tf.convert_to_tensor(filters)
     if not _applies(x, kernel, strides, padding, data_format, dilations):
         return _convolution(x, kernel, strides, padding, data_format, dilations, name)

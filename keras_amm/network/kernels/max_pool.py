@@ -5,38 +5,25 @@ pooling twice, and where two values of a window nearly agree it may take the oth
 one. A chain of elementwise maxima has no such choice to repeat.
 """
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
-from unittest import mock
 
 import tensorflow as tf
+
+from keras_amm.typing import Tensor, TensorLike
 
 _max_pool = tf.nn.max_pool
 
 
-@contextlib.contextmanager
-def exact_second_derivatives() -> Iterator[None]:
-    """Trace `tf.nn.max_pool`, and with it Keras's layers, as elementwise maxima.
-
-    Example:
-    >>> with keras_amm.network.kernels.max_pool.exact_second_derivatives():
-    ...     y = keras.layers.MaxPooling2D(2)(tf.random.normal((1, 4, 4, 1)))
-    >>> y.shape
-    TensorShape([1, 2, 2, 1])
-    """
-    with mock.patch.object(tf.nn, "max_pool", _max_pool_of_slices):
-        yield
-
-
-def _max_pool_of_slices(
-    input: Any,  # noqa: A002
+def elementwise_max_pool(
+    input: TensorLike,  # noqa: A002
     ksize: Any,
     strides: Any,
     padding: Any,
     data_format: str | None = None,
     name: str | None = None,
-) -> Any:
+) -> Tensor:
+    """`tf.nn.max_pool` as elementwise maxima, where channels come last."""
     x = tf.convert_to_tensor(input)
     if not isinstance(padding, str) or (data_format is not None and not data_format.endswith("C")):
         return _max_pool(x, ksize, strides, padding, data_format, name)
@@ -48,7 +35,7 @@ def _max_pool_of_slices(
     return x
 
 
-def _max_along(x: Any, axis: int, size: int, stride: int, padding: str) -> Any:
+def _max_along(x: Tensor, axis: int, size: int, stride: int, padding: str) -> Tensor:
     """Pooling along one axis; of equal values the first counts, as in TensorFlow's kernel."""
     length = x.shape[axis] or tf.shape(x)[axis]
     if padding == "SAME":

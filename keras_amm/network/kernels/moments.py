@@ -4,31 +4,19 @@
 the first derivative, where the mean's part vanishes, but not for the second.
 """
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
-from unittest import mock
 
 import tensorflow as tf
+
+from keras_amm.typing import Tensor, TensorLike
 
 _moments = tf.nn.moments
 
 
-@contextlib.contextmanager
-def twice_differentiable_moments() -> Iterator[None]:
-    """Trace `tf.nn.moments`, and with it Keras's layers, without constants.
-
-    Example:
-    >>> with keras_amm.network.kernels.moments.twice_differentiable_moments():
-    ...     y = keras.layers.GroupNormalization(2)(tf.random.normal((1, 4, 4, 2)))
-    >>> y.shape
-    TensorShape([1, 4, 4, 2])
-    """
-    with mock.patch.object(tf.nn, "moments", _without_constants):
-        yield
-
-
-def _without_constants(x: Any, axes: Any, shift: Any = None, keepdims: bool = False, name: str | None = None) -> Any:
+def twice_differentiable_moments(
+    x: TensorLike, axes: Any, shift: Any = None, keepdims: bool = False, name: str | None = None
+) -> tuple[Tensor, Tensor]:
+    """`tf.nn.moments` without constants."""
     x = tf.convert_to_tensor(x)
     if x.dtype == tf.float16:
         return _moments(x, axes, shift, keepdims, name)
