@@ -27,15 +27,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "examples"))
-import architectures
-import data_sets
-import image_data
 import keras_amm
-from coupled_sgd import CoupledDecaySGD
-from memory import peak_bytes
-from schedules import SCHEDULES
+from examples.paper import architectures
+from examples.paper.data import arrays, data_sets
+from examples.paper.training.coupled_sgd import CoupledDecaySGD
+from examples.paper.training.schedules import SCHEDULES
+
+from .memory import peak_bytes
 
 
 class Plan(NamedTuple):
@@ -143,7 +141,7 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _in_its_own_process(network: str, variant: str) -> dict[str, Any]:
-    command = [sys.executable, __file__, network, variant]
+    command = [sys.executable, "-m", "benchmarks.every_architecture", network, variant]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -207,9 +205,9 @@ class _Images:
         self._description, self._batch_size = data_sets.DATA_SETS[data_set], batch_size
         if data_set == "mnist":
             self.name = "MNIST"
-            self._images, _ = image_data.load_subset()
+            self._images, _ = arrays.load_subset()
         else:
-            self._images = image_data.load("cifar10", "train[:20%]", data_sets.DATA_SETS["cifar10"].mean)
+            self._images = arrays.load("cifar10", "train[:20%]", data_sets.DATA_SETS["cifar10"].mean)
             self.name = "CIFAR-10"
         if self._images.x.shape[1:] != self._description.shape:
             self.name += f" at {self._description.shape[0]}x{self._description.shape[1]}"

@@ -3,7 +3,7 @@
 One trained network, the same test images, one process, the libraries in turn:
 
     pip install foolbox adversarial-robustness-toolbox absl-py tensorflow-datasets importlib_resources
-    python benchmarks/margins.py --network=mlp-800 --network=lenet-mnist
+    python -m benchmarks.margins --network=mlp-800 --network=lenet-mnist
 
 needs MNIST prepared by tensorflow-datasets (TFDS_DATA_DIR says where). All three
 attack every image untargeted from the class predicted for it, with the same number of
@@ -19,9 +19,7 @@ Processor time tells more than the clock where other programs use the machine.
 """
 
 import logging
-import pathlib
 import statistics
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -33,11 +31,10 @@ import tensorflow as tf
 from absl import app, flags
 
 import keras_amm
+from examples.paper.data import arrays
 from keras_amm.margins import evaluate_margins
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "examples"))
-import image_data
-from networks import MNIST, trained
+from .networks import MNIST, trained
 
 _NETWORK = flags.DEFINE_multi_enum("network", ["mlp-800"], MNIST, "Networks to attack.")
 _EPOCHS = flags.DEFINE_integer("epochs", 2, "Epochs of training before the attack.", lower_bound=0)
@@ -202,7 +199,7 @@ def against(ours: Result, theirs: Result) -> str:
 def main(argv: list[str]) -> None:
     del argv
     logging.getLogger().setLevel(logging.ERROR)  # Foolbox and ART log every batch
-    images = image_data.load("mnist", f"test[:{_IMAGES.value}]")
+    images = arrays.load("mnist", f"test[:{_IMAGES.value}]")
     for network in dict.fromkeys(_NETWORK.value):
         model = trained(network, _EPOCHS.value)
         for steps in dict.fromkeys(_STEPS.value):

@@ -2,8 +2,8 @@
 
 import keras
 
-import architectures
-import image_data
+from examples.paper import architectures
+from examples.paper.data import arrays
 
 MNIST = ("mlp-800", "lenet-mnist", "liunet-mnist")
 
@@ -11,7 +11,7 @@ MNIST = ("mlp-800", "lenet-mnist", "liunet-mnist")
 def trained(network: str, epochs: int) -> keras.Model:
     """A network after a few plain epochs on all of MNIST."""
     keras.utils.set_random_seed(0)
-    images = image_data.load("mnist", "train")
+    images = arrays.load("mnist", "train")
     model = architectures.build(network)
     model.compile(
         keras.optimizers.SGD(0.05, momentum=0.9),

@@ -1,7 +1,7 @@
 """What the search's two shortcuts lose: classes that are not looked at again, and samples screened out.
 
-    python benchmarks/shortcuts.py --model=runs/mnist/model.keras --data_set=mnist
-    python benchmarks/shortcuts.py --model=runs/cifar10/model.keras --data_set=cifar10 --images=2000
+    python -m benchmarks.shortcuts --model=runs/mnist/model.keras --data_set=mnist
+    python -m benchmarks.shortcuts --model=runs/cifar10/model.keras --data_set=cifar10 --images=2000
 
 first measures the margins of a trained network's test images as the library does, and again with every
 candidate class linearised in every step. Where the norms differ, a class was skipped that would have
@@ -9,8 +9,6 @@ been nearest. Then it takes training images in batches, and counts the samples t
 without screening. The data set must be prepared by tensorflow-datasets (TFDS_DATA_DIR says where).
 """
 
-import pathlib
-import sys
 import time
 
 import keras
@@ -19,14 +17,11 @@ import tensorflow as tf
 from absl import app, flags
 
 import keras_amm
+from examples.paper.data import arrays, data_sets
 from keras_amm.margins import evaluate_margins
 from keras_amm.network.classifier import Classifier
 from keras_amm.report import MarginReport
 from keras_amm.search import linearisation
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "examples"))
-import data_sets
-import image_data
 
 _MODEL = flags.DEFINE_string("model", None, "A model that was saved by an example.", required=True)
 _DATA_SET = flags.DEFINE_enum("data_set", "mnist", list(data_sets.DATA_SETS), "Whose images.")
@@ -39,12 +34,12 @@ _SCREENING = flags.DEFINE_float("screening", 0.3, "How many correct samples are 
 TOLERANCE = 1e-4
 
 
-def load(split: str) -> image_data.Images:
+def load(split: str) -> arrays.Images:
     mean = data_sets.DATA_SETS[_DATA_SET.value].mean
-    return image_data.load(_DATA_SET.value, f"{split}[:{_IMAGES.value}]", mean)
+    return arrays.load(_DATA_SET.value, f"{split}[:{_IMAGES.value}]", mean)
 
 
-def measure(images: image_data.Images, reach: float) -> tuple[MarginReport, float]:
+def measure(images: arrays.Images, reach: float) -> tuple[MarginReport, float]:
     """The report, and the seconds of a second run, which compiles nothing."""
     linearisation.REACH = reach
     # Anew, since what has been compiled for a model is kept with it.
@@ -56,7 +51,7 @@ def measure(images: image_data.Images, reach: float) -> tuple[MarginReport, floa
     return report, time.perf_counter() - start
 
 
-def skip_classes(images: image_data.Images) -> None:
+def skip_classes(images: arrays.Images) -> None:
     reach = linearisation.REACH
     few, seconds = measure(images, reach)
     every, longer = measure(images, float("inf"))
@@ -70,7 +65,7 @@ def skip_classes(images: image_data.Images) -> None:
     )
 
 
-def screen(images: image_data.Images) -> None:
+def screen(images: arrays.Images) -> None:
     classifier = Classifier(keras.models.load_model(_MODEL.value, compile=False))
     attack, regularizer = keras_amm.DeepFool(_STEPS.value), keras_amm.MarginRegularizer()
 

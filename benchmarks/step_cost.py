@@ -1,8 +1,8 @@
 """What a training step costs with AMM: time and peak memory beside a plain `fit` step.
 
     pip install absl-py psutil
-    python benchmarks/step_cost.py --network=mlp-800 --network=lenet-mnist
-    python benchmarks/step_cost.py --all --out=runs/step_cost.jsonl
+    python -m benchmarks.step_cost --network=mlp-800 --network=lenet-mnist
+    python -m benchmarks.step_cost --all --out=runs/step_cost.jsonl
 
 needs no data but the MNIST subset in the repository. All variants start from the
 same weights, plainly trained for a few epochs, and take turns in one process, five steps
@@ -31,12 +31,11 @@ import tensorflow as tf
 from absl import app, flags
 
 import keras_amm
+from examples.paper import architectures
+from examples.paper.data import arrays
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "examples"))
-import architectures
-import image_data
-from memory import peak_bytes
-from networks import MNIST
+from .memory import peak_bytes
+from .networks import MNIST
 
 _NETWORK = flags.DEFINE_multi_enum("network", ["mlp-800", "lenet-mnist"], MNIST, "Networks.")
 _ROUNDS = flags.DEFINE_integer("rounds", 40, "Rounds in which every variant takes its turn.", lower_bound=2)
@@ -64,12 +63,12 @@ def main(argv: list[str]) -> None:
     del argv
     if _ALL.value:
         # Not above: it needs what data sets need, the rest does not.
-        import every_architecture
+        from . import every_architecture
 
         sys.exit(0 if every_architecture.run(pathlib.Path(_OUT.value), _ONLY.value) else 1)
     # One function is compiled per variant, on purpose.
     tf.get_logger().setLevel("ERROR")
-    images, _ = image_data.load_subset()
+    images, _ = arrays.load_subset()
     for network in _NETWORK.value:
         trained = train(network, images)
         if _MEMORY_OF.value:
@@ -145,7 +144,8 @@ def peak_memory(trained: keras.Model, images: Any, arguments: dict[str, Any] | N
 def memory_in_its_own_process(network: str, variant: str) -> tuple[int, int]:
     command = [
         sys.executable,
-        __file__,
+        "-m",
+        "benchmarks.step_cost",
         f"--network={network}",
         f"--memory_of={variant}",
         f"--batch={_BATCH_SIZE.value}",

@@ -1,11 +1,11 @@
 """How much DeepFool overestimates the distance to the boundary: beside stronger minimal-norm attacks.
 
     pip install foolbox numba adversarial-robustness-toolbox absl-py tensorflow-datasets importlib_resources
-    python benchmarks/tightness.py
+    python -m benchmarks.tightness
 
 needs MNIST prepared by tensorflow-datasets (TFDS_DATA_DIR says where).
 
-    python benchmarks/tightness.py --models=one/model.keras,other/model.keras --attacks=ddn
+    python -m benchmarks.tightness --models=one/model.keras,other/model.keras --attacks=ddn
 
 attacks saved models instead, such as the examples leave, on the same images. Per test
 image, DeepFool's norm is divided by the smallest that any of the stronger attacks finds: of Foolbox
@@ -15,8 +15,6 @@ smaller still. All are untargeted from the predicted class, and none clips: Fool
 always clips, is given bounds that no image reaches, and ART's attack, which scales by its bounds, a wide box.
 """
 
-import pathlib
-import sys
 from typing import Any
 
 import foolbox
@@ -28,10 +26,9 @@ from art.attacks.evasion import CarliniL2Method
 from art.estimators.classification import TensorFlowV2Classifier
 
 import keras_amm
+from examples.paper.data import arrays
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "examples"))
-import image_data
-from networks import MNIST, trained
+from .networks import MNIST, trained
 
 # Brendel-Bethge starts from DDN's points.
 ATTACKS = {"ddn": "DDN", "fmn": "FMN", "brendel-bethge": "Brendel-Bethge", "carlini-wagner": "Carlini-Wagner (ART)"}
@@ -55,7 +52,7 @@ SETTINGS = {
 
 def main(argv: list[str]) -> None:
     del argv
-    images = image_data.load("mnist", f"test[:{_IMAGES.value}]")
+    images = arrays.load("mnist", f"test[:{_IMAGES.value}]")
     for path in _MODELS.value:
         # The optimizer, which may be an example's own, is not needed.
         compare(keras.models.load_model(path, compile=False), path, images.x)

@@ -1,1 +1,1 @@
-"""The paper's experiments. Scripts run from this folder; `examples.architectures` may be imported."""
+"""Scripts that train with AMM; README.md says which shows what. What they share is in `examples.paper`."""

@@ -9,7 +9,7 @@ for the others too, for ResNet-50 the one that Keras publishes. `--help` lists a
 the defaults are. A run that was stopped continues from its last epoch.
 """
 
-import trainer
+from paper.training import trainer
 
 if __name__ == "__main__":
     trainer.run("imagenet2012")

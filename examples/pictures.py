@@ -22,8 +22,8 @@ from absl import app, flags
 from matplotlib.figure import Figure
 
 import keras_amm
-from image_data import Images, load_subset
-from small_mlp import BATCH_SIZE, compiled_mlp
+from paper.data.arrays import Images, load_subset
+from paper.training.small_mlp import BATCH_SIZE, compiled_mlp
 
 MEASURED = 500
 SHOWN = 8

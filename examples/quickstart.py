@@ -18,8 +18,8 @@ from absl import app, flags
 from matplotlib.figure import Figure
 
 import keras_amm
-from image_data import Images, load_subset
-from small_mlp import BATCH_SIZE, compiled_mlp
+from paper.data.arrays import Images, load_subset
+from paper.training.small_mlp import BATCH_SIZE, compiled_mlp
 
 flags.DEFINE_integer("epochs", 30, "number of epochs", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "seed of initialisation and order")

@@ -15,7 +15,7 @@ from typing import Any
 
 from absl import app, flags
 
-from tensorboard_browser import CHROMIUM, DRIVER, cards, headless_chromium, open_page, serving, wait_for
+from paper.tensorboard_browser import CHROMIUM, DRIVER, cards, headless_chromium, open_page, serving, wait_for
 
 _LOGDIR = flags.DEFINE_string("logdir", "runs", "Folder of the runs.")
 _OUT = flags.DEFINE_string("out", "pictures", "Folder for the pictures.")

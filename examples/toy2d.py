@@ -27,11 +27,20 @@ import tensorflow as tf
 from absl import app, flags
 
 import keras_amm
-import learning_rates
-from coupled_sgd import CoupledDecaySGD
-from json_files import write_json
-from run_records import versions
-from toy_boundaries import Line, Points, draw, linear_classifier, measure, orthogonal_to_centres, sample, widest
+from paper.json_files import write_json
+from paper.reproduce.toy_boundaries import (
+    Line,
+    Points,
+    draw,
+    linear_classifier,
+    measure,
+    orthogonal_to_centres,
+    sample,
+    widest,
+)
+from paper.training import learning_rates
+from paper.training.coupled_sgd import CoupledDecaySGD
+from paper.training.run_records import versions
 
 BATCH_SIZE = 20
 INITIAL_LEARNING_RATE = 0.1

@@ -24,14 +24,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 from absl import app, flags
 
-import run_folder
-import trainer
-import training_settings
-from data_sources import NotPreparedError, prepared_builder
-from flag_lists import numbers
-from json_files import write_json
-from schedules import SCHEDULES
-from tuning_grid import Grid, Row, plot, rank, rows_beyond, table
+from paper.data.sources import NotPreparedError, prepared_builder
+from paper.flag_lists import numbers
+from paper.json_files import write_json
+from paper.training import run_folder, trainer
+from paper.training import settings as training_settings
+from paper.training.schedules import SCHEDULES
+from paper.tuning.grid import Grid, Row, plot, rank, rows_beyond, table
 
 _NETWORKS = list(dict.fromkeys(name for networks in SCHEDULES.values() for name in networks))
 # What the grid sets, and what a search is: margin training, measured on what was held out.

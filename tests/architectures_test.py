@@ -1,5 +1,6 @@
 """The paper's networks: sizes by hand and as published, details of their structure, frozen training."""
 
+import importlib
 import itertools
 import math
 
@@ -8,8 +9,8 @@ import numpy as np
 import pytest
 
 import keras_amm
-from examples import architectures
-from examples.architectures import build, freeze_batch_normalization
+from examples.paper import architectures
+from examples.paper.architectures import build, freeze_batch_normalization
 
 IMAGE = {"mlp-800": (28, 28, 1), "lenet-mnist": (28, 28, 1), "liunet-mnist": (28, 28, 1)}
 
@@ -270,7 +271,7 @@ def test_saves_and_loads(name, tmp_path):
 
 def test_scripts_import_it_as_their_neighbour(monkeypatch, request):
     monkeypatch.syspath_prepend(request.config.rootpath / "examples")
-    neighbour = __import__("architectures")
+    neighbour = importlib.import_module("paper.architectures")
     assert neighbour.build("mlp-800", units=3).count_params() == dense(784, 3) + dense(3, 3) + dense(3, 10)
 
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-import augmentation
+from paper.data import augmentation
 
 
 def ramps(height, width):

@@ -10,8 +10,8 @@ import scipy.ndimage
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-import data_sets
-from data_sources import NotPreparedError, Streamed
+from paper.data import data_sets
+from paper.data.sources import NotPreparedError, Streamed
 from tests import tiny_data_sets
 
 pytestmark = [

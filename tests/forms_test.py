@@ -12,18 +12,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import architectures
-import experiments
-import forms
 import keras_amm
-import lenet_forms
-import lin_forms
-import run_folder
-import schedules
-from checkpoints import Checkpoint
-from coupled_sgd import CoupledDecaySGD
-from data_sets import DATA_SETS, DataSet
-from image_data import MNIST_MEAN
+from paper import architectures
+from paper.data.arrays import MNIST_MEAN
+from paper.data.data_sets import DATA_SETS, DataSet
+from paper.reproduce import experiments
+from paper.training import run_folder, schedules
+from paper.training.checkpoints import Checkpoint
+from paper.training.coupled_sgd import CoupledDecaySGD
+from paper.variants import forms
+from paper.variants import lenet as lenet_forms
+from paper.variants import lin as lin_forms
 
 
 def test_forms_of_lenet():
@@ -308,6 +307,6 @@ def test_two_processes_train_a_form_once(tmp_path):
 
 @pytest.mark.parametrize(("arguments", "message"), [(["--forms=x"], "Received: x"), (["y"], "Unknown arguments")])
 def test_command_line(arguments, message):
-    script = pathlib.Path(lin_forms.__file__)
+    script = pathlib.Path(__file__).parents[1] / "examples" / "lin_variants.py"
     done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True)
     assert done.returncode == 1 and message in done.stdout + done.stderr

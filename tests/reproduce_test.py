@@ -11,16 +11,9 @@ import filelock
 import numpy as np
 import pytest
 
-import comparison
-import execution
-import experiments
-import figures
-import planning
-import records
-import report
-import run
-import run_folder
-import toy_boundaries
+import reproduce
+from paper.reproduce import comparison, execution, experiments, figures, planning, records, report, toy_boundaries
+from paper.training import run_folder
 
 MIN_EXP, REFERENCE = experiments.MIN_EXP, experiments.REFERENCE
 SHORT = planning.SCHEDULES["short"]
@@ -70,13 +63,15 @@ def test_appendix_table_1():
 def test_all_flags_are_the_scripts():
     """Every command line of every experiment is one that the trainer takes."""
     code = (
-        "import planning, experiments, schedules, training_settings; from absl import flags\n"
-        "training_settings.define_flags(list(schedules.SCHEDULES['mnist']), out='')\n"
+        "from absl import flags\n"
+        "from paper.reproduce import experiments, planning\n"
+        "from paper.training import schedules, settings\n"
+        "settings.define_flags(list(schedules.SCHEDULES['mnist']), out='')\n"
         "for run in planning.plan(experiments.EXPERIMENTS, 1, planning.SCHEDULES['short']):\n"
         "    flags.FLAGS.unparse_flags(); flags.FLAGS(list(run.command))\n"
-        "    training_settings.resolve('mnist', training_settings.given_flags())\n"
+        "    settings.resolve('mnist', settings.given_flags())\n"
     )
-    paths = [str(planning.EXAMPLES), str(planning.EXAMPLES / "reproduce"), str(planning.EXAMPLES.parent)]
+    paths = [str(planning.EXAMPLES), str(planning.EXAMPLES.parent)]
     done = subprocess.run([sys.executable, "-c", f"import sys; sys.path[:0] = {paths}\n{code}"], capture_output=True)
     assert done.returncode == 0, done.stderr.decode()[-2000:]
 
@@ -171,15 +166,15 @@ def test_two_executors_share_the_work(executor, make_run, capfd):
 def test_interrupted(tmp_path, make_run, ending):
     """Ctrl-C, a kill and the end of the terminal end the processes at once and leave no record."""
     program = (
-        "import signal, run, planning\n"
+        "import signal\nimport reproduce\nfrom paper.reproduce import planning\n"
         # Background processes of a shell may have been started deaf to them.
         "signal.signal(signal.SIGINT, signal.default_int_handler); signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         f"long = planning.Run('long', {make_run('long', 'wait').command!r})\n"
-        "run.plan = lambda *names, **some: [long, long]\n"
+        "reproduce.plan = lambda *names, **some: [long, long]\n"
         f"folders = ['--records={tmp_path}/records', '--work={tmp_path}/work']\n"
-        "run.app.run(run.main, ['run', 'table1', '--jobs=1', *folders])\n"
+        "reproduce.app.run(reproduce.main, ['reproduce', 'table1', '--jobs=1', *folders])\n"
     )
-    paths = [str(planning.EXAMPLES), str(planning.EXAMPLES / "reproduce"), str(planning.EXAMPLES.parent)]
+    paths = [str(planning.EXAMPLES), str(planning.EXAMPLES.parent)]
     code = f"import sys; sys.path[:0] = {paths}\n{program}"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
     started = tmp_path / "work" / "long" / "starts"
@@ -202,7 +197,7 @@ def test_the_end_of_the_terminal_under_nohup(monkeypatch):
     handlers = {signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_IGN}
     monkeypatch.setattr(signal, "getsignal", handlers.get)
     monkeypatch.setattr(signal, "signal", handlers.__setitem__)
-    run._end_runs_with_the_runner()
+    reproduce._end_runs_with_the_runner()
     assert handlers == {signal.SIGTERM: signal.default_int_handler, signal.SIGHUP: signal.SIG_IGN}
 
 
@@ -259,7 +254,7 @@ def test_list(tmp_path):
     """It says what is there, and refuses what has other settings."""
     one = record(experiments.Cell(REFERENCE), 0, 2.0, 0.8)
     path = tmp_path / f"{one['run']}.json"
-    script = planning.EXAMPLES / "reproduce" / "run.py"
+    script = planning.EXAMPLES / "reproduce.py"
     arguments = ["table1", "--arms=reference", "--seeds=2", "--schedule=short", "--list", f"--records={tmp_path}"]
 
     def listed():
@@ -289,7 +284,7 @@ def test_list(tmp_path):
     ],
 )
 def test_wrong_arguments(tmp_path, arguments, said):
-    script = planning.EXAMPLES / "reproduce" / "run.py"
+    script = planning.EXAMPLES / "reproduce.py"
     done = subprocess.run([sys.executable, script, *arguments], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode and re.search(said, done.stdout + done.stderr), done.stderr
     assert "Traceback" not in done.stderr and not list(tmp_path.iterdir())

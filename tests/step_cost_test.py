@@ -6,8 +6,8 @@ import subprocess
 import pytest
 
 from benchmarks import every_architecture
-from examples import architectures
-from schedules import SCHEDULES
+from examples.paper import architectures
+from paper.training.schedules import SCHEDULES
 
 ROW = {
     "images": "MNIST", "batch_size": 100, "plain_steps": 5, "plain_accuracy": 0.75, "losses": [4.0, 2.0, 1.0, 2.0],

@@ -13,15 +13,10 @@ import numpy as np
 import pytest
 from keras.src.legacy.saving import legacy_h5_format
 
-import initial_weights
-import json_files
-import learning_rates
-import run_folder
-import run_records
-import trainer
-import training_settings
-from examples import architectures
-from schedules import SCHEDULES
+from paper import architectures, json_files
+from paper.training import initial_weights, learning_rates, run_folder, run_records, trainer
+from paper.training import settings as training_settings
+from paper.training.schedules import SCHEDULES
 from tests import tiny_data_sets
 
 pytestmark = [
@@ -116,8 +111,7 @@ SHORT += ["--num_candidates=2", "--gradient=boundary"]
 KILLED = """
 import os, signal, sys
 import keras
-import trainer
-import training_settings
+from paper.training import trainer
 
 class Kill(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):

@@ -6,13 +6,13 @@ import keras
 import matplotlib.pyplot as plt
 import pytest
 
-import data_sets
-import trainer
-import training_settings
 import tune
+from paper.data import data_sets
+from paper.training import settings as training_settings
+from paper.training import trainer
+from paper.tuning.grid import Grid, Row, plot, table
 from tests import tiny_data_sets
 from tests.trainer_test import DEFAULTS
-from tuning_grid import Grid, Row, plot, table
 
 # KerasTuner tells its threads apart by old methods.
 pytestmark = pytest.mark.filterwarnings("ignore:(currentThread|getName).. is deprecated:DeprecationWarning")

@@ -9,7 +9,7 @@ import sys
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tensorboard_browser import CHROMIUM, DRIVER, cards, headless_chromium, open_page, serving, wait_for
+from paper.tensorboard_browser import CHROMIUM, DRIVER, cards, headless_chromium, open_page, serving, wait_for
 
 EXAMPLE = pathlib.Path(__file__).parents[3] / "examples" / "mnist.py"
 EPOCHS = 3

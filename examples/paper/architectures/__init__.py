@@ -53,7 +53,7 @@ def build(name: str, num_classes: int | None = None, **options: Any) -> keras.Mo
         ValueError: there is no network of that name.
 
     Example:
-    >>> from examples import architectures
+    >>> from examples.paper import architectures
     >>> architectures.build("resnet-20", num_classes=100).output_shape
     (None, 100)
     """

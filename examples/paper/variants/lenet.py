@@ -1,6 +1,6 @@
 """LeNet's reference has a larger margin than in Table 3: the same training with other layers, weights and pixels.
 
-    python examples/reproduce/lenet_forms.py --out=runs/lenet_forms
+    python examples/lenet_variants.py --out=runs/lenet_forms
 
 The paper names LeNet and its protocol, but its published code has no LeNet for MNIST. Each form here differs from
 `lenet-mnist` and the protocol in something that is not certain: layers, initialisation, weight decay, learning rate,
@@ -9,19 +9,14 @@ table that is printed has the values of each seed. Where it says PyTorch's defau
 """
 
 import dataclasses
-import functools
-import pathlib
-import sys
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 import keras
-from absl import app
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-import forms
-from image_data import MNIST_DEVIATION
+from ..data.arrays import MNIST_DEVIATION
+from . import forms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,8 +107,3 @@ def build(form: Form) -> keras.Model:
     for units in form.units:
         x = keras.layers.Dense(units, "relu", kernel_initializer=of_dense())(x)
     return keras.Model(inputs, keras.layers.Dense(10, kernel_initializer=of_dense())(x))
-
-
-if __name__ == "__main__":
-    forms.define_flags(FORMS, epochs=6, out="runs/lenet_forms")
-    app.run(functools.partial(forms.main, FORMS, functools.partial(forms.fit, build=build)))

@@ -1,6 +1,6 @@
 """AVG+LIN and MIN+LIN err more than in Table 1: the same trainings in other forms.
 
-    python examples/reproduce/lin_forms.py --out=runs/lin_forms
+    python examples/lin_variants.py --out=runs/lin_forms
 
 Each form differs from Table 1's row and the protocol in something that is not certain, or that the published code
 does otherwise: initialisation, weight decay, learning rate, pixels, order, clipping, steps of DeepFool, what the
@@ -10,23 +10,19 @@ penalty is divided by: its errors are near the paper's as it is.
 """
 
 import dataclasses
-import functools
-import pathlib
-import sys
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import keras
-from absl import app
 from keras import ops
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-import experiments
-import forms
 import keras_amm
-from image_data import MNIST_DEVIATION
-from planning import SCHEDULES
+
+from ..data.arrays import MNIST_DEVIATION
+from ..reproduce import experiments
+from ..reproduce.planning import SCHEDULES
+from . import forms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,8 +141,3 @@ def regularizer(form: Form) -> keras_amm.MarginRegularizer:
     settings["c"] = (settings["c"] if form.c is None else form.c) / form.unit
     settings["d"] /= form.unit
     return kind(**settings, screening=form.screening, only_successful=form.only_successful)
-
-
-if __name__ == "__main__":
-    forms.define_flags(FORMS, epochs=10, out="runs/lin_forms")
-    app.run(functools.partial(forms.main, FORMS, functools.partial(forms.fit, build=build)))

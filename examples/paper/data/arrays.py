@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_sources import prepared_builder
+from .sources import prepared_builder
 
 
 class Images(NamedTuple):
@@ -26,7 +26,7 @@ class Images(NamedTuple):
 MNIST_MEAN = 0.1307
 MNIST_DEVIATION = 0.3081
 
-SUBSET = pathlib.Path(__file__).parent / "data" / "mnist_subset.npz"
+SUBSET = pathlib.Path(__file__).with_name("mnist_subset.npz")
 
 
 def scale(pixels: np.ndarray, mean: float = MNIST_MEAN) -> np.ndarray:

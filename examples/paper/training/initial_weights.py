@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-import architectures
+from .. import architectures
 
 # keras.applications takes pixels of 0..255, blue first, less these.
 _CHANNELS = [2, 1, 0]

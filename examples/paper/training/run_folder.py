@@ -9,7 +9,7 @@ from typing import Any
 
 import filelock
 
-from json_files import write_json
+from ..json_files import write_json
 
 # Settings that say where things are, not what is done: initial weights are known by their values.
 _PLACES = ("data_dir", "strategy", "init_from")

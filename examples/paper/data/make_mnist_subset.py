@@ -1,6 +1,6 @@
 """Makes mnist_subset.npz, the part of MNIST that the quickstart trains on.
 
-    python examples/data/make_mnist_subset.py
+    python examples/paper/data/make_mnist_subset.py
 
 takes the first 5,000 training and 2,000 test images of MNIST, in the order of
 tensorflow-datasets' records (mnist/3.0.1), pixels and labels unchanged. Needs

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from experiments import ALL_IMAGES, EXPERIMENTS, Cell, Experiment
+from .experiments import ALL_IMAGES, EXPERIMENTS, Cell, Experiment
 
-EXAMPLES = pathlib.Path(__file__).resolve().parent.parent
+EXAMPLES = pathlib.Path(__file__).resolve().parents[2]
 
 
 class Schedule(NamedTuple):

@@ -6,10 +6,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from experiments import EXPERIMENTS, Experiment
 from keras_amm import plots
 from keras_amm.plots.style import COLORS, MARKERS
-from records import Results
+
+from .experiments import EXPERIMENTS, Experiment
+from .records import Results
 
 # Each way of training looks alike wherever it is drawn, whatever else there is.
 _ARMS = tuple(dict.fromkeys(cell.arm.title for experiment in EXPERIMENTS.values() for cell in experiment.cells))

@@ -7,18 +7,16 @@ from typing import Any
 
 import numpy as np
 
-import comparison
-import figures
-import records as finished
-import toy_panels
-from experiments import EXPERIMENTS, Arm, Cell, Experiment, Paper
-from planning import TOY, Schedule, screening_of
-from records import Results
+from . import comparison, figures, toy_panels
+from . import records as finished
+from .experiments import EXPERIMENTS, Arm, Cell, Experiment, Paper
+from .planning import TOY, Schedule, screening_of
+from .records import Results
 
 _HEADER = """\
 # The paper's MNIST findings, {epochs} epochs
 
-Made by `examples/reproduce/run.py report` from one JSON record per run. {epochs} epochs, batches of 100, learning rate
+Made by `examples/reproduce.py report` from one JSON record per run. {epochs} epochs, batches of 100, learning rate
 5e-3, a tenth of it from epoch {first} and a hundredth from epoch {second}; everything else is the paper's protocol
 (Section 4.2 and the appendix). {screening}Errors and mean DeepFool margins are those of all 10,000 test
 images after the last epoch, mean ± standard deviation over seeds; with one seed there is no deviation. "Not run" has no

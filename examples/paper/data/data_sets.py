@@ -10,9 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import augmentation
-from data_sources import InMemory, Source, Streamed, prepared_builder
-from image_data import MNIST_MEAN
+from . import augmentation
+from .arrays import MNIST_MEAN
+from .sources import InMemory, Source, Streamed, prepared_builder
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from typing import Any
 
 from absl import flags
 
-from flag_lists import numbers
-from initial_weights import PUBLISHED
-from schedules import SCHEDULES
+from ..flag_lists import numbers
+from .initial_weights import PUBLISHED
+from .schedules import SCHEDULES
 
 STRATEGIES = ("none", "mirrored")
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-import toy_boundaries
-from records import spread
-from toy_boundaries import Line
+from . import toy_boundaries
+from .records import spread
+from .toy_boundaries import Line
 
 Record = Mapping[str, Any]
 

@@ -26,21 +26,21 @@ import keras
 import tensorflow as tf
 from absl import app, flags
 
-import architectures
-import data_sets
 import keras_amm
-import learning_rates
-import run_folder
-from checkpoints import Checkpoint, restore
-from coupled_sgd import CoupledDecaySGD
-from data_sets import DataSet
-from data_sources import NotPreparedError
-from initial_weights import load_network
-from json_files import write_json
-from run_folder import InUseError, OtherRunError
-from run_records import EpochSeconds, read_history, summarize_history, versions
-from schedules import SCHEDULES
-from training_settings import define_flags, given_flags, resolve
+
+from .. import architectures
+from ..data import data_sets
+from ..data.data_sets import DataSet
+from ..data.sources import NotPreparedError
+from ..json_files import write_json
+from . import learning_rates, run_folder
+from .checkpoints import Checkpoint, restore
+from .coupled_sgd import CoupledDecaySGD
+from .initial_weights import load_network
+from .run_folder import InUseError, OtherRunError
+from .run_records import EpochSeconds, read_history, summarize_history, versions
+from .schedules import SCHEDULES
+from .settings import define_flags, given_flags, resolve
 
 
 class SettingsError(ValueError):

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments import Arm, Cell, Paper
-from records import Results
+from .experiments import Arm, Cell, Paper
+from .records import Results
 
 # Errors that differ by fewer percentage points are in an order that more seeds could turn round: some two standard
 # deviations over seeds, and ten test images.

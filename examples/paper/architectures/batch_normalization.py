@@ -27,7 +27,7 @@ def freeze_batch_normalization(model: keras.Model) -> int:
         int, how many layers were frozen; 0 for a network that has none.
 
     Example:
-    >>> from examples import architectures
+    >>> from examples.paper import architectures
     >>> model = architectures.build("resnet-20")
     >>> architectures.freeze_batch_normalization(model)
     19

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments import EXPERIMENTS, Cell
-from planning import TOY, Run, Schedule, run_name, toy, training
+from .experiments import EXPERIMENTS, Cell
+from .planning import TOY, Run, Schedule, run_name, toy, training
 
 # What the report needs of each kind of run.
 _OF_TRAININGS = ("error_percent", "margin_mean", "history")

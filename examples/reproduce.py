@@ -1,10 +1,10 @@
 """The paper's findings on toy data and MNIST, reproduced: Sections 3.3 and 4.3, and Table 3's rows of 4.4.1.
 
-    python examples/reproduce/run.py table1 --seeds=5 --epochs=100
-    python examples/reproduce/run.py table1 table2 figure3 --seeds=1 --schedule=short
-    python examples/reproduce/run.py figure5 --arms=reference,min-exp --values=0,40000,55000 --schedule=short
-    python examples/reproduce/run.py all --list
-    python examples/reproduce/run.py report --schedule=short
+    python examples/reproduce.py table1 --seeds=5 --epochs=100
+    python examples/reproduce.py table1 table2 figure3 --seeds=1 --schedule=short
+    python examples/reproduce.py figure5 --arms=reference,min-exp --values=0,40000,55000 --schedule=short
+    python examples/reproduce.py all --list
+    python examples/reproduce.py report --schedule=short
 
 Names are figure1, table1, figure2, table2, figure3, table3, figure4, figure5, or all; and, not in the paper, batches
 (the same batches in every epoch, as in the authors' published code) and exchanged (the c of AVG+LIN and of
@@ -24,17 +24,15 @@ network.
 import os
 import pathlib
 import signal
-import sys
 
 from absl import app, flags
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-import records as finished
-from execution import Executor
-from experiments import EXPERIMENTS
-from flag_lists import numbers
-from planning import LEAST_EPOCHS, SCHEDULES, TOY, Schedule, plan
-from records import RecordError
+from paper.flag_lists import numbers
+from paper.reproduce import records as finished
+from paper.reproduce.execution import Executor
+from paper.reproduce.experiments import EXPERIMENTS
+from paper.reproduce.planning import LEAST_EPOCHS, SCHEDULES, TOY, Schedule, plan
+from paper.reproduce.records import RecordError
 
 _SEEDS = flags.DEFINE_integer("seeds", 5, "runs of each cell, with seeds from 0", lower_bound=1)
 _SCHEDULE = flags.DEFINE_enum("schedule", "paper", list(SCHEDULES), "100 epochs, or 30 with screening=0.3")
@@ -79,7 +77,7 @@ def main(argv: list[str]) -> None:
             if not records.is_dir():
                 raise app.UsageError(f"There is no folder {records}: name that of the records with --records.")
             # It loads what draws the figures, which a list or a refusal need not wait for.
-            import report
+            from paper.reproduce import report
 
             report.write(records, pathlib.Path(_PAGE.value), pathlib.Path(_IMAGES.value), schedule)
     except (RecordError, OSError) as error:

@@ -17,18 +17,17 @@ from typing import Any, NamedTuple
 import keras
 from absl import app, flags
 
-import data_sets
-import learning_rates
-import run_folder
-from checkpoints import Checkpoint, restore
-from coupled_sgd import CoupledDecaySGD
-from data_sources import NotPreparedError
-from image_data import MNIST_MEAN
-from json_files import write_json
-from planning import LEAST_EPOCHS, Schedule
-from run_folder import InUseError
-from run_records import versions
-from trainer import measure
+from ..data import data_sets
+from ..data.arrays import MNIST_MEAN
+from ..data.sources import NotPreparedError
+from ..json_files import write_json
+from ..reproduce.planning import LEAST_EPOCHS, Schedule
+from ..training import learning_rates, run_folder
+from ..training.checkpoints import Checkpoint, restore
+from ..training.coupled_sgd import CoupledDecaySGD
+from ..training.run_folder import InUseError
+from ..training.run_records import versions
+from ..training.trainer import measure
 
 _BATCH_SIZE = 100
 INITIALISATIONS: Mapping[str, Callable[[], keras.Initializer]] = MappingProxyType(

@@ -13,10 +13,10 @@ from typing import IO
 
 import filelock
 
-import records as finished
-import run_folder
-from json_files import write_json
-from planning import Run
+from ..json_files import write_json
+from ..training import run_folder
+from . import records as finished
+from .planning import Run
 
 
 class _RunFailed(Exception):

@@ -1,0 +1,1 @@
+"""The search for lambda, c and d on held-out training images."""
