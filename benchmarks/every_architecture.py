@@ -31,7 +31,7 @@ import keras_amm
 from examples.paper import architectures
 from examples.paper.data import arrays, data_sets
 from examples.paper.training.coupled_sgd import CoupledDecaySGD
-from examples.paper.training.schedules import SCHEDULES
+from examples.paper.training.table_2 import TABLE_2
 
 from .memory import peak_bytes
 
@@ -157,23 +157,23 @@ def measure(network: str, variant: str) -> dict[str, Any]:
         A dictionary that JSON can hold.
     """
     plan = PLANS[network]
-    schedule = SCHEDULES[plan.data_set][network]
+    row = TABLE_2[plan.data_set][network]
     keras.utils.set_random_seed(0)
     model = architectures.build(network, data_sets.DATA_SETS[plan.data_set].num_classes)
-    images = _Images(plan.data_set, schedule.batch_size)
+    images = _Images(plan.data_set, row.batch_size)
     steps = range(plan.batches)
-    plain = _Steps(model, schedule.learning_rate, images)
+    plain = _Steps(model, row.learning_rate, images)
     if variant == "plain":
         # Memory does not grow after the first steps, frozen or not.
         plain.run(steps[:1])
         architectures.freeze_batch_normalization(model)
-        _Steps(model, schedule.learning_rate, images).run([0, 0])
+        _Steps(model, row.learning_rate, images).run([0, 0])
         return {"plain_peak_bytes": peak_bytes()}
     accuracies = [log["accuracy"] for log in plain.run([*steps] * plan.plain_passes)]
     if architectures.freeze_batch_normalization(model):
-        plain = _Steps(model, schedule.learning_rate, images)
+        plain = _Steps(model, row.learning_rate, images)
     plain.run(steps[:1])
-    learning_rate = schedule.learning_rate * AMM_RATE
+    learning_rate = row.learning_rate * AMM_RATE
     amm = _Steps(keras_amm.wrap(model), learning_rate, images)
     logs = amm.run([*steps] * plan.passes)
     peak = peak_bytes()
@@ -181,7 +181,7 @@ def measure(network: str, variant: str) -> dict[str, Any]:
     seconds = [[_seconds(each, steps[:1]) for each in (amm, plain)] for _ in range(plan.rounds)]
     return {
         "images": images.name,
-        "batch_size": schedule.batch_size,
+        "batch_size": row.batch_size,
         "plain_steps": len(accuracies) + 1,
         "plain_accuracy": float(np.mean(accuracies[-plan.batches :])),
         "learning_rate": learning_rate,

@@ -8,7 +8,7 @@ The last trains a reference first and fine-tunes it with AMM. `--help` lists all
 `trainer.py` says what the defaults are. A run that was stopped continues from its last epoch.
 """
 
-from paper.training import trainer
+from paper.training import script
 
 if __name__ == "__main__":
-    trainer.run("cifar100")
+    script.run("cifar100")

@@ -9,7 +9,7 @@ for the others too, for ResNet-50 the one that Keras publishes. `--help` lists a
 the defaults are. A run that was stopped continues from its last epoch.
 """
 
-from paper.training import trainer
+from paper.training import script
 
 if __name__ == "__main__":
-    trainer.run("imagenet2012")
+    script.run("imagenet2012")

@@ -1,4 +1,4 @@
-"""LeNet's reference has a larger margin than in the paper's Table 3: which difference between the trainings explains it?
+"""LeNet's reference has a larger margin than in the paper's Table 3: which difference in the training explains it?
 
     python examples/lenet_variants.py --out=runs/lenet_variants
 
@@ -8,12 +8,8 @@ rate, pixels or the order of the images. All are references, trained without AMM
 what is finished is not made again. The table that is printed has the values of each seed.
 """
 
-import functools
-
-from absl import app
-
-from paper.variants import forms, lenet
+from paper.variants import script
+from paper.variants.lenet import LENET_VARIANTS, build_lenet
 
 if __name__ == "__main__":
-    forms.define_flags(lenet.FORMS, epochs=6, out="runs/lenet_variants")
-    app.run(functools.partial(forms.main, lenet.FORMS, functools.partial(forms.fit, build=lenet.build)))
+    script.run(LENET_VARIANTS, build_lenet, epochs=6, out="runs/lenet_variants")

@@ -14,7 +14,7 @@ are. A run that was stopped continues from its last epoch. To watch it:
     tensorboard --logdir=runs
 """
 
-from paper.training import trainer
+from paper.training import script
 
 if __name__ == "__main__":
-    trainer.run("mnist")
+    script.run("mnist")

@@ -27,12 +27,13 @@ import signal
 
 from absl import app, flags
 
-from paper.flag_lists import numbers
+from paper.command_line import numbers
 from paper.reproduce import records as finished
 from paper.reproduce.execution import Executor
 from paper.reproduce.experiments import EXPERIMENTS
-from paper.reproduce.planning import LEAST_EPOCHS, SCHEDULES, TOY, Schedule, plan
+from paper.reproduce.planning import SCHEDULES, TOY, Schedule, plan
 from paper.reproduce.records import RecordError
+from paper.training.table_2 import LEAST_EPOCHS
 
 _SEEDS = flags.DEFINE_integer("seeds", 5, "runs of each cell, with seeds from 0", lower_bound=1)
 _SCHEDULE = flags.DEFINE_enum("schedule", "paper", list(SCHEDULES), "100 epochs, or 30 with screening=0.3")

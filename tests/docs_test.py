@@ -107,7 +107,7 @@ def _run_commands(example):
 def _check_script(path, *options):
     # They take minutes, and have tests of their own: here only that there is such a script with such options.
     source = (ROOT / path).read_text()
-    if "trainer.run(" in source:
+    if "script.run(" in source:
         source += (ROOT / "examples" / "paper" / "training" / "settings.py").read_text()
     calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call) and _defines_flag(node)]
     flags = {call.args[0].value for call in calls}

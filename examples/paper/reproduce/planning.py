@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from ..training.table_2 import DROP_TO, proportional_drops
 from .experiments import ALL_IMAGES, EXPERIMENTS, Cell, Experiment
 
 EXAMPLES = pathlib.Path(__file__).resolve().parents[2]
@@ -23,17 +24,9 @@ class Schedule(NamedTuple):
     epochs: int
     screening: float | None = None
 
-    @property
-    def drops(self) -> tuple[int, int]:
-        """The epochs from which the learning rate is a tenth and a hundredth: 50 and 80 of the paper's 100."""
-        return self.epochs // 2, self.epochs * 4 // 5
-
 
 # The paper's protocol, and one for small machines.
 SCHEDULES: Mapping[str, Schedule] = MappingProxyType({"paper": Schedule(100), "short": Schedule(30, screening=0.3)})
-
-# With fewer the learning rate cannot drop twice.
-LEAST_EPOCHS = 3
 
 TOY = "figure1"
 
@@ -121,8 +114,8 @@ def training(cell: Cell, schedule: Schedule, seed: int) -> Run:
         settings["num_random_labels"] = cell.num_random_labels
     if screening := screening_of(cell, schedule):
         settings["screening"] = screening
-    drops = ",".join(map(str, schedule.drops))
-    settings |= {"epochs": schedule.epochs, "drop_at": drops, "drop_to": "0.1,0.01", "seed": seed, "out": "{folder}"}
+    drop_at, drop_to = (",".join(map(str, drops)) for drops in (proportional_drops(schedule.epochs), DROP_TO))
+    settings |= {"epochs": schedule.epochs, "drop_at": drop_at, "drop_to": drop_to, "seed": seed, "out": "{folder}"}
     return Run(run_name(cell, schedule, seed), ("mnist.py", *(_flag(name, value) for name, value in settings.items())))
 
 

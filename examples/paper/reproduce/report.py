@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..training.table_2 import proportional_drops
 from . import comparison, figures, toy_panels
 from . import records as finished
 from .experiments import EXPERIMENTS, Arm, Cell, Experiment, Paper
@@ -94,7 +95,7 @@ def write(folder: pathlib.Path, page: pathlib.Path, images: pathlib.Path, schedu
 
 
 def _header(everything: Mapping[str, Mapping[str, Any]], schedule: Schedule) -> str:
-    first, second = schedule.drops
+    first, second = proportional_drops(schedule.epochs)
     return _HEADER.format(
         epochs=schedule.epochs,
         first=first,

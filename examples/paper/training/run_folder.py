@@ -11,12 +11,14 @@ import filelock
 
 from ..json_files import write_json
 
-# Settings that say where things are, not what is done: initial weights are known by their values.
-_PLACES = ("data_dir", "strategy", "init_from")
-# Settings under which a run may be continued although they changed.
-FREE = ("epochs", "eval_margins", *_PLACES)
-# Settings that runs may lack which were begun before there were these, and what such runs did.
-_LATER = {"only_successful": True, "max_iterations": 6, "interval": 1, "groups": None, "shuffle": True}
+# Settings that say where a training finds its data and devices, and do not change what comes of it.
+LOCATION_SETTINGS = ("data_dir", "strategy")
+# Nor does the file of the initial weights, which are known by their values.
+_NOT_COMPARED = (*LOCATION_SETTINGS, "init_from")
+# Settings that may change when a run is continued.
+FREE = ("epochs", "eval_margins", *_NOT_COMPARED)
+# Runs may be older than these settings, and then did as here.
+_LATER_SETTINGS = {"only_successful": True, "max_iterations": 6, "interval": 1, "groups": None, "shuffle": True}
 
 
 class OtherRunError(ValueError):
@@ -52,7 +54,7 @@ def finished(settings: dict[str, Any], out: pathlib.Path) -> dict[str, Any] | No
     """The result of the run in a folder, if it is finished and has these settings.
 
     Args:
-        settings: from `training_settings.resolve`, wherever the data and the initial weights are.
+        settings: from `settings.resolve`, wherever the data and the initial weights are.
         out: path of the run's folder.
 
     Returns:
@@ -62,8 +64,8 @@ def finished(settings: dict[str, Any], out: pathlib.Path) -> dict[str, Any] | No
     if not path.exists():
         return None
     result = json.loads(path.read_text())
-    before = {**_LATER, **result["config"]}
-    same = all(before.get(name) == value for name, value in settings.items() if name not in _PLACES)
+    before = {**_LATER_SETTINGS, **result["config"]}
+    same = all(before.get(name) == value for name, value in settings.items() if name not in _NOT_COMPARED)
     return result if same else None
 
 
@@ -72,7 +74,7 @@ def refuse_other_settings(out: pathlib.Path, settings: dict[str, Any], free: Seq
 
     Args:
         out: path of the folder.
-        settings: from `training_settings.resolve`; with `initial_weights`, what tells these from others, once known.
+        settings: from `settings.resolve`; with `initial_weights`, what tells these from others, once known.
         free: settings that may differ.
 
     Raises:
@@ -92,7 +94,7 @@ def prepare(out: pathlib.Path, settings: dict[str, Any], resume: bool) -> None:
 
     Args:
         out: path of the folder.
-        settings: from `training_settings.resolve`, with `initial_weights`.
+        settings: from `settings.resolve`, with `initial_weights`.
         resume: bool, whether to continue what is in the folder; otherwise it is removed.
 
     Raises:
@@ -128,4 +130,4 @@ def once(path: pathlib.Path, compute: Callable[[], dict[str, Any]]) -> dict[str,
 
 def _settings(out: pathlib.Path) -> dict[str, Any]:
     path = out / "config.json"
-    return {**_LATER, **json.loads(path.read_text())} if path.exists() else {}
+    return {**_LATER_SETTINGS, **json.loads(path.read_text())} if path.exists() else {}

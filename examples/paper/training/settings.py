@@ -1,15 +1,14 @@
 """The settings of a training: its flags, and what they come to with the paper's Table 2."""
 
 import itertools
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 
-from ..flag_lists import numbers
+from ..command_line import numbers, show_in_help
 from .initial_weights import PUBLISHED
-from .schedules import SCHEDULES
+from .table_2 import TABLE_2
 
 STRATEGIES = ("none", "mirrored")
 
@@ -79,14 +78,12 @@ def define_flags(networks: Sequence[str], out: str, without: Sequence[str] = ())
     flags.DEFINE_string("out", out, "folder of checkpoint, logs, model and result")
     for name in without:
         delattr(flags.FLAGS, name)
-    # So that --help of the script shows them.
-    for flag in flags.FLAGS.get_flags_for_module(sys.modules[__name__]):
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    show_in_help(__name__)
 
 
 def given_flags() -> dict[str, Any]:
     """The values of the flags that `define_flags` defined, by name, for `resolve`."""
-    return {flag.name: flag.value for flag in flags.FLAGS.get_flags_for_module(sys.modules[__name__])}
+    return {flag.name: flag.value for flag in flags.FLAGS.get_flags_for_module(__name__)}
 
 
 def resolve(data_set: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -103,13 +100,13 @@ def resolve(data_set: str, given: dict[str, Any]) -> dict[str, Any]:
         ValueError: settings contradict each other.
     """
     settings = {name: value for name, value in given.items() if name not in ("out", "resume")}
-    schedule = SCHEDULES[data_set][settings["model"]]
+    row = TABLE_2[data_set][settings["model"]]
     for name in ("epochs", "batch_size", "learning_rate", "drop_at"):
         if settings[name] is None:
-            settings[name] = getattr(schedule, name)
+            settings[name] = getattr(row, name)
     settings["drop_at"] = numbers("drop_at", settings["drop_at"], int)
     if settings["drop_to"] is None:
-        settings["drop_to"] = schedule.drop_to[: len(settings["drop_at"])]
+        settings["drop_to"] = row.drop_to[: len(settings["drop_at"])]
     settings["drop_to"] = numbers("drop_to", settings["drop_to"], float)
     if len(settings["drop_at"]) != len(settings["drop_to"]):
         raise ValueError(
@@ -122,7 +119,7 @@ def resolve(data_set: str, given: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"--groups is for LiuNet. Received: model={settings['model']!r}.")
     if settings["two_step"] and (settings["init_from"] or not settings["amm"]):
         raise ValueError("--two_step trains its own reference for AMM: it goes neither with --init_from nor --noamm.")
-    is_fine_tuned = settings["amm"] and not schedule.scratch
+    is_fine_tuned = settings["amm"] and not row.scratch
     if data_set == "imagenet2012" and is_fine_tuned and not settings["init_from"] and settings["two_step"] is None:
         # Table 2's few epochs make no reference.
         if settings["model"] not in PUBLISHED:

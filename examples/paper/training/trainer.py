@@ -1,22 +1,19 @@
-"""The training run that all scripts share: reference or AMM, from new weights or fine-tuned, resumable.
+"""The training that all scripts share: a reference or AMM, from new weights or fine-tuned, resumable.
 
-`run(data_set)` makes a script of it. The protocol is that of Section 4.2: cross-entropy,
-SGD with momentum 0.9 and L2 1e-4, gradients clipped to norm 10, MIN+EXP with
-(lambda, c, d) = (32, 2, 1); batch, epochs and learning rates from Table 2 of the appendix.
+The protocol is that of Section 4.2: cross-entropy, SGD with momentum 0.9 and L2 1e-4, gradients clipped to norm 10,
+MIN+EXP with (lambda, c, d) = (32, 2, 1); batch size, epochs and learning rates from Table 2 of the appendix.
 
-Where that table says that a network is fine-tuned, AMM takes two steps: a reference is
-trained without AMM in `reference` within the run's folder, and then fine-tuned with AMM, its batch
-normalisation frozen. `--init_from` names a reference that is there already; for ImageNet it is published weights
-unless it names others.
+Where that table says that a network is fine-tuned, AMM takes two steps: a reference is trained without AMM in
+`reference` within the run's folder, and then fine-tuned with AMM, its batch normalisation frozen. `--init_from` names
+a reference that is there already. On ImageNet fine-tuning starts from published weights, unless it names others.
 
-With `--strategy=mirrored` all GPUs of the machine train together, each on its part of a batch:
-`--batch_size` is that of the whole batch, so the settings mean the same on any number of them,
-and a run may be continued on another number. Margins are measured on one of them.
+With `--strategy=mirrored` all GPUs of the machine train together, each on its part of a batch. `--batch_size` is that
+of the whole batch, so the settings mean the same on any number of GPUs, and a run may be continued on another number.
+Margins are measured on one of them.
 """
 
 import contextlib
 import functools
-import hashlib
 import pathlib
 import time
 from collections.abc import Iterator
@@ -24,59 +21,29 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from absl import app, flags
 
 import keras_amm
 
-from .. import architectures
 from ..data import data_sets
 from ..data.data_sets import DataSet
-from ..data.sources import NotPreparedError
 from ..json_files import write_json
-from . import learning_rates, run_folder
-from .checkpoints import Checkpoint, restore
-from .coupled_sgd import CoupledDecaySGD
-from .initial_weights import load_network
-from .run_folder import InUseError, OtherRunError
+from . import run_folder
+from .checkpoints import restore
+from .fitting import compile_model, fit, measure
+from .networks import digest, initial_network, wrap_for_margin
+from .run_folder import OtherRunError
 from .run_records import EpochSeconds, read_history, summarize_history, versions
-from .schedules import SCHEDULES
-from .settings import define_flags, given_flags, resolve
 
 
 class SettingsError(ValueError):
     """There is no such training: settings that do not fit the data, the network or each other."""
 
 
-def run(data_set: str) -> None:
-    """Train on a data set as the command line says.
-
-    Args:
-        data_set: str, one of `data_sets.DATA_SETS`.
-    """
-    define_flags(list(SCHEDULES[data_set]), out=f"runs/{data_set}")
-    app.run(functools.partial(_main, data_set))
-
-
-def _main(data_set: str, argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"Unknown arguments: {argv[1:]}")
-    try:
-        settings = resolve(data_set, given_flags())
-    except ValueError as error:
-        raise app.UsageError(str(error)) from error
-    try:
-        train_in_steps(settings, pathlib.Path(flags.FLAGS.out), flags.FLAGS.resume)
-    except (NotPreparedError, SettingsError, InUseError) as error:
-        raise SystemExit(str(error)) from error
-    except OtherRunError as error:
-        raise SystemExit(f"{error} Choose another --out, or start over with --noresume.") from error
-
-
 def train_in_steps(settings: dict[str, Any], out: pathlib.Path, resume: bool = True) -> dict[str, Any]:
     """Train, with a reference before if there is to be one, and report both.
 
     Args:
-        settings: from `training_settings.resolve`.
+        settings: from `settings.resolve`.
         out: path of the run's folder.
         resume: bool, whether to continue what is in the folder; otherwise it is started over.
 
@@ -85,7 +52,7 @@ def train_in_steps(settings: dict[str, Any], out: pathlib.Path, resume: bool = T
     """
     if settings["two_step"]:
         if resume:
-            # The reference would be another, and the second step has begun from the first one.
+            # With other settings the reference would be another one, not that from which the second step has begun.
             second = {**settings, "init_from": str(out / "reference" / "model.keras")}
             run_folder.refuse_other_settings(out, second, free=[name for name in run_folder.FREE if name != "epochs"])
         settings = train_reference(settings, out / "reference", resume)
@@ -96,9 +63,9 @@ def train_reference(settings: dict[str, Any], out: pathlib.Path, resume: bool = 
     """The first of two steps: the same training without AMM.
 
     Args:
-        settings: from `training_settings.resolve`.
+        settings: from `settings.resolve`.
         out: path of the reference's folder.
-        resume: bool, whether to continue what is in the folder; otherwise it is started over.
+        resume: bool, see `train_in_steps`.
 
     Returns:
         The settings of the second step, which begins with the reference.
@@ -111,9 +78,9 @@ def train(settings: dict[str, Any], out: pathlib.Path, resume: bool = True) -> d
     """One training, from its folder's last checkpoint on, measured at the end. What is finished is left as it is.
 
     Args:
-        settings: from `training_settings.resolve`.
+        settings: from `settings.resolve`.
         out: path of the run's folder.
-        resume: bool, whether to continue what is in the folder; otherwise it is started over.
+        resume: bool, see `train_in_steps`.
 
     Returns:
         The result, as it is written to `result.json`.
@@ -128,13 +95,15 @@ def train(settings: dict[str, Any], out: pathlib.Path, resume: bool = True) -> d
     if resume:
         run_folder.refuse_other_settings(out, settings)
     strategy = _strategy(settings["strategy"])
-    with _refusals():
+    with _as_settings_errors():
         data = _load(settings, strategy.num_replicas_in_sync)
         with strategy.scope():
             keras.utils.set_random_seed(settings["seed"])
-            network = _network(settings, data.description.num_classes)
-            settings = {**settings, "initial_weights": _digest(network) if settings["init_from"] else None}
-            model = _compiled(network, settings, len(data.train))
+            network = initial_network(settings, data.description.num_classes)
+            settings = {**settings, "initial_weights": digest(network) if settings["init_from"] else None}
+            model = wrap_for_margin(network, settings) if settings["amm"] else network
+            schedule = (settings[name] for name in ("learning_rate", "drop_at", "drop_to"))
+            compile_model(model, *schedule, steps_per_epoch=len(data.train))
     if resume and (out / "model.keras").exists() and (result := run_folder.finished(settings, out)):
         _print(result)
         return result
@@ -164,18 +133,11 @@ def _train(
     if done > settings["epochs"]:
         raise OtherRunError(f"{out} holds a run of {done} epochs already. Received: epochs={settings['epochs']}.")
     write_json(out / "config.json", settings)
-    # The code that is loaded, whatever is checked out when it ends.
+    # Asked for now: another commit may be checked out by the time the training ends.
     made_with = versions()
     start = time.perf_counter()
-    model.fit(
-        data.train,
-        validation_data=measured,
-        initial_epoch=done,
-        epochs=settings["epochs"],
-        # The checkpoint comes last: what it counts as done has been logged.
-        callbacks=[data.callback, *_record_keepers(out, measured, settings), Checkpoint(checkpoint)],
-        verbose=2,
-    )
+    epochs = range(done, settings["epochs"])
+    fit(model, data, epochs, checkpoint, measured, _loggers(out, measured, settings), verbose=2)
     seconds = time.perf_counter() - start
     model.save(out / "model.keras")
     result = {
@@ -194,8 +156,8 @@ def _train(
 
 
 @contextlib.contextmanager
-def _refusals() -> Iterator[None]:
-    """What is refused before anything is trained is a matter of the settings."""
+def _as_settings_errors() -> Iterator[None]:
+    """Raise `ValueError`s as `SettingsError`s: what is refused before the training is a matter of its settings."""
     try:
         yield
     except ValueError as error:
@@ -235,91 +197,18 @@ def _mirrored_strategy() -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy()
 
 
-def _network(settings: dict[str, Any], num_classes: int) -> keras.Model:
-    """The network with the weights that training starts from."""
-    options = {"groups": settings["groups"]} if settings["groups"] else {}
-    if settings["init_from"]:
-        network = load_network(settings["model"], num_classes, settings["init_from"], **options)
-    else:
-        network = architectures.build(settings["model"], num_classes, **options)
-    if settings["freeze_batch_normalization"]:
-        architectures.freeze_batch_normalization(network)
-    return network
-
-
-def _digest(network: keras.Model) -> str:
-    """What tells initial weights from others, whatever file they are in."""
-    digest = hashlib.sha256()
-    for weight in network.get_weights():
-        digest.update(weight.tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _compiled(network: keras.Model, settings: dict[str, Any], steps_per_epoch: int) -> keras.Model:
-    """The network, wrapped or not, compiled alike."""
-    model = network
-    if settings["amm"]:
-        names = (
-            "strength",
-            "aggregation",
-            "shrinkage",
-            "c",
-            "d",
-            "gradient",
-            "screening",
-            "only_successful",
-            "interval",
-        )
-        regularizer = keras_amm.MarginRegularizer(**{name: settings[name] for name in names})
-        attack = keras_amm.DeepFool(settings["max_iterations"], settings["num_candidates"])
-        model = keras_amm.wrap(network, regularizer=regularizer, attack=attack)
-    rate = learning_rates.dropping(settings["learning_rate"], settings["drop_at"], settings["drop_to"], steps_per_epoch)
-    model.compile(
-        CoupledDecaySGD(rate, momentum=0.9, l2=1e-4, global_clipnorm=10.0),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    return model
-
-
-def _record_keepers(out: pathlib.Path, measured: Any, settings: dict[str, Any]) -> list[keras.callbacks.Callback]:
-    """What logs the epochs."""
-    keepers = [
+def _loggers(out: pathlib.Path, measured: Any, settings: dict[str, Any]) -> list[keras.callbacks.Callback]:
+    """The callbacks that log each epoch."""
+    loggers = [
         EpochSeconds(),
         keras.callbacks.CSVLogger(out / "history.csv", append=True),
         keras.callbacks.TensorBoard(out / "tensorboard", write_graph=False),
     ]
     if settings["log_margins"]:
-        # Before those that read the logs.
-        keepers.insert(
-            0, keras_amm.callbacks.MarginLogger(measured, out / "tensorboard", num_samples=settings["log_margins"])
-        )
-    return keepers
-
-
-def measure(model: keras.Model, batches: Any, num_margins: int = 0) -> dict[str, Any]:
-    """The error on all images, and the untargeted margins of the first ones.
-
-    Args:
-        model: compiled `keras.Model`.
-        batches: `tf.data.Dataset` of (x, y).
-        num_margins: int, images whose margin is measured; 0 for all.
-
-    Returns:
-        A dictionary of numbers.
-    """
-    logs = model.evaluate(batches, verbose=0, return_dict=True)
-    if num_margins:
-        batches = batches.unbatch().take(num_margins).batch(data_sets.EVAL_BATCH_SIZE)
-    report = keras_amm.evaluate_margins(model, batches, verbose=0)
-    return {
-        "error_percent": 100.0 * (1.0 - logs["accuracy"]),
-        "cross_entropy": logs["loss"],
-        "margin_images": len(report.norms),
-        "margin_mean": report.mean,
-        "margin_median": report.median,
-        "attack_success": report.success_rate,
-    }
+        # It comes first, so that the others log the margin that it measures.
+        margins = keras_amm.callbacks.MarginLogger(measured, out / "tensorboard", num_samples=settings["log_margins"])
+        loggers.insert(0, margins)
+    return loggers
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 
-# Settings that do not change what comes of a training.
-_PLACES = ("data_dir", "strategy")
+from ..training.run_folder import LOCATION_SETTINGS
 
 
 class Grid(NamedTuple):
@@ -68,7 +67,7 @@ def rows_beyond(grid: Grid, path: pathlib.Path, settings: dict[str, Any], seeds:
     if not path.exists():
         return []
     before = json.loads(path.read_text())
-    same = all(before["settings"].get(name) == settings[name] for name in settings.keys() - set(_PLACES))
+    same = all(before["settings"].get(name) == settings[name] for name in settings.keys() - set(LOCATION_SETTINGS))
     if not same or before["seeds"] != seeds:
         return []
     rows = (Row(**row) for row in before["rows"])

@@ -1,12 +1,4 @@
-"""LeNet's reference has a larger margin than in Table 3: the same training with other layers, weights and pixels.
-
-    python examples/lenet_variants.py --out=runs/lenet_forms
-
-The paper names LeNet and its protocol, but its published code has no LeNet for MNIST. Each form here differs from
-`lenet-mnist` and the protocol in something that is not certain: layers, initialisation, weight decay, learning rate,
-pixels, order. References only, see `forms.py`. One JSON file per training; what is finished is not made again. The
-table that is printed has the values of each seed. Where it says PyTorch's default, that is the kernels'; biases are 0.
-"""
+"""Variants of LeNet and its training on MNIST, without AMM."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,11 +8,11 @@ from typing import Any
 import keras
 
 from ..data.arrays import MNIST_DEVIATION
-from . import forms
+from .protocol import INITIALISATIONS, Variant, rescaled_pixels
 
 
 @dataclasses.dataclass(frozen=True)
-class Form(forms.Form):
+class LeNetVariant(Variant):
     """LeNet and its training; the defaults are those of `lenet-mnist`.
 
     Attributes:
@@ -29,7 +21,7 @@ class Form(forms.Form):
         activation: after each convolution.
         padding: of the convolutions.
         pooling: "max" or "average".
-        initialisation: of the convolutions' kernels, a key of `forms.INITIALISATIONS`.
+        initialisation: of the convolutions' kernels, a key of `protocol.INITIALISATIONS`.
         dense_initialisation: of the dense layers' kernels.
     """
 
@@ -44,66 +36,66 @@ class Form(forms.Form):
 
 _LECUN: dict[str, Any] = {"filters": (6, 16), "units": (120, 84)}
 
-FORMS: Mapping[str, Form] = MappingProxyType(
+LENET_VARIANTS: Mapping[str, LeNetVariant] = MappingProxyType(
     {
-        "ours": Form("nothing"),
-        "relu": Form("ReLU after the convolutions", activation="relu"),
-        "average": Form("average pooling", pooling="average"),
-        "same": Form("convolutions padded", padding="same"),
-        "wide": Form("32 and 64 filters, 1,024 units", filters=(32, 64), units=(1024,)),
-        "lecun": Form("6 and 16 filters, 120 and 84 units (LeCun et al.)", **_LECUN),
-        "lecun-relu": Form("the same, with ReLU after the convolutions", activation="relu", **_LECUN),
-        "untruncated": Form(
+        "ours": LeNetVariant("nothing"),
+        "relu": LeNetVariant("ReLU after the convolutions", activation="relu"),
+        "average": LeNetVariant("average pooling", pooling="average"),
+        "same": LeNetVariant("convolutions padded", padding="same"),
+        "wide": LeNetVariant("32 and 64 filters, 1,024 units", filters=(32, 64), units=(1024,)),
+        "lecun": LeNetVariant("6 and 16 filters, 120 and 84 units (LeCun et al.)", **_LECUN),
+        "lecun-relu": LeNetVariant("the same, with ReLU after the convolutions", activation="relu", **_LECUN),
+        "untruncated": LeNetVariant(
             "MSRA not truncated, as the authors' MLP",
             initialisation="msra-untruncated",
             dense_initialisation="msra-untruncated",
         ),
-        "fan-out": Form("MSRA by fan-out", initialisation="msra-fan-out", dense_initialisation="msra-fan-out"),
-        "fan-out-convolutions": Form("MSRA by fan-out, convolutions only", initialisation="msra-fan-out"),
-        "fan-out-dense": Form("MSRA by fan-out, dense layers only", dense_initialisation="msra-fan-out"),
-        "fan-out-pytorch": Form(
+        "fan-out": LeNetVariant("MSRA by fan-out", initialisation="msra-fan-out", dense_initialisation="msra-fan-out"),
+        "fan-out-convolutions": LeNetVariant("MSRA by fan-out, convolutions only", initialisation="msra-fan-out"),
+        "fan-out-dense": LeNetVariant("MSRA by fan-out, dense layers only", dense_initialisation="msra-fan-out"),
+        "fan-out-pytorch": LeNetVariant(
             "MSRA by fan-out for convolutions, PyTorch's default for dense layers, as the authors' LiuNet",
             initialisation="msra-fan-out",
             dense_initialisation="pytorch",
         ),
-        "pytorch-dense": Form("dense layers by PyTorch's default", dense_initialisation="pytorch"),
-        "pytorch": Form(
+        "pytorch-dense": LeNetVariant("dense layers by PyTorch's default", dense_initialisation="pytorch"),
+        "pytorch": LeNetVariant(
             "convolutions and dense layers by PyTorch's default",
             initialisation="pytorch",
             dense_initialisation="pytorch",
         ),
-        "xavier": Form("Caffe's initialisation", initialisation="xavier", dense_initialisation="xavier"),
-        "no-decay": Form("no weight decay", l2=0.0),
-        "more-decay": Form("weight decay of 5e-4", l2=5e-4),
-        "rate": Form("learning rate of 1e-2", learning_rate=1e-2),
-        "deviation": Form("pixels divided by their deviation", scale=1 / MNIST_DEVIATION),
-        "no-mean": Form("no mean subtracted", mean=0.0),
-        "fixed-batches": Form("the same batches in every epoch", shuffle=False),
+        "xavier": LeNetVariant("Caffe's initialisation", initialisation="xavier", dense_initialisation="xavier"),
+        "no-decay": LeNetVariant("no weight decay", l2=0.0),
+        "more-decay": LeNetVariant("weight decay of 5e-4", l2=5e-4),
+        "rate": LeNetVariant("learning rate of 1e-2", learning_rate=1e-2),
+        "deviation": LeNetVariant("pixels divided by their deviation", scale=1 / MNIST_DEVIATION),
+        "no-mean": LeNetVariant("no mean subtracted", mean=0.0),
+        "fixed-batches": LeNetVariant("the same batches in every epoch", shuffle=False),
     }
 )
 
 
-def build(form: Form) -> keras.Model:
+def build_lenet(variant: LeNetVariant) -> keras.Model:
     """The network, with new weights.
 
     Args:
-        form: `Form`.
+        variant: `LeNetVariant`.
 
     Returns:
         `keras.Model`: MNIST images [B, 28, 28, 1], less the data set's mean, to logits [B, 10].
     """
-    # An initializer draws the same numbers whenever it is called.
-    of_convolutions = forms.INITIALISATIONS[form.initialisation]
-    of_dense = forms.INITIALISATIONS[form.dense_initialisation]
-    pooling = {"max": keras.layers.MaxPooling2D, "average": keras.layers.AveragePooling2D}[form.pooling]
+    # Each layer has an initializer of its own: one would draw the same numbers for all.
+    of_convolutions = INITIALISATIONS[variant.initialisation]
+    of_dense = INITIALISATIONS[variant.dense_initialisation]
+    pooling = {"max": keras.layers.MaxPooling2D, "average": keras.layers.AveragePooling2D}[variant.pooling]
     inputs = keras.Input((28, 28, 1))
-    x = forms.pixels(form, inputs)
-    for filters in form.filters:
+    x = rescaled_pixels(variant, inputs)
+    for filters in variant.filters:
         x = keras.layers.Conv2D(
-            filters, 5, padding=form.padding, activation=form.activation, kernel_initializer=of_convolutions()
+            filters, 5, padding=variant.padding, activation=variant.activation, kernel_initializer=of_convolutions()
         )(x)
         x = pooling(2)(x)
     x = keras.layers.Flatten()(x)
-    for units in form.units:
+    for units in variant.units:
         x = keras.layers.Dense(units, "relu", kernel_initializer=of_dense())(x)
     return keras.Model(inputs, keras.layers.Dense(10, kernel_initializer=of_dense())(x))

@@ -1,13 +1,4 @@
-"""AVG+LIN and MIN+LIN err more than in Table 1: the same trainings in other forms.
-
-    python examples/lin_variants.py --out=runs/lin_forms
-
-Each form differs from Table 1's row and the protocol in something that is not certain, or that the published code
-does otherwise: initialisation, weight decay, learning rate, pixels, order, clipping, steps of DeepFool, what the
-penalty is divided by, c. See `forms.py`. One JSON file per training; what is finished is not made again. With
-`--forms=avg-lin,min-lin.ours` and so on one process trains some of them only. EXP is there as a control of what the
-penalty is divided by: its errors are near the paper's as it is.
-"""
+"""Variants of MLP-800 and its training on MNIST with a row of Table 1, LIN above all."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -22,22 +13,22 @@ import keras_amm
 from ..data.arrays import MNIST_DEVIATION
 from ..reproduce import experiments
 from ..reproduce.planning import SCHEDULES
-from . import forms
+from .protocol import INITIALISATIONS, Variant, rescaled_pixels
 
 
 @dataclasses.dataclass(frozen=True)
-class Form(forms.Form):
+class LinVariant(Variant):
     """MLP-800 and its training with a row of Table 1.
 
     Attributes:
         arm: the row of Table 1, such as "avg-lin", with its lambda, c and d from Table 1 of the appendix.
         c: in place of the appendix's.
-        initialisation: of the kernels, a key of `forms.INITIALISATIONS`.
+        initialisation: of the kernels, a key of `protocol.INITIALISATIONS`.
         max_iterations: steps of DeepFool.
         screening: how many correct samples MIN searches in full, as a fraction of the batch; None for all.
         only_successful: whether samples count for nothing that DeepFool did not bring over.
         divisor: "batch", the images of a batch, or "selected", the correct or the wrong ones that the penalty counts.
-        unit: of margins, in pixel values from 0 to 1, as it were: c and d are divided by it.
+        unit: the unit of margins, as a part of the range of the pixels: c and d are divided by it.
     """
 
     arm: str = "min-lin"
@@ -55,8 +46,8 @@ _ARMS: Mapping[str, experiments.Arm] = MappingProxyType(
 )
 
 
-def _forms(arm: experiments.Arm) -> Iterator[tuple[str, Form]]:
-    """The forms of one row of Table 1, and their names."""
+def _variants_of(arm: experiments.Arm) -> Iterator[tuple[str, LinVariant]]:
+    """The names and variants of one row of Table 1."""
     is_min = arm.settings["aggregation"] == "min"
     differences: dict[str, tuple[str, dict[str, Any]]] = {
         "ours": ("nothing", {}),
@@ -75,7 +66,7 @@ def _forms(arm: experiments.Arm) -> Iterator[tuple[str, Form]]:
         "no-mean": ("no mean subtracted", {"mean": 0.0}),
         "steps": ("5 steps of DeepFool, the published code's default", {"max_iterations": 5}),
         "one-step": (
-            # Its PyTorch was 1.1, where it takes all of its steps.
+            # On PyTorch 1.1, for which it was written, it takes all of its steps.
             "one step of DeepFool of all samples, each counts, as the published code on a PyTorch of today",
             {"max_iterations": 1, "only_successful": False, "screening": None},
         ),
@@ -87,10 +78,12 @@ def _forms(arm: experiments.Arm) -> Iterator[tuple[str, Form]]:
     for name in names:
         title, settings = differences[name]
         screening = {"screening": SCHEDULES["short"].screening} if is_min else {}
-        yield f"{arm.name}.{name}", Form(f"{arm.title}: {title}", arm=arm.name, **{**screening, **settings})
+        yield f"{arm.name}.{name}", LinVariant(f"{arm.title}: {title}", arm=arm.name, **{**screening, **settings})
 
 
-FORMS: Mapping[str, Form] = MappingProxyType(dict(form for arm in _ARMS.values() for form in _forms(arm)))
+LIN_VARIANTS: Mapping[str, LinVariant] = MappingProxyType(
+    dict(named for arm in _ARMS.values() for named in _variants_of(arm))
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_amm_examples")
@@ -109,35 +102,36 @@ class AveragedRegularizer(keras_amm.MarginRegularizer):
         )
 
 
-def build(form: Form) -> keras_amm.AMMModel:
+def build_mlp(variant: LinVariant) -> keras_amm.AMMModel:
     """The wrapped network, with new weights.
 
     Args:
-        form: `Form`.
+        variant: `LinVariant`.
 
     Returns:
         `keras_amm.AMMModel`: MNIST images [B, 28, 28, 1], less the data set's mean, to logits [B, 10].
     """
-    initializer = forms.INITIALISATIONS[form.initialisation]
+    initializer = INITIALISATIONS[variant.initialisation]
     inputs = keras.Input((28, 28, 1))
-    x = keras.layers.Flatten()(forms.pixels(form, inputs))
+    x = keras.layers.Flatten()(rescaled_pixels(variant, inputs))
     for _ in range(2):
         x = keras.layers.Dense(800, "relu", kernel_initializer=initializer())(x)
     network = keras.Model(inputs, keras.layers.Dense(10, kernel_initializer=initializer())(x))
-    return keras_amm.wrap(network, regularizer=regularizer(form), attack=keras_amm.DeepFool(form.max_iterations, 10))
+    attack = keras_amm.DeepFool(variant.max_iterations)
+    return keras_amm.wrap(network, regularizer=regularizer(variant), attack=attack)
 
 
-def regularizer(form: Form) -> keras_amm.MarginRegularizer:
-    """The form's penalty.
+def regularizer(variant: LinVariant) -> keras_amm.MarginRegularizer:
+    """The penalty of a variant.
 
     Args:
-        form: `Form`.
+        variant: `LinVariant`.
 
     Returns:
         `keras_amm.MarginRegularizer`.
     """
-    kind = {"batch": keras_amm.MarginRegularizer, "selected": AveragedRegularizer}[form.divisor]
-    settings = dict(_ARMS[form.arm].settings)
-    settings["c"] = (settings["c"] if form.c is None else form.c) / form.unit
-    settings["d"] /= form.unit
-    return kind(**settings, screening=form.screening, only_successful=form.only_successful)
+    kind = {"batch": keras_amm.MarginRegularizer, "selected": AveragedRegularizer}[variant.divisor]
+    settings = dict(_ARMS[variant.arm].settings)
+    settings["c"] = (settings["c"] if variant.c is None else variant.c) / variant.unit
+    settings["d"] /= variant.unit
+    return kind(**settings, screening=variant.screening, only_successful=variant.only_successful)

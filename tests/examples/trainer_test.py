@@ -12,12 +12,12 @@ import keras
 import numpy as np
 import pytest
 from keras.src.legacy.saving import legacy_h5_format
+from paper.training.schedules import SCHEDULES
 
 from paper import architectures, json_files
 from paper.training import initial_weights, learning_rates, run_folder, run_records, trainer
 from paper.training import settings as training_settings
-from paper.training.schedules import SCHEDULES
-from tests import tiny_data_sets
+from tests.helpers import tiny_data_sets
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"),

@@ -11,7 +11,7 @@ from paper.data import data_sets
 from paper.training import settings as training_settings
 from paper.training import trainer
 from paper.tuning.grid import Grid, Row, plot, table
-from tests import tiny_data_sets
+from tests.helpers import tiny_data_sets
 from tests.trainer_test import DEFAULTS
 
 # KerasTuner tells its threads apart by old methods.

@@ -4,10 +4,10 @@ import json
 import subprocess
 
 import pytest
+from paper.training.schedules import SCHEDULES
 
 from benchmarks import every_architecture
 from examples.paper import architectures
-from paper.training.schedules import SCHEDULES
 
 ROW = {
     "images": "MNIST", "batch_size": 100, "plain_steps": 5, "plain_accuracy": 0.75, "losses": [4.0, 2.0, 1.0, 2.0],

@@ -1,12 +1,16 @@
-"""The paper's training schedules: Table 2 of the appendix."""
+"""Table 2 of the paper's appendix: batch size, epochs and learning rates of each network on each data set."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+# What the learning rate is multiplied by at its drops, and the shortest training in which it can drop twice.
+DROP_TO = (0.1, 0.01)
+LEAST_EPOCHS = 3
 
-class Schedule(NamedTuple):
-    """One row of the table.
+
+class Table2Row(NamedTuple):
+    """How a network is trained on a data set.
 
     Attributes:
         batch_size: images per batch.
@@ -22,24 +26,24 @@ class Schedule(NamedTuple):
     learning_rate: float
     drop_at: tuple[int, ...]
     scratch: bool
-    drop_to: tuple[float, ...] = (0.1, 0.01)
+    drop_to: tuple[float, ...] = DROP_TO
 
 
 _MNIST = {
-    "mlp-800": Schedule(100, 100, 5e-3, (50, 80), scratch=True),
-    "lenet-mnist": Schedule(100, 100, 5e-3, (50, 80), scratch=True),
-    "liunet-mnist": Schedule(100, 100, 5e-3, (50, 80), scratch=False),
+    "mlp-800": Table2Row(100, 100, 5e-3, (50, 80), scratch=True),
+    "lenet-mnist": Table2Row(100, 100, 5e-3, (50, 80), scratch=True),
+    "liunet-mnist": Table2Row(100, 100, 5e-3, (50, 80), scratch=False),
 }
-_LONG = Schedule(128, 400, 1e-2, (250, 350), scratch=False)
+_LONG = Table2Row(128, 400, 1e-2, (250, 350), scratch=False)
 _RESIDUAL = {"resnet-20": _LONG, "resnet-56": _LONG, "densenet-40": _LONG}
-_SHORT = Schedule(128, 100, 5e-3, (50, 80), scratch=False)
-_CIFAR_LENET = Schedule(100, 160, 5e-3, (100, 140), scratch=True)
-_CIFAR_PLAIN = Schedule(100, 400, 5e-3, (250, 350), scratch=False)
-_SVHN_PLAIN = Schedule(100, 100, 5e-3, (50, 80), scratch=False)
-_IMAGENET = Schedule(32, 10, 1e-2, (5, 8), scratch=False)
+_SHORT = Table2Row(128, 100, 5e-3, (50, 80), scratch=False)
+_CIFAR_LENET = Table2Row(100, 160, 5e-3, (100, 140), scratch=True)
+_CIFAR_PLAIN = Table2Row(100, 400, 5e-3, (250, 350), scratch=False)
+_SVHN_PLAIN = Table2Row(100, 100, 5e-3, (50, 80), scratch=False)
+_IMAGENET = Table2Row(32, 10, 1e-2, (5, 8), scratch=False)
 
 # Fashion-MNIST is not in the paper and takes MNIST's rows. The first network of a data set is its default.
-SCHEDULES: Mapping[str, Mapping[str, Schedule]] = MappingProxyType(
+TABLE_2: Mapping[str, Mapping[str, Table2Row]] = MappingProxyType(
     {
         "mnist": _MNIST,
         "fashion_mnist": _MNIST,
@@ -60,3 +64,19 @@ SCHEDULES: Mapping[str, Mapping[str, Schedule]] = MappingProxyType(
         },
     }
 )
+
+
+def proportional_drops(epochs: int) -> tuple[int, int]:
+    """The epochs from which MNIST's learning rate drops in a shorter training: 50 and 80 of the table's 100.
+
+    Args:
+        epochs: int, at least `LEAST_EPOCHS`.
+
+    Returns:
+        Two ints.
+
+    Example:
+    >>> proportional_drops(30)
+    (15, 24)
+    """
+    return epochs // 2, epochs * 4 // 5

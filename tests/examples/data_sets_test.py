@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 
 from paper.data import data_sets
 from paper.data.sources import NotPreparedError, Streamed
-from tests import tiny_data_sets
+from tests.helpers import tiny_data_sets
 
 pytestmark = [
     # TFDS opens a text file of class names without closing it.

@@ -1,0 +1,53 @@
+"""The network that a training starts from, as its settings say."""
+
+import hashlib
+from typing import Any
+
+import keras
+
+import keras_amm
+
+from .. import architectures
+from .initial_weights import load_network
+
+_REGULARIZER_SETTINGS = (
+    "strength", "aggregation", "shrinkage", "c", "d", "gradient", "screening", "only_successful", "interval",
+)  # fmt: skip
+
+
+def initial_network(settings: dict[str, Any], num_classes: int) -> keras.Model:
+    """The network with new weights or those of `init_from`, its batch normalisation frozen if it is to be.
+
+    Args:
+        settings: from `settings.resolve`.
+        num_classes: int, the number of its logits.
+
+    Returns:
+        `keras.Model` with logits as output.
+
+    Raises:
+        ValueError: `init_from` names no weights, or those of another network.
+    """
+    options = {"groups": settings["groups"]} if settings["groups"] else {}
+    if settings["init_from"]:
+        network = load_network(settings["model"], num_classes, settings["init_from"], **options)
+    else:
+        network = architectures.build(settings["model"], num_classes, **options)
+    if settings["freeze_batch_normalization"]:
+        architectures.freeze_batch_normalization(network)
+    return network
+
+
+def wrap_for_margin(network: keras.Model, settings: dict[str, Any]) -> keras_amm.AMMModel:
+    """The network wrapped with the regularizer and the attack that the settings name."""
+    regularizer = keras_amm.MarginRegularizer(**{name: settings[name] for name in _REGULARIZER_SETTINGS})
+    attack = keras_amm.DeepFool(settings["max_iterations"], settings["num_candidates"])
+    return keras_amm.wrap(network, regularizer=regularizer, attack=attack)
+
+
+def digest(network: keras.Model) -> str:
+    """A hash of the weights, which tells them from others whatever file they come from."""
+    found = hashlib.sha256()
+    for weight in network.get_weights():
+        found.update(weight.tobytes())
+    return found.hexdigest()[:16]
