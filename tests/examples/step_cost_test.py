@@ -4,10 +4,10 @@ import json
 import subprocess
 
 import pytest
-from paper.training.schedules import SCHEDULES
 
 from benchmarks import every_architecture
 from examples.paper import architectures
+from paper.training.table_2 import TABLE_2
 
 ROW = {
     "images": "MNIST", "batch_size": 100, "plain_steps": 5, "plain_accuracy": 0.75, "losses": [4.0, 2.0, 1.0, 2.0],
@@ -34,7 +34,7 @@ def processes(monkeypatch):
 def test_every_architecture_is_planned():
     assert set(every_architecture.PLANS) == set(architectures.ARCHITECTURES)
     for network, plan in every_architecture.PLANS.items():
-        assert network in SCHEDULES[plan.data_set] and plan.passes > 1
+        assert network in TABLE_2[plan.data_set] and plan.passes > 1
 
 
 def test_what_was_measured_is_not_measured_again(tmp_path, processes, capsys):

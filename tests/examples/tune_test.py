@@ -6,13 +6,13 @@ import keras
 import matplotlib.pyplot as plt
 import pytest
 
-import tune
+from paper import architectures
 from paper.data import data_sets
-from paper.training import settings as training_settings
 from paper.training import trainer
 from paper.tuning.grid import Grid, Row, plot, table
+from paper.tuning.grid_search import search
 from tests.helpers import tiny_data_sets
-from tests.trainer_test import DEFAULTS
+from tests.helpers.training_settings import resolve
 
 # KerasTuner tells its threads apart by old methods.
 pytestmark = pytest.mark.filterwarnings("ignore:(currentThread|getName).. is deprecated:DeprecationWarning")
@@ -21,7 +21,7 @@ GRID = Grid([32.0, 8.0], [1.0, 2.0], [1.0])
 
 
 def settings(model="lenet", **given):
-    return training_settings.resolve("cifar100", {**DEFAULTS, "model": model, "epochs": 1, "log_margins": 0, **given})
+    return resolve("cifar100", model, **{"epochs": 1, "log_margins": 0, **given})
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def trained(monkeypatch):
 
 
 def test_order_and_failures(tmp_path, trained):
-    rows = tune.search(settings(), GRID, [0, 1], tmp_path)
+    rows = search(settings(), GRID, [0, 1], tmp_path)
     assert [(row.strength, row.c) for row in rows] == [(8.0, 2.0), (32.0, 2.0), (8.0, 1.0), (32.0, 1.0)]
     assert [row.error_percent for row in rows] == [10.5, 10.5, 10.5, None]
     assert [row.margin_mean for row in rows] == [2.0, 1.5, 1.0, None]
@@ -61,34 +61,34 @@ def test_order_and_failures(tmp_path, trained):
 
 def test_what_is_done_is_not_done_again(tmp_path, trained):
     with pytest.raises(KeyboardInterrupt):
-        tune.search(settings(), GRID._replace(strength=[8.0, 128.0]), [0], tmp_path)
+        search(settings(), GRID._replace(strength=[8.0, 128.0]), [0], tmp_path)
     assert len(trained) == 3
     # A larger grid is another search, which takes over trainings.
-    larger = tune.search(settings(), GRID._replace(strength=[8.0, 16.0]), [0], tmp_path)
+    larger = search(settings(), GRID._replace(strength=[8.0, 16.0]), [0], tmp_path)
     assert [call["strength"] for call in trained[3:]] == [16.0, 16.0] and len(larger) == 4
     # The same again, from KerasTuner's memory.
-    assert tune.search(settings(), GRID._replace(strength=[8.0, 16.0]), [0], tmp_path) == larger
+    assert search(settings(), GRID._replace(strength=[8.0, 16.0]), [0], tmp_path) == larger
     assert len(trained) == 5
     # Other settings are other trainings.
-    assert tune.search(settings(epochs=2), Grid([16.0], [2.0], [1.0]), [1], tmp_path)[0].error_percent == 11.0
+    assert search(settings(epochs=2), Grid([16.0], [2.0], [1.0]), [1], tmp_path)[0].error_percent == 11.0
     assert len(trained) == 6 and trained[-1]["epochs"] == 2
 
 
 def test_another_grid_adds_to_what_is_there(tmp_path, trained):
-    first = tune.search(settings(), GRID, [0], tmp_path)
-    rows = tune.search(settings(data_dir="elsewhere"), Grid([8.0], [4.0], [1.0, 3.0]), [0], tmp_path)
+    first = search(settings(), GRID, [0], tmp_path)
+    rows = search(settings(data_dir="elsewhere"), Grid([8.0], [4.0], [1.0, 3.0]), [0], tmp_path)
     # c = 4 has the largest margin of strength 8; what failed comes last.
     assert rows == [Row(8.0, 4.0, 1.0, 10.0, 4.0), Row(8.0, 4.0, 3.0, 10.0, 4.0), *first]
     saved = json.loads((tmp_path / "grid.json").read_text())
     assert [Row(**row) for row in saved["rows"]] == rows
     # What was tried again counts once, and other settings or seeds are another search.
-    assert tune.search(settings(), GRID, [0], tmp_path) == rows
-    assert len(tune.search(settings(), GRID._replace(strength=[8.0]), [1], tmp_path)) == 2
-    assert len(tune.search(settings(epochs=2), Grid([16.0], [1.0], [1.0]), [1], tmp_path)) == 1
+    assert search(settings(), GRID, [0], tmp_path) == rows
+    assert len(search(settings(), GRID._replace(strength=[8.0]), [1], tmp_path)) == 2
+    assert len(search(settings(epochs=2), Grid([16.0], [1.0], [1.0]), [1], tmp_path)) == 1
 
 
 def test_one_reference_per_seed(tmp_path, trained):
-    tune.search(settings("resnet-20"), GRID._replace(strength=[8.0]), [0, 1], tmp_path)
+    search(settings("resnet-20"), GRID._replace(strength=[8.0]), [0, 1], tmp_path)
     assert [(call["amm"], call["seed"]) for call in trained] == [
         (False, 0), (True, 0), (False, 1), (True, 1), (True, 0), (True, 1),
     ]  # fmt: skip
@@ -100,7 +100,7 @@ def test_one_reference_per_seed(tmp_path, trained):
 @pytest.mark.parametrize("values", [[], [8.0, 8.0]])
 def test_values_that_make_no_grid(tmp_path, values):
     with pytest.raises(ValueError, match="one or more different values"):
-        tune.search(settings(), GRID._replace(strength=values), [0], tmp_path)
+        search(settings(), GRID._replace(strength=values), [0], tmp_path)
 
 
 def test_plot_frames_the_best():
@@ -122,14 +122,14 @@ def test_a_real_search_measures_what_was_held_out(tmp_path, monkeypatch):
     tiny_data_sets.prepare_cifar100(tmp_path)
     monkeypatch.setattr(data_sets, "NUM_VALIDATION", 6)
     monkeypatch.setattr(
-        trainer.architectures,
+        architectures,
         "build",
         lambda _, num_classes: keras.Sequential(
             [keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(num_classes)]
         ),
     )
     common = settings(batch_size=14, drop_at=[], data_dir=str(tmp_path), num_candidates=2, gradient="boundary")
-    rows = tune.search(common, Grid([-1.0, 8.0], [1.0], [2.0]), [3], tmp_path)
+    rows = search(common, Grid([-1.0, 8.0], [1.0], [2.0]), [3], tmp_path)
     assert "strength=-1.0" in rows[1].failure
     result = json.loads((tmp_path / "trials" / "strength=8,c=1,d=2" / "seed=3" / "result.json").read_text())
     assert (rows[0].error_percent, rows[0].margin_mean) == (result["error_percent"], result["margin_mean"])
