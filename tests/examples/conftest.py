@@ -1,4 +1,4 @@
-"""A tiny CIFAR-100, networks that take little time to trace, and runs that are no trainings.
+"""Tiny data sets, networks that take little time to trace, and runs that are no trainings.
 
 Fixtures import what they need themselves: pytest loads this file before TensorFlow has been set up for the tests.
 """
@@ -7,12 +7,36 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def data_dir(tmp_path_factory):
-    """The folder of CIFAR-100 as tensorflow-datasets prepares it, with a few images."""
+def svhn(tmp_path_factory):
+    """A tiny SVHN: its folder, and its images and labels by split."""
+    from tests.helpers import tiny_data_sets
+
+    folder = tmp_path_factory.mktemp("svhn")
+    return str(folder), tiny_data_sets.prepare_svhn(folder)
+
+
+@pytest.fixture(scope="session")
+def cifar100(tmp_path_factory):
+    """A tiny CIFAR-100: its folder, and its images and labels by split."""
     from tests.helpers import tiny_data_sets
 
     folder = tmp_path_factory.mktemp("cifar100")
-    tiny_data_sets.prepare_cifar100(folder)
+    return str(folder), tiny_data_sets.prepare_cifar100(folder)
+
+
+@pytest.fixture(scope="session")
+def data_dir(cifar100):
+    """The folder of the tiny CIFAR-100."""
+    return cifar100[0]
+
+
+@pytest.fixture(scope="session")
+def imagenet(tmp_path_factory):
+    """The folder of a tiny ImageNet."""
+    from tests.helpers import tiny_data_sets
+
+    folder = tmp_path_factory.mktemp("imagenet")
+    tiny_data_sets.prepare_imagenet(folder)
     return str(folder)
 
 

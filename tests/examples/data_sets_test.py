@@ -1,7 +1,6 @@
 """The paper's data sets: what is read, how it is split, and that seeds decide everything."""
 
 import collections
-from unittest import mock
 
 import keras
 import numpy as np
@@ -11,41 +10,12 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from paper.data import data_sets
-from paper.data.sources import NotPreparedError, Streamed
-from tests.helpers import tiny_data_sets
+from tests.helpers.batches import gather, load
 
 pytestmark = [
     # TFDS opens a text file of class names without closing it.
     pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"),
 ]
-
-
-@pytest.fixture(scope="module")
-def svhn(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("svhn")
-    return str(folder), tiny_data_sets.prepare_svhn(folder)
-
-
-@pytest.fixture(scope="module")
-def cifar100(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cifar100")
-    return str(folder), tiny_data_sets.prepare_cifar100(folder)
-
-
-@pytest.fixture(scope="module")
-def imagenet(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("imagenet")
-    tiny_data_sets.prepare_imagenet(folder)
-    return str(folder)
-
-
-def load(name, data_dir, **arguments):
-    return data_sets.load(name, data_dir=data_dir, download=False, **{"batch_size": 4, **arguments})
-
-
-def gather(batches):
-    x, y = zip(*batches, strict=True)
-    return np.concatenate(x), np.concatenate(y)
 
 
 def resized(images, name):
@@ -112,64 +82,6 @@ def test_crops_and_flips(name, svhn, cifar100):
     # 72 draws: 36 flips expected, with deviation 4.2; a given patch is missed with probability 0.05.
     assert flips == 0 if name == "svhn_cropped" else 15 < flips < 57
     assert len({position for position, _ in seen}) >= 18
-
-
-def test_streams_imagenet(imagenet):
-    data = load("imagenet2012", imagenet, num_validation=5)
-    (train_x, train_y), (held_x, held_y) = gather(data.train), gather(data.validation)
-    assert train_x.shape == (19, 224, 224, 3) and held_x.shape == (5, 224, 224, 3)
-    assert collections.Counter([*train_y, *held_y]) == {0: 8, 1: 8, 999: 8}
-    # Each class has its channel in the files, up to what JPEG leaves of it.
-    pixels = np.concatenate([train_x, held_x]) + np.array(data.description.mean)
-    channels = [{0: 0, 1: 1, 999: 2}[label] for label in [*train_y, *held_y]]
-    for image, channel in zip(pixels, channels, strict=True):
-        means = image.mean((0, 1))
-        assert means[channel] > 0.5 and np.delete(means, channel).max() < 0.02
-    # The test is ImageNet's validation split, with the labels of the list that comes with TFDS.
-    test_x, _ = gather(data.test)
-    assert test_x.shape == (4, 224, 224, 3)
-
-
-def _ends(x, mean):
-    """Where the left and the right edge of each image were, as fractions of its file's width, by their brightness."""
-    columns = (x + np.array(mean)).mean(1).max(-1)
-    return 2.0 * columns[:, 0] - 1.0, 2.0 * columns[:, -1] - 1.0
-
-
-def test_imagenet_is_cropped_and_mirrored_in_training_only(imagenet):
-    data = load("imagenet2012", imagenet, num_validation=5)
-    mean = data.description.mean
-    # 7/8 of the shorter side, in the middle of an image of 300x240 pixels.
-    (first, _), (second, _) = gather(data.test), gather(data.test)
-    np.testing.assert_array_equal(first, second)
-    for end, expected in zip(_ends(first, mean), (0.5 - 105 / 300, 0.5 + 105 / 300), strict=True):
-        np.testing.assert_allclose(end, expected, atol=0.02)
-    # Held-out images are 240 pixels wide, and higher than that.
-    for end, expected in zip(_ends(gather(data.validation)[0], mean), (0.5 - 105 / 240, 0.5 + 105 / 240), strict=True):
-        np.testing.assert_allclose(end, expected, atol=0.02)
-    epochs = [gather(data.train)[0] for _ in range(3)]
-    lefts, rights = (np.concatenate(ends) for ends in zip(*(_ends(x, mean) for x in epochs), strict=True))
-    # 57 draws: 28.5 mirrored expected, with deviation 3.8.
-    assert 14 < np.sum(lefts > rights) < 43
-    widths = np.abs(rights - lefts)
-    # At most the whole image; at least 8% of the area at an aspect of 3/4, of images higher than wide.
-    assert widths.max() <= 1.02 and widths.min() > 0.2 and np.ptp(widths) > 0.3
-    assert np.ptp(np.minimum(lefts, rights)) > 0.2
-
-
-def test_streamed_numbers_are_those_of_the_split(imagenet):
-    """What is held out is found again by number, in whatever order the files are read."""
-    builder = tfds.builder("imagenet2012", data_dir=imagenet)
-    assert len(builder.info.splits["train"].filepaths) == 3
-    names = [example["file_name"] for example in tfds.as_numpy(builder.as_dataset(split="train", shuffle_files=False))]
-    source = Streamed(builder, "train", prepare=lambda image, seed: tf.shape(image))
-    chosen = np.array([0, 3, 9, 20, 23])
-    for seed in (None, tf.constant([3, 1])):
-        numbers, shapes, _ = (np.concatenate(part) for part in zip(*source.batches(chosen, 2, seed), strict=True))
-        assert sorted(numbers) == list(chosen)
-        # An image's height tells its number in its class.
-        heights = [300 + 10 * int(names[number].decode()[10:-5]) for number in numbers]
-        np.testing.assert_array_equal(shapes[:, 0], heights)
 
 
 @pytest.mark.parametrize("name", ["cifar100", "imagenet2012"])
@@ -274,78 +186,6 @@ def test_random_labels(cifar100):
     assert sum(own[image] != all_random[image] for image in own) >= 14
 
 
-@pytest.mark.parametrize("name", [name for name, about in data_sets.DATA_SETS.items() if not about.streamed])
-def test_mocked(name, tmp_path):
-    """The shapes and classes that tensorflow-datasets itself declares."""
-    features = tfds.builder(name, data_dir=tmp_path).info.features
-    with tfds.testing.mock_data(num_examples=12):
-        data = data_sets.load(name, batch_size=4, num_validation=3, data_dir=str(tmp_path))
-        batches = list(data.train)
-    about = data_sets.DATA_SETS[name]
-    assert about.shape == features["image"].shape and about.num_classes == features["label"].num_classes
-    # Mocked splits are alike, and SVHN has two to train on.
-    assert len(batches) == len(data.train) == -(-(12 * len(about.train) - 3) // 4)
-    x, y = batches[0]
-    assert x.shape == (4, *about.shape) and x.dtype == tf.float32 and y.dtype == tf.int32
-    mean = np.array(about.mean)
-    assert np.all(x >= -mean - 1e-6) and np.all(x <= 1.0 - mean + 1e-6) and np.ptp(x) > 0.9
-    assert data.validation.element_spec == data.test.element_spec == data.train.element_spec
-
-
-def test_imagenet_is_as_declared(tmp_path):
-    """It is read from files, which a mocked data set has not: its images and classes alone."""
-    about = data_sets.DATA_SETS["imagenet2012"]
-    builder = tfds.builder("imagenet2012", data_dir=tmp_path)
-    assert builder.info.features["label"].num_classes == about.num_classes
-    with tfds.testing.mock_data(num_examples=3):
-        for split in (*about.train, about.test):
-            for image, _ in builder.as_dataset(split=split, as_supervised=True):
-                for augment in (False, True):
-                    cropped = data_sets._crop_any_size(image, tf.constant([0, 1]), augment=augment)
-                    assert cropped.shape == about.shape and np.all((cropped >= 0.0) & (cropped <= 255.0))
-
-
-@pytest.mark.parametrize(
-    ("name", "num_train", "mean_within"),
-    [("mnist", 60_000, 1e-4), ("fashion_mnist", 60_000, 1e-4), ("cifar10", 5_000, 2e-2)],
-)
-def test_mean_of_the_real_images(name, num_train, mean_within):
-    """Training images have mean zero; the centres of some of CIFAR-10's, which may have been through JPEG, nearly."""
-    if not tfds.builder(name).is_prepared():
-        pytest.skip(f"{name} is not prepared")
-    data = data_sets.load(name, batch_size=5_000, num_validation=0, num_train=num_train, augment=False, download=False)
-    sums = [(len(x), tf.reduce_mean(x, (0, 1, 2))) for x, _ in data.train]
-    assert sum(n for n, _ in sums) == num_train
-    np.testing.assert_allclose(np.mean([mean for _, mean in sums], axis=0), 0.0, atol=mean_within)
-
-
-def test_not_prepared(tmp_path):
-    with pytest.raises(NotPreparedError) as caught:
-        load("svhn_cropped", str(tmp_path))
-    message = str(caught.value)
-    assert f"'svhn_cropped' is not prepared in {tmp_path}" in message
-    assert f"tfds build svhn_cropped --data_dir={tmp_path}" in message
-    assert "importlib_resources" in message and "TFDS_DATA_DIR" in message and "by hand" not in message
-
-
-def test_not_prepared_and_no_network(tmp_path):
-    with (
-        mock.patch.object(tfds.core.DatasetBuilder, "download_and_prepare", side_effect=ConnectionError("no route")),
-        pytest.raises(NotPreparedError, match="preparing it failed: ConnectionError: no route") as caught,
-    ):
-        data_sets.load("cifar100", data_dir=str(tmp_path))
-    assert isinstance(caught.value.__cause__, ConnectionError)
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_not_prepared_and_to_be_fetched_by_hand(tmp_path):
-    """The true error of the builder, which finds no files."""
-    with pytest.raises(NotPreparedError, match="preparing it failed") as caught:
-        data_sets.load("imagenet2012", data_dir=str(tmp_path))
-    assert f"{tmp_path}/downloads/manual" in str(caught.value)
-    assert "ILSVRC2012_img_train.tar" in str(caught.value)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -358,13 +198,3 @@ def test_not_prepared_and_to_be_fetched_by_hand(tmp_path):
 def test_errors(arguments, message, cifar100):
     with pytest.raises(ValueError, match=message):
         load("cifar100", cifar100[0], **arguments)
-
-
-def test_streamed_images_must_be_shuffled(imagenet):
-    with pytest.raises(ValueError, match=r"imagenet2012 is streamed from files.*shuffle=False"):
-        load("imagenet2012", imagenet, shuffle=False)
-
-
-def test_unknown_name():
-    with pytest.raises(ValueError, match=r"one of mnist, .*imagenet2012\. Received: name='svhn'"):
-        data_sets.load("svhn")
