@@ -10,7 +10,7 @@ and saves
 - `perturbations.png`, test images and the smallest changes that DeepFool finds to change their class,
 - `cross_section.png`, the decision regions around one of them, without and with AMM.
 
-`--epochs=1 --seeds=1` is a short form, which shows that it runs but no gain.
+`--epochs=1 --seeds=1` is a short run, which shows that it runs but no gain.
 """
 
 import pathlib

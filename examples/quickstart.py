@@ -4,7 +4,7 @@
 
 trains on 5,000 images of MNIST, measures on 2,000 others, prints a table and
 saves a figure. It takes about two minutes on two cores, and needs no
-network and no data but the file beside it. `--epochs=3` is a short form, which shows that
+network and no data but the file beside it. `--epochs=3` is a short run, which shows that
 it runs but no gain.
 Both networks are trained alike, at a learning rate that was chosen for AMM on held-out
 training images; the best rate for the reference alone is larger.
