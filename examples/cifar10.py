@@ -5,7 +5,7 @@
     python examples/cifar10.py --model=resnet-20 --out=runs/cifar10-resnet-20
 
 The last trains a reference first and fine-tunes it with AMM. `--help` lists all settings, and
-`trainer.py` says what the defaults are. A run that was stopped continues from its last epoch.
+`paper/training/trainer.py` says what the defaults are. A run that was stopped continues from its last epoch.
 """
 
 from paper.training import script

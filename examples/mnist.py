@@ -6,10 +6,10 @@
     python examples/mnist.py --num_train=20000 --out=runs/mlp-20k
     python examples/mnist.py --num_random_labels=30000 --out=runs/mlp-noisy
 
-needs MNIST as prepared by tensorflow-datasets (`TFDS_DATA_DIR` names the folder), or a network. All
-60,000 images are trained on and the test images measured; with `--validation` 5,000 training images
-are held out and measured instead. `--help` lists all settings, and `trainer.py` says what the defaults
-are. A run that was stopped continues from its last epoch. To watch it:
+needs MNIST as prepared by tensorflow-datasets (`TFDS_DATA_DIR` names the folder), or a network. All 60,000 images are
+trained on and the test images measured; with `--validation` 5,000 training images are held out and measured instead.
+`--help` lists all settings, and `paper/training/trainer.py` says what the defaults are. A run that was stopped
+continues from its last epoch. To watch it:
 
     tensorboard --logdir=runs
 """

@@ -2,15 +2,14 @@
 
     python examples/pictures.py --out=pictures
 
-trains the same MLP without and with AMM, from three seeds each, on the 5,000 images of
-MNIST that come with the repository, which takes some three minutes on two cores,
-and saves
+trains the same MLP without and with AMM, from three seeds each, on the 5,000 images of MNIST that come with the
+repository. That takes about three minutes on two cores. It saves
 
 - `training_curves.png`, accuracy and mean margin on test images over the epochs,
 - `perturbations.png`, test images and the smallest changes that DeepFool finds to change their class,
 - `cross_section.png`, the decision regions around one of them, without and with AMM.
 
-`--epochs=1 --seeds=1` is a short run, which shows that it runs but no gain.
+`--epochs=1 --seeds=1` is a quick check that it runs; AMM takes longer to show a gain.
 """
 
 import pathlib

@@ -6,19 +6,20 @@
     python examples/reproduce.py all --list
     python examples/reproduce.py report --schedule=short
 
-Names are figure1, table1, figure2, table2, figure3, table3, figure4, figure5, or all; and, not in the paper, batches
-(the same batches in every epoch, as in the authors' published code) and exchanged (the c of AVG+LIN and of
-MIN+LIN in each other's place, or MIN+LIN's c and d), which are part of all. A run that several of them share is made
-once (but LiuNet's trainings with AMM begin with a reference of their own). Each is a process of `examples/mnist.py` (or
-`toy2d.py`), as many at a time as there are cores, which they share (one where there is a GPU), and leaves one JSON
-record in `--records`. Starting again skips what is finished and continues what was cut off from its last epoch.
-`report` turns all records that there are into a page with tables and figures.
-`--arms`, `--values` and `--networks` choose among what is named; figure1 has none of them.
+Name figure1, table1, figure2, table2, figure3, table3, figure4, figure5, or all. Two more are not in the paper, and
+part of all: batches (the same batches in every epoch, as in the authors' published code) and exchanged (AVG+LIN with
+the c of MIN+LIN and the reverse, and MIN+LIN with its c and d exchanged). `--arms`, `--values` and `--networks` choose
+among the trainings of what is named; figure1 has none of them.
 
-The default is the paper's protocol: 100 epochs, five seeds. `--schedule=short` has 30 epochs with drops
-of the learning rate in proportion, and MIN searches only those 30 correct images of a batch of 100 in full that a
-first-order estimate says are nearest. MNIST as prepared by tensorflow-datasets is needed (`TFDS_DATA_DIR`), or a
-network.
+A run is a process of `examples/mnist.py` or `examples/toy2d.py` and leaves one JSON record in `--records`. There are as
+many at a time as cores, or one if there is a GPU. A run that several tables share is made once, except that LiuNet's
+trainings with AMM begin with a reference of their own. Starting again skips what is finished, and continues what was
+stopped from its last epoch. `report` makes a page with tables and figures of all records.
+
+The default is the paper's protocol: 100 epochs, five seeds. `--schedule=short` has 30 epochs, with drops of the
+learning rate in proportion, and MIN searches only 30 correct images of a batch of 100 in full: those that a first-order
+estimate says are nearest. MNIST as prepared by tensorflow-datasets is needed (`TFDS_DATA_DIR`), or a network to fetch
+it.
 """
 
 import os
@@ -28,11 +29,10 @@ import signal
 from absl import app, flags
 
 from paper.command_line import numbers
-from paper.reproduce import records as finished
 from paper.reproduce.execution import Executor
 from paper.reproduce.experiments import EXPERIMENTS
 from paper.reproduce.planning import SCHEDULES, TOY, Schedule, plan
-from paper.reproduce.records import RecordError
+from paper.reproduce.records import RecordError, read_records
 from paper.training.table_2 import LEAST_EPOCHS
 
 _SEEDS = flags.DEFINE_integer("seeds", 5, "runs of each cell, with seeds from 0", lower_bound=1)
@@ -77,7 +77,7 @@ def main(argv: list[str]) -> None:
         if "report" in names:
             if not records.is_dir():
                 raise app.UsageError(f"There is no folder {records}: name that of the records with --records.")
-            # It loads what draws the figures, which a list or a refusal need not wait for.
+            # Imported here: it loads matplotlib, for which `--list` and error messages need not wait.
             from paper.reproduce import report
 
             report.write(records, pathlib.Path(_PAGE.value), pathlib.Path(_IMAGES.value), schedule)
@@ -88,19 +88,19 @@ def main(argv: list[str]) -> None:
 
 
 def _run(names: list[str], schedule: Schedule, records: pathlib.Path) -> str | None:
-    """Make what is missing, or list it; returns what failed."""
+    """Execute what is missing, or list it; returns a message if runs failed."""
     try:
         values = numbers("values", _VALUES.value, int)
         some = {"arms": _ARMS.value, "values": values, "networks": _NETWORKS.value}
         runs = plan(names, _SEEDS.value, schedule, **some)
     except ValueError as error:
         raise app.UsageError(str(error)) from error
-    there = finished.read(records, runs)
+    finished = read_records(records, runs)
     if _LIST.value:
         for run in runs:
-            print("finished" if run.name in there else "missing ", run.name)
+            print("finished" if run.name in finished else "missing ", run.name)
         return None
-    if all(run.name in there for run in runs):
+    if all(run.name in finished for run in runs):
         print(f"{len(runs)} runs, all of them finished")
         return None
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -114,9 +114,9 @@ def _run(names: list[str], schedule: Schedule, records: pathlib.Path) -> str | N
 
 
 def _end_runs_with_the_runner() -> None:
-    """Have whatever ends the runner end its runs, which would go on without it."""
+    """Have a signal that ends this process end its runs too, which would go on without it."""
     for ending in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-        # What is ignored, as under nohup, ends nothing.
+        # A signal that is ignored, as under nohup, stays ignored.
         if signal.getsignal(ending) is not signal.SIG_IGN:
             signal.signal(ending, signal.default_int_handler)
 

@@ -2,17 +2,15 @@
 
     python examples/toy2d.py --out=toy2d.png
 
-Each class is uniform in a thin, upright rectangle, and the two are shifted against
-each other. A linear classifier minimises the margin penalty alone, without any
-classification loss, lambda = c = d = 1 (the paper does not say which it took). AVG+LIN counts all samples alike, so its
-boundary is orthogonal to the line that joins the classes' centres, at 45 degrees;
-the widest margin, 0.99, belongs to the upright boundary at 0 degrees (the paper rounds it to 1). A linear
-classifier trained with cross-entropy is the reference.
+The points of each class are uniform in a thin, upright rectangle, and one rectangle is higher than the other. A linear
+classifier minimises the margin penalty alone, without any classification loss, with lambda = c = d = 1 (the paper does
+not give its values). AVG+LIN gives all samples the same weight, so its boundary is orthogonal to the line that joins
+the centres of the classes, at 45 degrees. The widest margin, 0.99, is that of the upright boundary at 0 degrees (the
+paper rounds it to 1). The reference is a linear classifier trained with cross-entropy.
 
-Without a classification loss the start matters: from an initial boundary that
-misclassifies most points (some values of `--seed`) MIN can end with the classes
-exchanged, or lose the boundary beyond the distance from which the penalty is capped.
-The default seed is one from which all six configurations find a boundary; with seed 0 MIN+EXP does not.
+Without a classification loss the initial boundary matters. Where it misclassifies most points, as with some values of
+`--seed`, MIN can end with the classes exchanged, or with a boundary so far away that the penalty is capped and pulls no
+more. With the default seed all six penalties find a boundary; with seed 0 MIN+EXP does not.
 """
 
 import itertools
@@ -61,7 +59,7 @@ def main(argv: list[str]) -> None:
     """Train seven classifiers, print their margins and draw their boundaries."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown arguments: {argv[1:]}")
-    # The code that is loaded, whatever is checked out when it ends.
+    # Asked for now: another commit may be checked out by the time the training ends.
     made_with = versions()
     train, test = sample(FLAGS.seed)
     lines, panels = {}, {}
@@ -75,7 +73,7 @@ def main(argv: list[str]) -> None:
             f"{name:12}{panel['train_accuracy']:>11.2%}{panel['test_accuracy']:>11.2%}{panel['margin']:>9.4f}"
             f"{panel['angle']:>7.1f}°{panel['seconds']:>9.1f}"
         )
-    # What they are to be compared with.
+    # Boundaries to compare them with.
     others = {
         "start": measure(Line.of(new_classifier()), train, test),
         "widest": measure(widest(train), train, test),
@@ -103,13 +101,13 @@ def main(argv: list[str]) -> None:
 
 def configurations() -> dict[str, keras_amm.MarginRegularizer | None]:
     """The reference, which has no penalty, and the six forms of the penalty."""
-    forms = {
+    penalties = {
         f"{aggregation.upper()}+{shrinkage.upper()}": keras_amm.MarginRegularizer(
             strength=1.0, aggregation=aggregation, shrinkage=shrinkage, c=1.0, d=1.0, max_penalty=FLAGS.max_penalty
         )
         for aggregation, shrinkage in itertools.product(AGGREGATIONS, SHRINKAGES)
     }
-    return {"reference": None, **forms}
+    return {"reference": None, **penalties}
 
 
 def new_classifier() -> keras.Model:
@@ -119,7 +117,7 @@ def new_classifier() -> keras.Model:
 
 
 def fit(train: Points, regularizer: keras_amm.MarginRegularizer | None) -> Line:
-    """The boundary of a classifier that minimises the penalty, or the cross-entropy where there is none."""
+    """The boundary of a classifier that minimises the penalty, or the cross-entropy if there is no penalty."""
     model = new_classifier()
     steps = len(train.y) // BATCH_SIZE
     halvings = range(1, 1 + FLAGS.epochs // HALVED_EVERY)

@@ -2,15 +2,15 @@
 
     python examples/tune.py --data_set=mnist --model=mlp-800 --strengths=8,32 --cs=1,2 --ds=1 --epochs=20
 
-trains with every setting on all but 5,000 training images, and measures error and margin on these. The
-test images are not looked at. The best setting has the lowest held-out error; of equal ones, the larger margin.
-With `--seeds=0,1,2` each setting is trained with each seed, and its means count. Networks that
-Table 2 fine-tunes start from one reference per seed, or from `--init_from`.
+trains with every setting on all but 5,000 training images, and measures error and margin on these 5,000. The test
+images are not used. The best setting has the lowest held-out error, and of equal errors the larger margin. With
+`--seeds=0,1,2` each setting is trained with each seed, and the means over the seeds are compared. Networks that Table 2
+fine-tunes start from one reference per seed, or from `--init_from`.
 
-A search that was stopped continues where it was, in mid-training too. Another grid in the same `--out` takes
-over the trainings that are there and adds to what was found: the best is that of all searches with the same settings
-and seeds. A training that fails, or whose loss becomes NaN, is listed as failed, and tried again when the search is
-started again. What was found is printed and left in `grid.json` and `grid.png`; the trainings are in `trials`.
+A search that was stopped continues where it was, even within a training. Another grid in the same `--out` takes over
+the trainings that are there and adds its own: the best setting is that of all searches with the same settings and
+seeds. A training that fails, or whose loss becomes NaN, is listed as failed, and tried again when the search is started
+again. The results are printed and written to `grid.json` and `grid.png`; the trainings are in `trials`.
 """
 
 import pathlib
@@ -43,7 +43,6 @@ def _main(argv: list[str]) -> None:
         prepared_builder(data_set, flags.FLAGS.data_dir)
     except NotPreparedError as error:
         raise SystemExit(str(error)) from error
-    # The grid's come in their place.
     given = {**given_flags(), "amm": True, "validation": True}
     try:
         settings = resolve(data_set, given)

@@ -1,4 +1,4 @@
-"""Files of JSON that no interruption leaves half written."""
+"""JSON files that are never half written."""
 
 import json
 import pathlib
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
-    """Write a file that is whole at any moment: the old one or the new one."""
+    """Write a file by renaming a new one: whoever reads it finds the old content or the new one, never a part."""
     new = path.with_name(f"{path.name}.new")
     new.write_text(json.dumps(content, indent=2) + "\n")
     new.replace(path)

@@ -24,7 +24,7 @@ def test_what_is_no_record(tmp_path, make_run, content, said):
     """It is neither taken for a finished run nor reported."""
     (tmp_path / "one.json").write_text(content)
     with pytest.raises(records.RecordError, match=said):
-        records.read(tmp_path)
+        records.read_records(tmp_path)
     with pytest.raises(records.RecordError, match=said):
         execution.Executor(tmp_path, tmp_path / "work", jobs=1, cores=1).run_all([make_run("one")])
 

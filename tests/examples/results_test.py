@@ -13,8 +13,8 @@ RESULTS = planning.EXAMPLES.parent / "results"
 
 
 def test_every_record_has_its_place_in_the_report():
-    found = records.read(RESULTS / "records")
-    assert len(found) > 50 and records.of_experiments(found).keys() == found.keys()
+    found = records.read_records(RESULTS / "records")
+    assert len(found) > 50 and records.reported_records(found).keys() == found.keys()
 
 
 @pytest.mark.parametrize(

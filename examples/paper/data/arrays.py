@@ -1,4 +1,4 @@
-"""Images as scaled arrays in memory: MNIST's subset in the repository, and whole splits of tensorflow-datasets."""
+"""Images as scaled arrays in memory: the part of MNIST in the repository, and whole splits of tensorflow-datasets."""
 
 import pathlib
 from typing import Any, NamedTuple
@@ -29,12 +29,12 @@ MNIST_DEVIATION = 0.3081
 SUBSET = pathlib.Path(__file__).with_name("mnist_subset.npz")
 
 
-def scale(pixels: np.ndarray, mean: float = MNIST_MEAN) -> np.ndarray:
-    """Pixels 0..255 as float32 in [0, 1], less the mean."""
+def scaled(pixels: np.ndarray, mean: Any = MNIST_MEAN) -> np.ndarray:
+    """Pixels 0..255 as float32 in [0, 1], less the mean, which is a number or one per channel."""
     return pixels.astype("float32") / np.float32(255.0) - np.float32(mean)
 
 
-def load(name: str, split: str, mean: float = MNIST_MEAN) -> Images:
+def load(name: str, split: str, mean: Any = MNIST_MEAN) -> Images:
     """Read a prepared tensorflow-datasets split into memory; `data_sets.load` gives training pipelines.
 
     Raises:
@@ -42,13 +42,13 @@ def load(name: str, split: str, mean: float = MNIST_MEAN) -> Images:
     """
     builder = prepared_builder(name, download=False)
     pixels, labels = builder.as_dataset(split=split, as_supervised=True, batch_size=-1)
-    return Images(scale(pixels.numpy(), mean), labels.numpy().astype("int32"))
+    return Images(scaled(pixels.numpy(), mean), labels.numpy().astype("int32"))
 
 
 def load_subset() -> tuple[Images, Images]:
     """5,000 training and 2,000 test images of MNIST, which come with the repository."""
     with np.load(SUBSET) as arrays:
         return tuple(
-            Images(scale(arrays[f"{split}_images"])[..., None], arrays[f"{split}_labels"].astype("int32"))
+            Images(scaled(arrays[f"{split}_images"])[..., None], arrays[f"{split}_labels"].astype("int32"))
             for split in ("train", "test")
         )

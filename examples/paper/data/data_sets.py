@@ -17,10 +17,10 @@ from .sources import InMemory, Source, Streamed, prepared_builder
 
 @dataclass(frozen=True)
 class Description:
-    """What there is to know of a data set.
+    """How a data set is split, scaled and augmented.
 
     Attributes:
-        shape: the shape of an image as the network sees it.
+        shape: the shape of an image as the network gets it.
         num_classes: the number of classes.
         mean: what is subtracted from pixels in [0, 1], per channel, as the authors' code has it.
         train: the splits that are trained on.
@@ -55,7 +55,7 @@ DATA_SETS: Mapping[str, Description] = MappingProxyType(
 
 NUM_VALIDATION = 5_000
 EVAL_BATCH_SIZE = 500
-# Separate streams of random numbers from the one seed.
+# The order, the crops and the flips draw different random numbers from the one seed.
 _ORDER, _CROP, _FLIP = range(3)
 
 
@@ -95,13 +95,12 @@ def load(
     augment: bool = True,
     shuffle: bool = True,
     eval_batch_size: int = EVAL_BATCH_SIZE,
-    split_seed: int = 0,
     data_dir: str | None = None,
     download: bool = True,
 ) -> DataSet:
     """A data set with the paper's preprocessing, split and augmented as in Section 4.1.
 
-    Everything random is a function of the seeds and of the epoch's number. All but ImageNet is
+    Everything random is a function of the seed and of the epoch's number. All but ImageNet is
     held in memory, decoded, from the first use on. Resized data sets are evaluated on
     the centre of the resized image, ImageNet on the centre of the image. For ImageNet the
     "test" images are its validation split, as in the paper.
@@ -120,7 +119,6 @@ def load(
         shuffle: bool, whether each epoch has another order. Without, all epochs have the same batches, in the
             order on disk, as where the authors' published code trains on all of MNIST.
         eval_batch_size: int, images of a validation or test batch.
-        split_seed: int, of what is held out, chosen and mislabelled: the paper keeps these fixed over runs.
         data_dir: str, where data sets are prepared; None for TFDS_DATA_DIR or the default of tensorflow-datasets.
         download: bool, whether to download and prepare a data set that is not there.
 
@@ -143,13 +141,14 @@ def load(
     builder = prepared_builder(name, data_dir, download)
     source = functools.partial(_source, builder, description, augment)
     train, test = source(*description.train), source(description.test)
-    random = np.random.default_rng(split_seed)
+    # What is held out, chosen and mislabelled does not depend on the seed: the paper keeps it fixed over runs.
+    random = np.random.default_rng(0)
     held_out, numbers = _choose(random, train.size, num_validation, num_train)
     labels = _random_labels(random, train.size, numbers, num_random_labels, description.num_classes)
     epoch = tf.Variable(0, trainable=False, dtype=tf.int32)
 
     def one_epoch(_: Any) -> tf.data.Dataset:
-        # Read anew whenever an epoch begins. It counts by itself where nothing tells it the number.
+        # This function runs whenever an epoch begins. Without the callback, which assigns the number, it counts itself.
         current = tf.identity(epoch)
         epoch.assign_add(1)
         return _training_batches(
@@ -260,8 +259,8 @@ def _evaluation_batches(
 
 
 def _without_autotuning(batches: tf.data.Dataset) -> tf.data.Dataset:
-    # Of these pipelines, the end of an iterator waits for its tuner (TensorFlow 2.21), which sleeps twice as long each
-    # time: an epoch of 42 seconds took 82.
+    # In TensorFlow 2.21 an iterator that ends waits for its tuner, which sleeps for ever longer times: an epoch of 42
+    # seconds took 82.
     options = tf.data.Options()
     options.autotune.enabled = False
     return batches.with_options(options)

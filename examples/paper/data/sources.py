@@ -43,7 +43,7 @@ class InMemory:
 
     def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
         self.size = len(labels)
-        # Constants are shared by all epochs, and gathering from them needs no Python.
+        # As constants they are stored once for all epochs, and a pipeline reads them without calling Python.
         self.images, self.labels = tf.constant(images), tf.constant(labels, tf.int32)
 
     def batches(self, numbers: np.ndarray, batch_size: int, seed: Any | None = None) -> tf.data.Dataset:
@@ -58,8 +58,8 @@ class InMemory:
 class Streamed:
     """Images read from TFRecord files whenever they are needed.
 
-    Shuffled threefold: the order of the files, 16 of which are read in turns, and the records
-    of each 8,192 that follow one another.
+    They are shuffled in three ways: the files are read in another order, 16 of them in turns, and the records are
+    shuffled within groups of 8,192 that follow one another.
 
     Args:
         builder: prepared `tfds.core.DatasetBuilder`.
@@ -129,7 +129,7 @@ def prepared_builder(name: str, data_dir: str | None = None, download: bool = Tr
     Raises:
         NotPreparedError: it is not prepared, and could not be; says what to do.
     """
-    # Imported here, so that examples on embedded data do without it.
+    # Imported here: scripts that only use the images in the repository do not need it.
     import tensorflow_datasets as tfds
 
     builder = tfds.builder(name, data_dir=data_dir)
@@ -140,7 +140,7 @@ def prepared_builder(name: str, data_dir: str | None = None, download: bool = Tr
         try:
             builder.download_and_prepare()
         except Exception as error:
-            # Whatever stands in the way, of the network or on the disk, what there is to do is the same.
+            # Network and disk fail with many kinds of error, and the remedy is the same for all.
             cause = error
         else:
             return builder

@@ -1,4 +1,4 @@
-"""What was measured beside what the paper reports: orders, bounds, values."""
+"""What was measured, compared with what the paper reports: orders, bounds and values."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -9,11 +9,12 @@ import numpy as np
 from .experiments import Arm, Cell, Paper
 from .records import Results
 
-# Errors that differ by fewer percentage points are in an order that more seeds could turn round: some two standard
-# deviations over seeds, and ten test images.
+# Two errors are close if they differ by fewer percentage points than this, which is about two standard deviations over
+# seeds, or ten test images: more seeds could reverse their order.
 CLOSE = 0.1
-# Beyond these a value is told to differ: the paper's standard deviations of an error, a fraction of its margin.
+# An error differs from the paper's if it is off by more than so many of the paper's standard deviations,
 DEVIATIONS = 2.0
+# and a margin if it is off by more than this fraction of the paper's.
 MARGIN = 0.1
 
 
@@ -21,10 +22,10 @@ class Order(NamedTuple):
     """Two errors that the paper puts in an order.
 
     Attributes:
-        other: `Results` that are compared with.
-        lower: bool, whether the paper has the lower error in the first.
-        agrees: bool, whether it is so here.
-        is_close: bool, whether the two are nearly equal here.
+        other: the second `Results`.
+        lower: bool, whether the first has the lower error in the paper.
+        agrees: bool, whether it has the same order here.
+        is_close: bool, whether the two errors are nearly equal here.
     """
 
     other: Results
@@ -40,18 +41,18 @@ def holds(paper: Paper, error: float) -> bool | None:
     return error < paper.error if paper.bound == "<" else error > paper.error
 
 
-def orders(one: Results, there: Sequence[Results], better: Sequence[tuple[Arm, Arm]] = ()) -> Iterator[Order]:
-    """The rows beside one that the paper puts above or below it.
+def orders(one: Results, finished: Sequence[Results], better: Sequence[tuple[Arm, Arm]] = ()) -> Iterator[Order]:
+    """The orders of one row and each other that the paper puts above or below it.
 
     Args:
         one: `Results`.
-        there: all rows of a table or points of a figure.
+        finished: all rows of a table or points of a figure that have results.
         better: pairs of arms; the text says that the first errs less than the second in the same place.
 
     Yields:
         `Order`s, of rows of the same network.
     """
-    for other in there:
+    for other in finished:
         lower = _is_lower(one.cell, other.cell, better) if other is not one else None
         if lower is not None:
             agrees = one.error < other.error if lower else one.error > other.error
@@ -72,17 +73,17 @@ def _is_lower(one: Cell, other: Cell, better: Sequence[tuple[Arm, Arm]]) -> bool
     return False if (other.arm, one.arm) in better else None
 
 
-def differences(there: Sequence[Results], better: Sequence[tuple[Arm, Arm]] = ()) -> Iterator[str]:
+def differences(finished: Sequence[Results], better: Sequence[tuple[Arm, Arm]] = ()) -> Iterator[str]:
     """A line for each order, bound, error and margin that is not the paper's.
 
     Args:
-        there: the rows of a table or points of a figure.
+        finished: the rows of a table or points of a figure that have results.
         better: see `orders`.
 
     Yields:
         Strings.
     """
-    for one, other in itertools.combinations(there, 2):
+    for one, other in itertools.combinations(finished, 2):
         for order in orders(one, [other], better):
             if not order.agrees:
                 more = "no less" if order.lower else "no more"
@@ -90,12 +91,12 @@ def differences(there: Sequence[Results], better: Sequence[tuple[Arm, Arm]] = ()
                     f"{_name(one)} ({one.error:.2f}%) errs {more} than {_name(other)} ({other.error:.2f}%); "
                     f"in the paper it does{_numbers(one.cell.paper, other.cell.paper)}."
                 )
-    for one in there:
+    for one in finished:
         paper = one.cell.paper
         if holds(paper, one.error) is False:
             yield f"{_name(one)}: error {one.error:.2f}%, in the paper {paper.bound}{paper.error:.2f}%."
-        if paper.spread is not None and abs(one.error - paper.error) > DEVIATIONS * paper.spread:
-            yield f"{_name(one)}: error {one.error:.2f}%, in the paper {paper.error:.2f}% ± {paper.spread:.2f}."
+        if paper.deviation is not None and abs(one.error - paper.error) > DEVIATIONS * paper.deviation:
+            yield f"{_name(one)}: error {one.error:.2f}%, in the paper {paper.error:.2f}% ± {paper.deviation:.2f}."
         margin = float(np.mean(one.values("margin_mean")))
         if paper.margin is not None and abs(margin / paper.margin - 1.0) > MARGIN:
             yield f"{_name(one)}: margin {margin:.2f}, in the paper {paper.margin:.2f}."

@@ -1,4 +1,4 @@
-"""Runs in processes of their own, as many at a time as the machine has cores, each from where it stopped."""
+"""Execute runs in processes of their own, several at a time; each continues from where it was stopped."""
 
 import json
 import os
@@ -15,19 +15,19 @@ import filelock
 
 from ..json_files import write_json
 from ..training import run_folder
-from . import records as finished
 from .planning import Run
+from .records import read_records
 
 
 class _RunFailed(Exception):
-    """A run did not come to its end."""
+    """A run ended without a result."""
 
 
 class Executor:
-    """Runs what has no record yet.
+    """Executes the runs that have no record yet.
 
-    A run's folder holds its checkpoint, its log and a lock that other executors respect;
-    its record is written when it is finished, whole or not at all.
+    The folder of a run holds its checkpoint, its log, and a lock that keeps other executors out. Its record is written
+    when the run is finished, whole or not at all.
 
     Args:
         records: folder of the finished runs' JSON files.
@@ -38,30 +38,30 @@ class Executor:
 
     def __init__(self, records: pathlib.Path, work: pathlib.Path, jobs: int, cores: int) -> None:
         self.records, self.work, self.jobs, self.cores = records, work, jobs, cores
-        # The running processes and the threads that each was given.
+        # The running processes, and the number of threads that each was given.
         self._running: dict[subprocess.Popen[bytes], int] = {}
         # The names of runs that have no process yet.
         self._waiting: set[str] = set()
         self._stopped = False
-        # Between the look at these and the entry in `_running` nothing may be started or stopped.
+        # Held while a process is counted, started or stopped, so that no two are given the same cores.
         self._starting = threading.Lock()
 
     def run_all(self, runs: Sequence[Run]) -> list[str]:
-        """Run what is missing, in order. Ctrl-C stops the processes, which continue when started again.
+        """Execute what is missing, in order. Ctrl-C stops the processes, which continue when started again.
 
         Args:
-            runs: what is to be there in the end.
+            runs: all that are to have a record in the end.
 
         Returns:
-            The names of runs that failed; the others are not affected.
+            The names of the runs that failed; they do not affect the others.
 
         Raises:
             KeyboardInterrupt: stopped by Ctrl-C.
-            RecordError: a file among the records is none, or of another command.
+            RecordError: a file among the records is not a record, or of another command.
         """
         self.records.mkdir(parents=True, exist_ok=True)
-        there = finished.read(self.records, runs)
-        missing = [run for run in runs if run.name not in there]
+        finished = read_records(self.records, runs)
+        missing = [run for run in runs if run.name not in finished]
         self._waiting = {run.name for run in missing}
         jobs = max(1, min(self.jobs, len(missing)))
         print(f"{len(runs)} runs, {len(runs) - len(missing)} of them finished; {jobs} at a time", flush=True)
@@ -91,7 +91,7 @@ class Executor:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with filelock.FileLock(folder / "lock", timeout=0):
-                # A training may have outlived its runner.
+                # A training may go on although the executor that started it was killed.
                 with run_folder.alone(folder):
                     pass
                 return self._run_alone(run, folder)
@@ -132,7 +132,7 @@ class Executor:
                 del self._running[process]
 
     def _threads(self) -> int:
-        """Of the cores that no run has, the share of the next one to be started."""
+        """How many of the idle cores the next run gets."""
         places = min(self.jobs - len(self._running), len(self._waiting))
         return max(1, (self.cores - sum(self._running.values())) // places)
 

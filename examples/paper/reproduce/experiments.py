@@ -1,4 +1,4 @@
-"""The tables and figures of Sections 3.3 and 4.3 as data: which networks, which settings, what the paper found."""
+"""The tables and figures of Sections 3.3 and 4.3 as data: their networks, their settings and the paper's numbers."""
 
 import itertools
 from collections.abc import Mapping
@@ -14,13 +14,13 @@ class Paper(NamedTuple):
 
     Attributes:
         error: percent of the test images.
-        spread: its standard deviation over five runs.
+        deviation: its standard deviation over five runs.
         margin: mean DeepFool norm on the test images.
         bound: "<" or ">" where the text only says that the error is below or above `error`.
     """
 
     error: float | None = None
-    spread: float | None = None
+    deviation: float | None = None
     margin: float | None = None
     bound: str = ""
 
@@ -30,7 +30,7 @@ _NOTHING = Paper()
 
 @dataclass(frozen=True)
 class Arm:
-    """One way of training.
+    """One way of training, such as the reference or MIN+EXP.
 
     Attributes:
         name: short, for file names and flags.
@@ -63,7 +63,7 @@ class Cell:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What tells a training from others, whatever table it is for: the parts of its name."""
+        """The parts of the training's name, which are the same in whatever table or figure it appears."""
         parts = [self.network, self.arm.name]
         if self.num_train != ALL_IMAGES:
             parts.append(f"train-{self.num_train}")
@@ -81,9 +81,9 @@ class Experiment:
         cells: what is trained for it.
         kind: "table", "curves" (error over epochs) or "sweep" (error over `axis`).
         axis: the attribute of `Cell` that a sweep is over.
-        axis_title: what it counts.
+        axis_title: what the axis counts.
         better: pairs of arms of which the text says that the first errs less than the second, in the same place.
-        in_paper: bool, whether the paper has it. If not, its cells have the numbers of what they are beside.
+        in_paper: bool, whether the paper has it. If not, its cells have the numbers of the paper's own setting.
     """
 
     title: str
@@ -95,7 +95,7 @@ class Experiment:
     in_paper: bool = True
 
     def value(self, cell: Cell) -> int | None:
-        """The cell's place on the axis."""
+        """The cell's place on the axis of a sweep; None for a table."""
         return getattr(cell, self.axis) if self.axis else None
 
 
@@ -114,8 +114,8 @@ MIN_INV = _amm("min", "inv", 32.0, 1.0, 0.5)
 MIN_EXP = _amm("min", "exp", 32.0, 2.0, 1.0)
 MASKED = Arm("masked", "MIN+EXP without high order gradients", {**MIN_EXP.settings, "gradient": "masked"})
 BOUNDARY = Arm("boundary", "MIN+EXP, our boundary gradient", {**MIN_EXP.settings, "gradient": "boundary"})
-# The paper gives neither weight nor threshold of its own re-implementation (4.3.1). These had the lowest error on the
-# held-out images after 12 epochs, of weights from 0.3 to 1000 and thresholds from 0.1 to 2
+# The paper gives neither weight nor threshold of its re-implementation (4.3.1). Of weights from 0.3 to 1000 and
+# thresholds from 0.1 to 2, these had the lowest error on the held-out images after 12 epochs
 # (docs/results/mnist_discussion.md).
 ELSAYED = Arm(
     "elsayed",
@@ -133,8 +133,8 @@ ELSAYED = Arm(
 # The authors' published code trains on all of MNIST in the order on disk, the same batches in every epoch.
 FIXED_REFERENCE = Arm("reference-fixed-batches", "reference, same batches", {**REFERENCE.settings, "shuffle": False})
 FIXED_MIN_EXP = Arm("min-exp-fixed-batches", "MIN+EXP, same batches", {**MIN_EXP.settings, "shuffle": False})
-# Suspicions that something in the appendix stands in another's place: the c of AVG+LIN, 4, and of MIN+LIN, 0.5, or the
-# c and d of MIN+LIN, the only setting with c below d (docs/results/mnist_discussion.md says what came of them).
+# The appendix may have numbers in the wrong place: the c of AVG+LIN, 4, and of MIN+LIN, 0.5, or the c and d of MIN+LIN,
+# the only setting with c below d. docs/results/mnist_discussion.md says what was found.
 EXCHANGED_AVG_LIN = Arm("avg-lin-exchanged", "AVG+LIN, c = 0.5", {**AVG_LIN.settings, "c": MIN_LIN.settings["c"]})
 EXCHANGED_MIN_LIN = Arm("min-lin-exchanged", "MIN+LIN, c = 4", {**MIN_LIN.settings, "c": AVG_LIN.settings["c"]})
 SWAPPED_MIN_LIN = Arm(
@@ -179,7 +179,7 @@ _EXCHANGED = (
     Cell(EXCHANGED_MIN_LIN, paper=Paper(1.28, 0.02)),
     Cell(SWAPPED_MIN_LIN, paper=Paper(1.28, 0.02)),
 )
-# What the text and Tables 1 and 2 say of single points; the rest of these figures has no numbers.
+# Single points of Figures 4 and 5, from the text and Tables 1 and 2; the figures themselves have no numbers.
 _FIGURE_4 = {
     (REFERENCE.name, ALL_IMAGES): Paper(1.81, 0.05),
     (ELSAYED.name, ALL_IMAGES): Paper(1.46, bound=">"),

@@ -12,62 +12,62 @@ from keras_amm.plots.style import COLORS, MARKERS
 from .experiments import EXPERIMENTS, Experiment
 from .records import Results
 
-# Each way of training looks alike wherever it is drawn, whatever else there is.
+# A way of training has the same colour and marker in every figure.
 _ARMS = tuple(dict.fromkeys(cell.arm.title for experiment in EXPERIMENTS.values() for cell in experiment.cells))
-# The last are not in the paper: they may have the colours of the first.
+# There are more ways than colours; the last ones, which are not in the paper, share those of the first.
 _COLORS = {title: COLORS[i % len(COLORS)] for i, title in enumerate(_ARMS)}
-# Of a bound, where the paper's value is.
-_BOUNDS = {"": "D", "<": "v", ">": "^"}
+# The markers of the paper's values: of a number, of an upper and of a lower bound.
+_BOUND_MARKERS = {"": "D", "<": "v", ">": "^"}
 
 
-def draw(experiment: Experiment, there: Sequence[Results]) -> Figure:
+def draw(experiment: Experiment, finished: Sequence[Results]) -> Figure:
     """The figure of an experiment.
 
     Bars and bands go from the smallest to the largest value of several seeds.
 
     Args:
         experiment: of kind "curves" or "sweep".
-        there: what has been run, at least one cell.
+        finished: the results of its cells that have been run, at least one.
 
     Returns:
         The matplotlib figure.
     """
-    return _curves(experiment, there) if experiment.kind == "curves" else _sweep(experiment, there)
+    return _curves(experiment, finished) if experiment.kind == "curves" else _sweep(experiment, finished)
 
 
-def _curves(experiment: Experiment, there: Sequence[Results]) -> Figure:
+def _curves(experiment: Experiment, finished: Sequence[Results]) -> Figure:
     figure = plots.training_curves(
-        {results.cell.arm.title: results.curves() for results in there},
+        {results.cell.arm.title: results.curves() for results in finished},
         "error",
         label="test error (%)",
         colors=_COLORS,
     )
     (axes,) = figure.axes
-    for line, results in zip(list(axes.lines), there, strict=True):
+    for line, results in zip(list(axes.lines), finished, strict=True):
         paper = results.cell.paper
         if paper.error is not None and not paper.bound:
             axes.plot(
                 line.get_xdata()[-1:], [paper.error], "D", color=line.get_color(), fillstyle="none", clip_on=False
             )
-    # The first epochs are far above what the figure is about.
-    last = [results.error for results in there]
+    # The errors of the first epochs are far above the differences that the figure is about.
+    last = [results.error for results in finished]
     axes.set_ylim(max(0.0, min(last) - 0.2), max(max(last) + 0.5, 3.0))
     axes.set_title(experiment.title)
     axes.plot([], [], "D", color="black", fillstyle="none", label="the paper, after its 100 epochs")
-    # Within, it would hide curves; a long title leaves no room beside it.
+    # Inside the axes a legend would hide curves. With long titles it has room for one column only.
     axes.get_legend().remove()
-    is_long = max(len(results.cell.arm.title) for results in there) > 20
+    is_long = max(len(results.cell.arm.title) for results in finished) > 20
     figure.legend(loc="outside lower center", ncols=1 if is_long else 2, frameon=False)
     return figure
 
 
-def _sweep(experiment: Experiment, there: Sequence[Results]) -> Figure:
+def _sweep(experiment: Experiment, finished: Sequence[Results]) -> Figure:
     figure = Figure(figsize=(6.0, 4.0), layout="constrained")
     axes = figure.subplots()
     places = sorted({experiment.value(cell) for cell in experiment.cells})
-    for title in dict.fromkeys(results.cell.arm.title for results in there):
+    for title in dict.fromkeys(results.cell.arm.title for results in finished):
         color, marker = _COLORS[title], MARKERS[_ARMS.index(title) % len(MARKERS)]
-        errors = {experiment.value(r.cell): r.values("error_percent") for r in there if r.cell.arm.title == title}
+        errors = {experiment.value(r.cell): r.values("error_percent") for r in finished if r.cell.arm.title == title}
         # Lines stop at NaN: they join neighbours only, so none spans a place that was not run.
         low, mean, high = np.transpose(
             [
@@ -79,7 +79,7 @@ def _sweep(experiment: Experiment, there: Sequence[Results]) -> Figure:
         axes.fill_between(places, low, high, color=color, alpha=0.25, linewidth=0.0)
         for cell in experiment.cells:
             if cell.arm.title == title and cell.paper.error is not None:
-                place, bound = experiment.value(cell), _BOUNDS[cell.paper.bound]
+                place, bound = experiment.value(cell), _BOUND_MARKERS[cell.paper.bound]
                 axes.plot([place], [cell.paper.error], bound, color=color, fillstyle="none")
     axes.plot([], [], "D", color="black", fillstyle="none", label="the paper")
     if any(cell.paper.bound for cell in experiment.cells):

@@ -1,4 +1,4 @@
-"""From tables and figures to single runs: names, command lines, and what is there already."""
+"""The single runs that tables and figures are made of: their names and command lines."""
 
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -154,25 +154,25 @@ def select(
     >>> [cell.num_train for cell in select(["table1", "figure4"], arms=["masked"], values=[5000])]
     [5000]
     """
-    found = [(EXPERIMENTS[name], cell) for name in names for cell in EXPERIMENTS[name].cells]
+    places = [(EXPERIMENTS[name], cell) for name in names for cell in EXPERIMENTS[name].cells]
     kinds: Sequence[tuple[str, Sequence[Any], Callable[[Experiment, Cell], Any]]] = (
         ("arms", arms, lambda experiment, cell: cell.arm.name),
         ("values", values, lambda experiment, cell: experiment.value(cell)),
         ("networks", networks, lambda experiment, cell: cell.network),
     )
-    there = {kind: dict.fromkeys(of(*place) for place in found) for kind, _, of in kinds}
+    available = {kind: dict.fromkeys(of(*place) for place in places) for kind, _, of in kinds}
     for kind, wanted, of in kinds:
-        if unknown := [item for item in wanted if item not in there[kind]]:
-            known = [item for item in there[kind] if item is not None]
+        if unknown := [item for item in wanted if item not in available[kind]]:
+            known = [item for item in available[kind] if item is not None]
             choice = f"The {kind} to choose from are {known}" if known else f"There are no {kind} to choose from"
             raise ValueError(f"{choice}. Received: {unknown}.")
-        found = [place for place in found if not wanted or of(*place) in wanted]
-    if not found and any((arms, values, networks)):
+        places = [place for place in places if not wanted or of(*place) in wanted]
+    if not places and any((arms, values, networks)):
         raise ValueError(
             f"There is no place that has all of it. Received: arms={[*arms]}, values={[*values]}, "
             f"networks={[*networks]}."
         )
-    return [cell for _, cell in found]
+    return [cell for _, cell in places]
 
 
 def plan(names: Iterable[str], seeds: int, schedule: Schedule, **some: Any) -> list[Run]:

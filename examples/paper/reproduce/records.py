@@ -1,4 +1,4 @@
-"""Finished runs, read back: what each cell of a table or figure has to show, over its seeds."""
+"""The records of finished runs, and the results of a cell of a table or figure over its seeds."""
 
 import json
 import pathlib
@@ -12,9 +12,9 @@ import numpy as np
 from .experiments import EXPERIMENTS, Cell
 from .planning import TOY, Run, Schedule, run_name, toy, training
 
-# What the report needs of each kind of run.
-_OF_TRAININGS = ("error_percent", "margin_mean", "history")
-_OF_TOYS = ("start", "widest", "orthogonal_to_centres", "panels")
+# What the report needs of a record of a training, and of one of Figure 1.
+_TRAINING_ENTRIES = ("error_percent", "margin_mean", "history")
+_TOY_ENTRIES = ("start", "widest", "orthogonal_to_centres", "panels")
 
 
 @dataclass(frozen=True)
@@ -54,18 +54,18 @@ class RecordError(ValueError):
     """A file is not the record of a finished run."""
 
 
-def read(folder: pathlib.Path, runs: Iterable[Run] = ()) -> dict[str, dict[str, Any]]:
+def read_records(folder: pathlib.Path, runs: Iterable[Run] = ()) -> dict[str, dict[str, Any]]:
     """All records of a folder, by the run's name.
 
     Args:
-        folder: path of the folder; where it does not exist, there are none.
-        runs: those whose records, where they are there, must be of their commands.
+        folder: path of the folder; a folder that does not exist has none.
+        runs: the records of these, if there are any, must be of their commands.
 
     Returns:
         The records' contents.
 
     Raises:
-        RecordError: a JSON file in it is no record, or of another command.
+        RecordError: a JSON file in it is not a record, or of another command.
     """
     found = {record["run"]: record for record in map(_read, sorted(folder.glob("*.json")))}
     for run in runs:
@@ -90,15 +90,7 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _require_command(record: Mapping[str, Any], run: Run) -> None:
-    """Refuse a record of a run's name whose settings have changed since.
-
-    Args:
-        record: from `read`.
-        run: what it is to be the record of.
-
-    Raises:
-        RecordError: it was made by another command.
-    """
+    """Refuse a record that has the name of a run, but was made by another command."""
     if record["command"] != run.command_line:
         raise RecordError(
             f"Expected the record {run.name} to be of\n  {run.command_line}\nReceived:\n  {record['command']}\n"
@@ -114,11 +106,11 @@ def _require_entries(record: Mapping[str, Any], names: Iterable[str]) -> None:
         )
 
 
-def of_cell(records: Mapping[str, Mapping[str, Any]], cell: Cell, schedule: Schedule) -> Results | None:
-    """What is there of a cell, or None where nothing is.
+def cell_results(records: Mapping[str, Mapping[str, Any]], cell: Cell, schedule: Schedule) -> Results | None:
+    """The results of a cell, or None if it has not been run.
 
     Args:
-        records: from `read`.
+        records: from `read_records`.
         cell: `Cell`.
         schedule: `Schedule` that is reported.
 
@@ -130,40 +122,40 @@ def of_cell(records: Mapping[str, Mapping[str, Any]], cell: Cell, schedule: Sche
     return Results(cell, sorted(found, key=lambda record: record["seed"])) if found else None
 
 
-def of_experiments(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """The records that tables and figures have a place for.
+def reported_records(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The records that some table or figure shows.
 
     Args:
-        records: from `read`.
+        records: from `read_records`.
 
     Returns:
         Those of them, by the run's name.
 
     Raises:
-        RecordError: one of them is of another command, or not whole.
+        RecordError: one of them is of another command, or lacks an entry.
     """
     found: dict[str, Mapping[str, Any]] = {}
     for name, record in records.items():
         if name == f"{TOY}.seed-{record['seed']}":
             _require_command(record, toy(record["seed"]))
-            _require_entries(record, _OF_TOYS)
+            _require_entries(record, _TOY_ENTRIES)
             found[name] = record
     for experiment in EXPERIMENTS.values():
         for cell in experiment.cells:
-            for schedule in schedules(records, cell):
-                results = of_cell(records, cell, schedule)
+            for schedule in cell_schedules(records, cell):
+                results = cell_results(records, cell, schedule)
                 for record in results.records if results else ():
                     _require_command(record, training(cell, schedule, record["seed"]))
-                    _require_entries(record, _OF_TRAININGS)
+                    _require_entries(record, _TRAINING_ENTRIES)
                     found[record["run"]] = record
     return found
 
 
-def schedules(records: Mapping[str, Any], cell: Cell) -> list[Schedule]:
+def cell_schedules(records: Mapping[str, Any], cell: Cell) -> list[Schedule]:
     """The schedules by which a cell was trained, shortest first.
 
     Args:
-        records: from `read`.
+        records: from `read_records`.
         cell: `Cell`.
 
     Returns:
@@ -175,6 +167,6 @@ def schedules(records: Mapping[str, Any], cell: Cell) -> list[Schedule]:
     return sorted(found, key=lambda schedule: (schedule.epochs, schedule.screening or 0.0))
 
 
-def spread(values: np.ndarray) -> float | None:
-    """The standard deviation over seeds; None of fewer than two."""
+def standard_deviation(values: np.ndarray) -> float | None:
+    """The standard deviation over seeds; None for fewer than two."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else None

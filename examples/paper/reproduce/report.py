@@ -1,4 +1,4 @@
-"""What there is of the records, as a Markdown page with tables and figures beside the paper's numbers."""
+"""A Markdown page of all records: tables and figures with the paper's numbers beside ours."""
 
 import os
 import pathlib
@@ -9,10 +9,9 @@ import numpy as np
 
 from ..training.table_2 import proportional_drops
 from . import comparison, figures, toy_panels
-from . import records as finished
 from .experiments import EXPERIMENTS, Arm, Cell, Experiment, Paper
 from .planning import TOY, Schedule, screening_of
-from .records import Results
+from .records import Results, cell_results, cell_schedules, read_records, reported_records, standard_deviation
 
 _HEADER = """\
 # The paper's MNIST findings, {epochs} epochs
@@ -38,7 +37,7 @@ Of the runs of {epochs} epochs: orders and bounds that are not the paper's, erro
 standard deviations from its own, and margins more than {margin:.0%} from its.
 """
 _NOT_IN_PAPER = "The paper's numbers are those of its own setting."
-# What `_entries` has of each row.
+# The columns that `_entries` fills.
 _HEADS = (
     "seeds", "hours", "test error", "paper's error", "off by", "order", "margin", "paper's margin", "off by",
 )  # fmt: skip
@@ -48,53 +47,53 @@ def write(folder: pathlib.Path, page: pathlib.Path, images: pathlib.Path, schedu
     """Write the page and draw its figures.
 
     Args:
-        folder: of the records.
+        folder: path of the folder of records.
         page: path of the Markdown file.
-        images: folder of the figures.
+        images: path of the folder of figures.
         schedule: `Schedule` that is reported. Runs by other schedules have a table of their own.
 
     Raises:
-        RecordError: a file in the folder is no record, or of other settings.
+        RecordError: a file in the folder is not a record, or of other settings.
     """
-    there_is = finished.read(folder)
+    records = read_records(folder)
     # Before anything is written.
-    everything = finished.of_experiments(there_is)
-    if others := sorted(there_is.keys() - everything.keys()):
+    reported = reported_records(records)
+    if others := sorted(records.keys() - reported.keys()):
         print(f"Left out, of no table or figure: {', '.join(others)}")
     images.mkdir(parents=True, exist_ok=True)
     page.parent.mkdir(parents=True, exist_ok=True)
     parts = [
-        _header(everything, schedule),
-        _toy([record for name, record in everything.items() if name.startswith(f"{TOY}.")], page, images),
+        _header(reported, schedule),
+        _toy([record for name, record in reported.items() if name.startswith(f"{TOY}.")], page, images),
     ]
     differences: dict[str, list[str]] = {}
     for name, experiment in EXPERIMENTS.items():
-        cells = [(cell, finished.of_cell(everything, cell, schedule)) for cell in experiment.cells]
-        there = [results for _, results in cells if results]
+        cells = [(cell, cell_results(reported, cell, schedule)) for cell in experiment.cells]
+        finished = [results for _, results in cells if results]
         parts.append(f"## {experiment.title}\n")
-        # One place on the axis is no curve: the table says it.
-        enough = len({experiment.value(results.cell) for results in there}) > 1 or experiment.kind == "curves"
-        if experiment.kind != "table" and there and enough:
+        # A sweep with a single point is not worth a figure: the table has it.
+        is_drawn = len({experiment.value(results.cell) for results in finished}) > 1 or experiment.kind == "curves"
+        if experiment.kind != "table" and finished and is_drawn:
             path = images / f"{name}.png"
-            figures.draw(experiment, there).savefig(path, dpi=150)
+            figures.draw(experiment, finished).savefig(path, dpi=150)
             parts.append(f"![{experiment.title}]({_link(path, page)})\n")
         if experiment.kind != "curves":
             parts.append(_table(experiment, cells))
-            found = comparison.differences(there, experiment.better) if experiment.in_paper else ()
+            found = comparison.differences(finished, experiment.better) if experiment.in_paper else ()
             for line in found:
                 differences.setdefault(line, []).append(experiment.title.partition(":")[0])
-        elif not there:
+        elif not finished:
             parts.append("Not run.\n")
-    parts += _other_schedules(everything, schedule)
+    parts += _other_schedules(reported, schedule)
     parts.append(_MISMATCHES.format(epochs=schedule.epochs, deviations=comparison.DEVIATIONS, margin=comparison.MARGIN))
-    # A run that several tables share differs once.
+    # A run that several tables share is listed once, with all their titles.
     lines = [f"- {', '.join(titles)}: {line}\n" for line, titles in differences.items()]
     parts.append("".join(lines) or "Nothing of what has been run.\n")
     page.write_text("\n".join(parts))
     print(f"Saved {page} and figures in {images}")
 
 
-def _header(everything: Mapping[str, Mapping[str, Any]], schedule: Schedule) -> str:
+def _header(reported: Mapping[str, Mapping[str, Any]], schedule: Schedule) -> str:
     first, second = proportional_drops(schedule.epochs)
     return _HEADER.format(
         epochs=schedule.epochs,
@@ -102,8 +101,8 @@ def _header(everything: Mapping[str, Mapping[str, Any]], schedule: Schedule) -> 
         second=second,
         screening=_SCREENING.format(schedule.screening) if schedule.screening else "",
         close=comparison.CLOSE,
-        runs=len(everything),
-        hours=sum(record["training_seconds"] for record in everything.values()) / 3600.0,
+        runs=len(reported),
+        hours=sum(record["training_seconds"] for record in reported.values()) / 3600.0,
     )
 
 
@@ -112,12 +111,12 @@ def _table(experiment: Experiment, cells: Sequence[tuple[Any, Results | None]]) 
     heads = ["network"] * several + [experiment.axis_title] * bool(experiment.axis)
     heads += ["training", *_HEADS]
     rows = []
-    there = [results for _, results in cells if results]
+    finished = [results for _, results in cells if results]
     for cell, results in cells:
         if experiment.kind == "sweep" and not results:
             continue
         names = [cell.network] * several + [f"{experiment.value(cell)}"] * bool(experiment.axis) + [cell.arm.title]
-        rows.append([*names, *_entries(cell.paper, results, there, experiment.better)])
+        rows.append([*names, *_entries(cell.paper, results, finished, experiment.better)])
     left = sum(results is None for _, results in cells)
     notes = f"\n{left} of {len(cells)} points not run.\n" if experiment.kind == "sweep" and left else ""
     notes += "" if experiment.in_paper else f"\n{_NOT_IN_PAPER}\n"
@@ -128,29 +127,29 @@ def _markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join("| " + " | ".join(entries) + " |\n" for entries in (heads, ["---"] * len(heads), *rows))
 
 
-def _other_schedules(everything: Mapping[str, Mapping[str, Any]], schedule: Schedule) -> list[str]:
+def _other_schedules(reported: Mapping[str, Mapping[str, Any]], schedule: Schedule) -> list[str]:
     """Cells that were also trained by other schedules, each beside the one that is reported."""
     cells: dict[tuple[str, ...], Cell] = {}
     better: dict[tuple[str, ...], list[tuple[Arm, Arm]]] = {}
-    # A run is a cell of several tables; Table 3 knows its margin.
+    # A run may be a cell of several tables. Table 3 comes first, since it alone has the paper's margins.
     for experiment in (EXPERIMENTS["table3"], *EXPERIMENTS.values()):
         for cell in experiment.cells:
             cells.setdefault(cell.key, cell)
             better.setdefault(cell.key, []).extend(experiment.better)
     found = {
-        (key, by): finished.of_cell(everything, cell, by)
+        (key, by): cell_results(reported, cell, by)
         for key, cell in cells.items()
-        for by in finished.schedules(everything, cell)
+        for by in cell_schedules(reported, cell)
     }
     own = {key: schedule._replace(screening=screening_of(cell, schedule)) for key, cell in cells.items()}
     others = {key for key, by in found if by != own[key]}
     shown = {(key, by): results for (key, by), results in found.items() if key in others and results}
     rows = []
     for (key, by), results in shown.items():
-        there = [other for (_, its), other in shown.items() if its.epochs == by.epochs]
+        finished = [other for (_, its), other in shown.items() if its.epochs == by.epochs]
         training = ", ".join([results.cell.arm.title, *key[2:]])
         names = [results.cell.network, training, f"{by.epochs}", f"{by.screening}" if by.screening else ""]
-        rows.append([*names, *_entries(results.cell.paper, results, there, better[key])])
+        rows.append([*names, *_entries(results.cell.paper, results, finished, better[key])])
     if not rows:
         return []
     title = f"## Other schedules\n\n*Order* is among rows of as many epochs. {_NOT_IN_PAPER}\n"
@@ -158,9 +157,9 @@ def _other_schedules(everything: Mapping[str, Mapping[str, Any]], schedule: Sche
 
 
 def _entries(
-    paper: Paper, results: Results | None, there: Sequence[Results], better: Sequence[tuple[Arm, Arm]]
+    paper: Paper, results: Results | None, finished: Sequence[Results], better: Sequence[tuple[Arm, Arm]]
 ) -> list[str]:
-    said = f"{paper.bound}{_number(paper.error, paper.spread, '%')}"
+    said = f"{paper.bound}{_number(paper.error, paper.deviation, '%')}"
     margin = _number(paper.margin, None)
     if results is None:
         return ["", "", "not run", said, "", "", "", margin, ""]
@@ -172,11 +171,11 @@ def _entries(
     return [
         str(len(results.records)),
         f"{results.hours:.1f}",
-        _number(float(np.mean(errors)), finished.spread(errors), "%"),
+        _number(float(np.mean(errors)), standard_deviation(errors), "%"),
         said,
         off,
-        _order(list(comparison.orders(results, there, better))),
-        _number(float(np.mean(margins)), finished.spread(margins), digits=3),
+        _order(list(comparison.orders(results, finished, better))),
+        _number(float(np.mean(margins)), standard_deviation(margins), digits=3),
         margin,
         _difference(float(np.mean(margins)), paper.margin, ""),
     ]

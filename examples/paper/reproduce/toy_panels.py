@@ -7,12 +7,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from . import toy_boundaries
-from .records import spread
+from .records import standard_deviation
 from .toy_boundaries import Line
 
 Record = Mapping[str, Any]
 
-# What counts as "roughly orthogonal" to the line through the centres, and as a margin "near" the largest possible.
+# "Roughly orthogonal" to the line through the centres is within so many degrees; "nearly optimal" is a margin of at
+# least this share of the largest possible.
 DEGREES = 2.0
 NEAR = 0.95
 
@@ -50,7 +51,7 @@ _CLAIMS: Mapping[str, Callable[[Record, str], bool]] = {
 
 
 def agrees(record: Record, name: str) -> bool:
-    """Whether the boundary of one seed is what the paper says; nothing is said of the reference."""
+    """Whether the boundary of one seed is as the paper says, which says nothing of the reference."""
     return name not in _CLAIMS or _CLAIMS[name](record, name)
 
 
@@ -72,21 +73,21 @@ HEADS = ("training", "seeds", "as in the paper", "their test accuracy", "their m
 
 
 def rows(records: Sequence[Record]) -> Iterable[list[str]]:
-    """The table's rows, one per form of the penalty, under `HEADS`."""
+    """The table's rows, one per training, under `HEADS`."""
     for name in records[0]["panels"]:
-        like = [record["panels"][name] for record in records if agrees(record, name)]
+        agreeing = [record["panels"][name] for record in records if agrees(record, name)]
         yield [
             name,
             f"{len(records)}",
-            f"{len(like)} of {len(records)}" if name in _CLAIMS else "",
-            _over([100.0 * panel["test_accuracy"] for panel in like], 2, "%"),
-            _over([panel["margin"] for panel in like], 3),
-            _over([panel["angle"] for panel in like], 1, "°"),
+            f"{len(agreeing)} of {len(records)}" if name in _CLAIMS else "",
+            _mean_and_deviation([100.0 * panel["test_accuracy"] for panel in agreeing], 2, "%"),
+            _mean_and_deviation([panel["margin"] for panel in agreeing], 3),
+            _mean_and_deviation([panel["angle"] for panel in agreeing], 1, "°"),
         ]
 
 
 def remarks(records: Sequence[Record]) -> str:
-    """What is not as in the paper, seed by seed, and where it began."""
+    """A line per seed: how it started, and which boundaries are not as in the paper."""
     lines = []
     for record in records:
         others = [name for name in record["panels"] if not agrees(record, name)]
@@ -103,10 +104,10 @@ def remarks(records: Sequence[Record]) -> str:
     return "".join(lines)
 
 
-def _over(values: Sequence[float], digits: int, unit: str = "") -> str:
+def _mean_and_deviation(values: Sequence[float], digits: int, unit: str = "") -> str:
     if not values:
         return ""
-    deviation = spread(np.array(values))
+    deviation = standard_deviation(np.array(values))
     # Adding zero takes the sign from a zero.
     mean = round(float(np.mean(values)), digits) + 0.0
     return f"{mean:.{digits}f}{unit}" + (f" ± {deviation:.{digits}f}" if deviation is not None else "")

@@ -1,7 +1,7 @@
-"""The checkpoint of a training run: one file, which is either the old one or the new one at any moment.
+"""The checkpoint of a training run: one file, which is whole even if the process is killed while it is written.
 
-Keras's `BackupAndRestore` writes weights and the epoch's number one after the other. A process killed
-between them repeats an epoch on the newer weights, and one killed within either may not start again.
+Keras's `BackupAndRestore` writes the weights and the number of the epoch one after the other. A process that is killed
+between the two repeats an epoch on the newer weights, and one that is killed within either may fail to start again.
 """
 
 import pathlib
@@ -11,10 +11,10 @@ import keras
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Saves the weights, the optimizer's too, after every epoch, in place of those of the epoch before.
+    """Saves the weights of model and optimizer after every epoch, in place of those of the epoch before.
 
     Args:
-        path: of a file `.weights.h5`.
+        path: path of a file `.weights.h5`.
     """
 
     def __init__(self, path: pathlib.Path) -> None:
@@ -22,7 +22,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.path = path
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Save, and put the file into its place when it is whole."""
+        """Save to another file, and rename it when it is whole."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         new = self.path.with_name("next.weights.h5")
         self.model.save_weights(new, overwrite=True)
@@ -34,7 +34,7 @@ def restore(model: keras.Model, path: pathlib.Path, steps_per_epoch: int) -> int
 
     Args:
         model: compiled `keras.Model`; gets the weights.
-        path: of the file.
+        path: path of the file.
         steps_per_epoch: int.
 
     Returns:
@@ -42,7 +42,7 @@ def restore(model: keras.Model, path: pathlib.Path, steps_per_epoch: int) -> int
     """
     if not path.exists():
         return 0
-    # Its variables must exist before they can be loaded.
+    # The optimizer's variables must exist before they can be loaded.
     model.optimizer.build(model.trainable_variables)
     model.load_weights(path)
     return int(keras.ops.convert_to_numpy(model.optimizer.iterations)) // steps_per_epoch

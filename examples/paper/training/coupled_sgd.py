@@ -21,12 +21,12 @@ class CoupledDecaySGD(keras.optimizers.SGD):
     At a constant learning rate the updates are PyTorch's. Where the rate changes
     they differ for some ten steps: Keras keeps the learning rate inside the
     momentum (`v = mu v - lr g; p += v`), PyTorch outside (`v = mu v + g; p -= lr v`),
-    so that after a drop Keras still moves by what the old rate had gathered.
+    so after a drop Keras's momentum still contains steps at the old rate.
 
     Args:
         learning_rate: float or `keras.optimizers.schedules.LearningRateSchedule`.
         momentum: float in [0, 1].
-        l2: float >= 0, the factor of the variable in its gradient.
+        l2: float >= 0, the weight decay: what a variable is multiplied by before it is added to its gradient.
         **kwargs: arguments of `keras.optimizers.SGD`, such as `global_clipnorm`.
     """
 

@@ -13,26 +13,29 @@ import numpy as np
 
 from .. import architectures
 
-# keras.applications takes pixels of 0..255, blue first, less these.
-_CHANNELS = [2, 1, 0]
+# keras.applications takes pixels of 0..255, blue first; ours are in [0, 1], red first.
+_BLUE_FIRST = [2, 1, 0]
 _SCALE = 255.0
-# What `imagenet` stands for.
+# The networks with published ImageNet weights, and whose these are.
 PUBLISHED = {"resnet-18": "keras-hub's resnet_18_imagenet", "resnet-50": "keras.applications.ResNet50"}
 
 
 def load_network(name: str, num_classes: int, source: str, **options: Any) -> keras.Model:
     """A trained network.
 
-    A file `.keras` says itself which network it holds. A file `.weights.h5` does not: it goes into the network that
-    `architectures.build` makes with the same options, which must be those that it was trained with.
+    A file `.keras` holds the whole network. A file `.weights.h5` holds weights only, which are loaded into the network
+    that `architectures.build` makes: the options must be those that it was trained with.
 
     Args:
         name: str, one of `architectures.ARCHITECTURES`.
         num_classes: int, the number of its logits.
-        source: str: the folder of a finished run; a file `.keras` or `.weights.h5` of this network; for resnet-50,
-            either of `keras.applications.ResNet50`, or the `.h5` that Keras publishes; for resnet-18, a `.keras` of
-            keras-hub's; or `imagenet` for the weights that these two publish, which are downloaded.
-        **options: what `architectures.build` takes besides; only for files `.weights.h5`.
+        source: str, one of
+            - the folder of a finished run,
+            - a file `.keras` or `.weights.h5` of this network,
+            - for resnet-50, such a file of `keras.applications.ResNet50`, or the `.h5` that Keras publishes,
+            - for resnet-18, a file `.keras` of keras-hub's ResNet-18,
+            - `imagenet`: the weights that these two publish, which are downloaded.
+        **options: further arguments of `architectures.build`; only used for files `.weights.h5`.
 
     Returns:
         `keras.Model`, all of it trainable.
@@ -51,7 +54,7 @@ def load_network(name: str, num_classes: int, source: str, **options: Any) -> ke
         return _with_weights(name, num_classes, path, options)
     network = architectures.build(name, num_classes)
     if name == "resnet-18":
-        # Its classes are known once it is imported.
+        # Keras can load keras-hub's classes once it is imported.
         with contextlib.suppress(ImportError):
             importlib.import_module("keras_hub")
     trained = keras.models.load_model(path, compile=False)
@@ -66,7 +69,8 @@ def load_network(name: str, num_classes: int, source: str, **options: Any) -> ke
             f"{path} does not hold {name!r} with {num_classes} classes: it has {len(found)} weights and output "
             f"{trained.output_shape}, not {len(expected)} and {network.output_shape}, or weights of other shapes."
         )
-    # Not its weights in our network: options that have no weights, such as pooling, are then kept.
+    # It is returned itself, instead of a new network with its weights: so it keeps options that leave no trace in the
+    # weights, such as pooling.
     for layer in trained._flatten_layers():
         layer.trainable = True
     return trained
@@ -87,7 +91,7 @@ def _published(name: str) -> keras.Model:
     except ImportError as error:
         raise ValueError(f"The weights of {name} come from keras-hub: pip install keras-hub. {error}") from error
     except Exception as error:
-        # Whatever stands in the way of a download, what there is to do is the same.
+        # Downloads fail with many kinds of error, and the remedy is the same for all.
         raise ValueError(
             f"The weights of {PUBLISHED[name]} could not be had: {type(error).__name__}: {error}\n"
             "Where there is no network, give a file: the documentation on the paper's networks says which."
@@ -102,10 +106,10 @@ def _with_weights(name: str, num_classes: int, path: pathlib.Path, options: dict
     for network in networks:
         try:
             with warnings.catch_warnings():
-                # Of parts that only files of newer Keras versions have; layers that are missing are an error.
+                # Keras warns of parts that only newer versions save; where layers are missing it raises an error.
                 warnings.filterwarnings("ignore", "Skipping nested container")
                 network.load_weights(path)
-        # Keras has no error of its own for files of other networks.
+        # What Keras raises for a file of another network.
         except (ValueError, KeyError):
             continue
         return from_keras_applications(network) if _is_keras_applications(network) else network
@@ -119,10 +123,10 @@ def _is_keras_applications(network: keras.Model) -> bool:
 def from_keras_applications(trained: keras.Model) -> keras.Model:
     """Our ResNet-50 with the weights of `keras.applications.ResNet50`.
 
-    Theirs has its stride in the first convolution of a bottleneck; biases before normalisations, whose
-    means take them over; another epsilon, which the variances take over; and pixels of another
-    scale and order, which the first kernel takes over. Both compute the same, up to
-    rounding, where the means subtracted from the pixels are the same.
+    Both compute the same, up to rounding, if the same mean is subtracted from the pixels. Theirs differs in four
+    things. Its stride is in the first convolution of a bottleneck, as ours has it with `stride_in_first`. It has biases
+    before normalisations, which go into our moving means, and another epsilon, which goes into our moving variances.
+    Its pixels have another scale and order of channels, which go into our first kernel.
 
     Args:
         trained: `keras.applications.ResNet50`, with its top; its softmax is dropped.
@@ -132,15 +136,15 @@ def from_keras_applications(trained: keras.Model) -> keras.Model:
     """
     dense = trained.layers[-1]
     network = architectures.build("resnet-50", dense.units, input_shape=trained.input_shape[1:], stride_in_first=True)
-    _take_over(network, trained, dense, lambda kernel: _SCALE * kernel[:, :, _CHANNELS])
+    _copy_weights(network, trained, dense, lambda kernel: _SCALE * kernel[:, :, _BLUE_FIRST])
     return network
 
 
 def from_keras_hub(trained: Any) -> keras.Model:
     """Our ResNet-18 with the weights of keras-hub's.
 
-    Theirs sees pixels divided by a deviation too, which the first kernel takes over. Both compute the same, up
-    to rounding, where the means subtracted from the pixels are the same.
+    Both compute the same, up to rounding, if the same mean is subtracted from the pixels. Theirs divides pixels by a
+    deviation too, which goes into our first kernel.
 
     Args:
         trained: `keras_hub.models.ResNetImageClassifier` of basic blocks, with its preprocessor.
@@ -149,26 +153,28 @@ def from_keras_hub(trained: Any) -> keras.Model:
         `keras.Model`, images in [0, 1] less the mean to logits.
 
     Raises:
-        ValueError: it is another network of keras-hub's.
+        ValueError: it is not a ResNet-18.
     """
-    kind = getattr(trained.backbone, "block_type", None), list(getattr(trained.backbone, "stackwise_num_blocks", []))
-    if kind != ("basic_block", [2, 2, 2, 2]):
+    found = getattr(trained.backbone, "block_type", None), list(getattr(trained.backbone, "stackwise_num_blocks", []))
+    if found != ("basic_block", [2, 2, 2, 2]):
         raise ValueError(
             "Expected keras-hub's ResNet-18, of basic blocks, 2, 2, 2 and 2. "
-            f"Received: {type(trained.backbone).__name__}, block_type={kind[0]!r}, stackwise_num_blocks={kind[1]}."
+            f"Received: {type(trained.backbone).__name__}, block_type={found[0]!r}, stackwise_num_blocks={found[1]}."
         )
     converter = trained.preprocessor.image_converter
     scale = np.broadcast_to(np.asarray(converter.scale, np.float32), 3)
     network = architectures.build("resnet-18", trained.num_classes)
-    _take_over(network, trained.backbone, trained.output_dense, lambda kernel: _SCALE * scale[:, None] * kernel)
+    _copy_weights(network, trained.backbone, trained.output_dense, lambda kernel: _SCALE * scale[:, None] * kernel)
     return network
 
 
-def _take_over(
+def _copy_weights(
     network: keras.Model, trained: keras.Model, dense: keras.layers.Dense, adapt: Callable[[np.ndarray], np.ndarray]
 ) -> None:
-    """Give our network the weights of another of the same blocks; `adapt` changes the first kernel."""
-    for index, (ours, theirs) in enumerate(zip(_normalised(network), _normalised(trained), strict=True)):
+    """Copy the weights of a network with the same blocks into ours; `adapt` changes the first kernel."""
+    for index, (ours, theirs) in enumerate(
+        zip(_normalized_convolutions(network), _normalized_convolutions(trained), strict=True)
+    ):
         kernel, *biases = theirs[0].get_weights()
         gamma, beta, mean, variance = theirs[1].get_weights()
         ours[0].set_weights([kernel if index else adapt(kernel)])
@@ -177,8 +183,8 @@ def _take_over(
     network.layers[-1].set_weights(dense.get_weights())
 
 
-def _normalised(model: keras.Model) -> list[tuple[Any, Any]]:
-    """Each convolution with its normalisation, in the order of the blocks, a shortcut's last."""
+def _normalized_convolutions(model: keras.Model) -> list[tuple[Any, Any]]:
+    """Each convolution with its normalisation, block by block; a shortcut's is the last of its block."""
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     return sorted(
         ((norm.input._keras_history.operation, norm) for norm in norms), key=lambda pair: _order(pair[0].name)
@@ -186,10 +192,10 @@ def _normalised(model: keras.Model) -> list[tuple[Any, Any]]:
 
 
 def _order(name: str) -> tuple[bool, list[int]]:
-    """By the numbers in a name, the first convolution's first.
+    """What to sort convolutions by: the numbers in their names.
 
-    Ours are conv2d_1, conv2d_2 ...; keras.applications has conv1_conv and conv2_block1_1_conv, keras-hub
-    conv1_conv and stack0_block0_1_conv, both with 0 in the last place for a shortcut.
+    Ours are conv2d_1, conv2d_2 and so on. keras.applications has conv1_conv and then conv2_block1_1_conv, keras-hub
+    conv1_conv and then stack0_block0_1_conv; in both the last number of a shortcut is 0.
     """
     *block, number = (int(number) for number in re.findall(r"\d+", name))
     return name.startswith("stack"), [*block, number or 9]

@@ -1,4 +1,4 @@
-"""The folder of a training run: which run it holds, and whether another may go on there."""
+"""The folder of a training run: which run it holds, and whether a training with these settings may continue it."""
 
 import contextlib
 import json
@@ -31,17 +31,17 @@ class InUseError(RuntimeError):
 
 @contextlib.contextmanager
 def alone(out: pathlib.Path) -> Iterator[None]:
-    """Make the folder of a run, and keep other processes out of it.
+    """Make the folder of a run, and keep other processes out of it while the context lasts.
 
     Args:
         out: path of the folder.
 
     Raises:
-        InUseError: another process is in it.
+        InUseError: another process trains in it.
     """
     out.mkdir(parents=True, exist_ok=True)
     try:
-        # The system frees it when the process ends, however it ends.
+        # The operating system releases the lock when the process ends, even if it is killed.
         with filelock.FileLock(out / "training.lock", timeout=0):
             yield
     except filelock.Timeout:
@@ -54,7 +54,7 @@ def finished(settings: dict[str, Any], out: pathlib.Path) -> dict[str, Any] | No
     """The result of the run in a folder, if it is finished and has these settings.
 
     Args:
-        settings: from `settings.resolve`, wherever the data and the initial weights are.
+        settings: from `settings.resolve`; where data and initial weights are does not matter.
         out: path of the run's folder.
 
     Returns:
@@ -70,11 +70,11 @@ def finished(settings: dict[str, Any], out: pathlib.Path) -> dict[str, Any] | No
 
 
 def refuse_other_settings(out: pathlib.Path, settings: dict[str, Any], free: Sequence[str] = FREE) -> None:
-    """See that a run in the folder, if there is one, has these settings, as far as they are known yet.
+    """Raise an error if the folder holds a run with other settings, as far as they are known yet.
 
     Args:
         out: path of the folder.
-        settings: from `settings.resolve`; with `initial_weights`, what tells these from others, once known.
+        settings: from `settings.resolve`; with `initial_weights`, a hash of them, once they are loaded.
         free: settings that may differ.
 
     Raises:
@@ -90,12 +90,12 @@ def refuse_other_settings(out: pathlib.Path, settings: dict[str, Any], free: Seq
 
 
 def prepare(out: pathlib.Path, settings: dict[str, Any], resume: bool) -> None:
-    """See that the run in the folder, if there is one, has the same settings.
+    """Make the folder ready for a run: raise an error if it holds another one, or remove what it holds.
 
     Args:
         out: path of the folder.
         settings: from `settings.resolve`, with `initial_weights`.
-        resume: bool, whether to continue what is in the folder; otherwise it is removed.
+        resume: bool, whether to continue the run in the folder; otherwise its files are removed.
 
     Raises:
         OtherRunError: the folder holds another run.
@@ -109,16 +109,16 @@ def prepare(out: pathlib.Path, settings: dict[str, Any], resume: bool) -> None:
             (out / name).unlink(missing_ok=True)
     before = _settings(out)
     if before and before["eval_margins"] != settings["eval_margins"]:
-        # What is reported together is measured on the same images.
+        # Before and after fine-tuning margins are measured on the same images.
         (out / "initial.json").unlink(missing_ok=True)
 
 
 def once(path: pathlib.Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What was computed when the run began, also after it was resumed.
+    """The content of a file, computed if there is no file: so a run that is resumed keeps what it began with.
 
     Args:
-        path: of a JSON file.
-        compute: makes its content.
+        path: path of a JSON file.
+        compute: function that returns its content.
 
     Returns:
         The content.

@@ -1,4 +1,4 @@
-"""What a training run leaves behind: epoch times, its history across resumes, and what it was made with."""
+"""What a training run records: the time of each epoch, its history across resumes, and the versions it ran with."""
 
 import csv
 import pathlib
@@ -15,9 +15,9 @@ import keras_amm
 
 
 class EpochSeconds(keras.callbacks.Callback):
-    """Adds `seconds` to the epoch's logs: training alone, without the validation after it.
+    """Adds `seconds` to the epoch's logs: the time of the training alone, without the validation after it.
 
-    Callbacks share their logs in order: put it before those that write them.
+    Callbacks are called in order and share one dictionary of logs: put it before those that write them.
     """
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -64,7 +64,7 @@ def summarize_history(history: list[dict[str, float]], seconds: float) -> dict[s
     Returns:
         A dictionary that JSON can hold.
     """
-    # The first epoch of a process includes the tracing of the graph; the median leaves it out.
+    # The first epoch of a process includes the tracing of the graph; a median is not affected by it.
     per_epoch = [row["seconds"] for row in history]
     return {
         "epochs": len(history),
@@ -76,7 +76,7 @@ def summarize_history(history: list[dict[str, float]], seconds: float) -> dict[s
 
 
 def versions() -> dict[str, str | None]:
-    """What the run was made with."""
+    """The versions and devices that a run was made with."""
     return {
         "python": platform.python_version(),
         "tensorflow": tf.__version__,

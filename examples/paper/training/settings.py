@@ -1,4 +1,4 @@
-"""The settings of a training: its flags, and what they come to with the paper's Table 2."""
+"""The settings of a training: its flags, and Table 2 of the paper where they are not given."""
 
 import itertools
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ def define_flags(networks: Sequence[str], out: str, without: Sequence[str] = ())
     Args:
         networks: sequence of str, the networks there are, the default first.
         out: str, the default of `--out`.
-        without: sequence of str, flags that are not wanted.
+        without: sequence of str, names of flags to leave out.
     """
     flags.DEFINE_enum("model", networks[0], networks, "the network")
     flags.DEFINE_integer(
@@ -121,7 +121,7 @@ def resolve(data_set: str, given: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("--two_step trains its own reference for AMM: it goes neither with --init_from nor --noamm.")
     is_fine_tuned = settings["amm"] and not row.scratch
     if data_set == "imagenet2012" and is_fine_tuned and not settings["init_from"] and settings["two_step"] is None:
-        # Table 2's few epochs make no reference.
+        # The few epochs of Table 2 only fine-tune: they are too few to train a reference.
         if settings["model"] not in PUBLISHED:
             raise ValueError(
                 f"There are no published weights of {settings['model']} to fine-tune: name a file with --init_from, or "

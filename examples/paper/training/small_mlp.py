@@ -1,4 +1,4 @@
-"""The small network that the quickstart and the pictures train, without and with AMM alike."""
+"""The small network that the quickstart and the pictures train in the same way without and with AMM."""
 
 import keras
 
@@ -9,7 +9,7 @@ LEARNING_RATE = 0.03
 
 
 def compiled_mlp(with_amm: bool, epochs: int, num_train: int) -> keras.Model:
-    """Two hidden layers of 256 ReLUs, and logits, compiled for so many epochs and training images."""
+    """An MLP with two hidden layers of 256 ReLUs, compiled with a learning rate that falls to 0 in the last epoch."""
     model = keras.Sequential(
         [
             keras.Input((28, 28, 1)),

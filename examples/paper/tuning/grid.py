@@ -1,4 +1,4 @@
-"""The settings that a search has tried and what came of them: ordered, kept in a file, as text and as a picture."""
+"""The settings that a search has tried and their results: sorted, stored, printed and drawn."""
 
 import json
 import pathlib
@@ -26,7 +26,7 @@ class Grid(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One setting and what came of it.
+    """One setting and its result.
 
     Attributes:
         strength: float, lambda.
@@ -47,18 +47,18 @@ class Row(NamedTuple):
 
 def rank(row: Row) -> tuple[Any, ...]:
     """What to sort by, so that the best comes first and what failed last."""
-    # KerasTuner does not keep the order of its trials: what is equal goes by its settings.
+    # KerasTuner does not keep the order of its trials: equal results are sorted by their settings.
     result = (True, 0.0, 0.0) if row.failure else (False, row.error_percent, -row.margin_mean)
     return (*result, row.strength, row.c, row.d)
 
 
 def rows_beyond(grid: Grid, path: pathlib.Path, settings: dict[str, Any], seeds: Sequence[int]) -> list[Row]:
-    """What the file of earlier searches has of other values than a grid's.
+    """The rows of earlier searches in the same file that are not part of a grid.
 
     Args:
         grid: `Grid`.
-        path: of `grid.json`, which may not exist.
-        settings: what the trainings have in common, wherever the data are.
+        path: path of `grid.json`, which may not exist.
+        settings: what the trainings have in common; where the data are does not matter.
         seeds: ints, with each of which a setting is trained.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The grid search for lambda, c and d: its trials are trainings that resume, each with one seed or several."""
+"""The grid search for lambda, c and d; a trial is a training, or one for each of several seeds, which resumes."""
 
 import pathlib
 from collections.abc import Callable, Sequence
@@ -37,11 +37,12 @@ class MarginGridSearch(keras_tuner.GridSearch):
         super().__init__(
             objective=keras_tuner.Objective(_OBJECTIVE, "min"),
             hyperparameters=space,
-            # A failure says nothing of the other settings.
+            # One setting that fails, or all of them, does not stop the search.
             max_consecutive_failed_trials=1 + int(np.prod([len(values) for values in grid])),
             directory=out,
             project_name="search",
-            # What is done is known by the trainings' own results: a larger grid has them, what failed is tried again.
+            # KerasTuner's memory of an earlier search is not needed: finished trainings are found in their folders, and
+            # so a larger grid takes them over and tries again what failed.
             overwrite=True,
         )
 
@@ -67,14 +68,14 @@ class MarginGridSearch(keras_tuner.GridSearch):
         return means
 
     def rows(self) -> list[Row]:
-        """What was tried."""
+        """The settings that were tried, and their results."""
         return [_row(trial) for trial in self.oracle.trials.values()]
 
     def _of_seed(self, seed: int) -> dict[str, Any]:
         settings = {**self.settings, "seed": seed}
         if not settings["two_step"]:
             return settings
-        # It has no margin penalty, so it is the same for all settings.
+        # A reference has no margin penalty, so one serves all settings of a seed.
         if seed not in self._references:
             out = self.out / "references" / f"seed={seed}"
             self._references[seed] = _or_exit(trainer.train_reference, settings, out)["init_from"]
@@ -82,10 +83,10 @@ class MarginGridSearch(keras_tuner.GridSearch):
 
 
 def _trained(settings: dict[str, Any], out: pathlib.Path) -> dict[str, Any]:
-    """The result of a training, which is there already or continues from its last checkpoint."""
+    """The result of a training, which is read if it is finished; otherwise it continues from its last checkpoint."""
     if result := run_folder.finished(settings, out):
         return result
-    # Of the trainings before it nothing is needed any more.
+    # Frees the memory of the trainings before it.
     keras.utils.clear_session()
     return _or_exit(trainer.train, settings, out)
 
@@ -94,7 +95,7 @@ def _or_exit(train: Callable[..., dict[str, Any]], settings: dict[str, Any], out
     try:
         return train(settings, out)
     except run_folder.OtherRunError as error:
-        # Not a trial's failure, which KerasTuner would note before it went on.
+        # KerasTuner would take an exception for the failure of one trial, and go on.
         raise SystemExit(f"{error} Choose another --out.") from error
 
 
