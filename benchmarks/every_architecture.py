@@ -1,17 +1,16 @@
-"""A training with AMM of every architecture on real images: its loss, its cost, its memory.
+"""A short training with AMM of every architecture on real images: its loss, its cost, its memory.
 
-`step_cost.py --all` runs it, network by network, and appends a line of JSON for each. A network
-is measured in two processes of its own. The one with AMM makes plain steps, freezes batch
-normalisation as the examples do, and then trains with AMM, both several times through the same
-few batches: the paper's two steps in small, and the first and the last loss are of the same images. Its peak memory
-is read then; at last AMM steps and plain ones take turns, and a ratio is between neighbours. The
-other process makes a few plain steps only, and its peak memory is read.
+`python -m benchmarks.step_cost --all` measures network by network, and appends a line of JSON for each. A network is
+measured in two processes of its own. The first trains it plainly on a few batches, freezes batch normalisation as the
+examples do, and then trains with AMM on the same batches: the paper's two steps in small. So the first and the last
+loss are of the same images. Then its peak memory is read, and at last AMM steps and plain ones take turns, so that a
+ratio of times is between neighbours. The second process only makes a few plain steps, and its peak memory is read.
 
-On weights nearly new many attacks on these images fail within six iterations, and as many as do so by chance
-count or do not count: the loss then jumps, whatever the gradient. Batch sizes and learning rates are Table 2's,
-for AMM a tenth of these rates: at the whole rate, a LeNet that had learnt 300 images of CIFAR-10 plainly went on to
-a higher loss. MNIST's networks see the images in the repository, those of CIFAR the images of CIFAR-10, and
-those of ImageNet the same, enlarged to 224x224; LiuNet-96 has 100 logits and these have 1,000, of which ten occur.
+The plain steps are needed since on nearly new weights many attacks fail within six iterations. An image whose attack
+fails counts for nothing, so the loss jumps when one more or less succeeds. Batch sizes and learning rates are those of
+Table 2, for AMM a tenth of these rates: at the full rate the loss of a LeNet that had plainly learnt 300 images of
+CIFAR-10 rose. Networks for MNIST get the images in the repository, those for CIFAR the images of CIFAR-10, and those
+for ImageNet the same images enlarged to 224x224. Of LiuNet-96's 100 classes and ImageNet's 1,000 only ten occur.
 """
 
 import json
@@ -37,11 +36,11 @@ from .memory import peak_bytes
 
 
 class Plan(NamedTuple):
-    """How much of a network is affordable.
+    """How many steps of a network are measured: fewer of the large ones, which take minutes.
 
     Attributes:
-        data_set: str, whose row of Table 2 counts.
-        batches: int, the different ones.
+        data_set: str, the data set whose row of Table 2 it is trained by.
+        batches: int, the number of different batches.
         plain_passes: int, through these batches before AMM begins.
         passes: int, with AMM through the same batches.
         rounds: int, in which an AMM step and a plain one take turns.
@@ -54,7 +53,7 @@ class Plan(NamedTuple):
     rounds: int = 15
 
 
-# Of Table 2's learning rate, for AMM's steps.
+# What the learning rate of Table 2 is multiplied by for the steps with AMM.
 AMM_RATE = 0.1
 
 PLANS = {
@@ -147,7 +146,7 @@ def _in_its_own_process(network: str, variant: str) -> dict[str, Any]:
 
 
 def measure(network: str, variant: str) -> dict[str, Any]:
-    """One process's part of a row.
+    """The part of a row that one process measures.
 
     Args:
         network: str, one of `PLANS`.
@@ -164,7 +163,7 @@ def measure(network: str, variant: str) -> dict[str, Any]:
     steps = range(plan.batches)
     plain = _Steps(model, row.learning_rate, images)
     if variant == "plain":
-        # Memory does not grow after the first steps, frozen or not.
+        # A few steps are enough: memory does not grow after the first ones, frozen or not.
         plain.run(steps[:1])
         architectures.freeze_batch_normalization(model)
         _Steps(model, row.learning_rate, images).run([0, 0])
@@ -199,7 +198,7 @@ def measure(network: str, variant: str) -> dict[str, Any]:
 
 
 class _Images:
-    """Batches of real images by number, as large as a data set's."""
+    """Batches of real images by number, in the size that the networks of a data set take."""
 
     def __init__(self, data_set: str, batch_size: int) -> None:
         self._description, self._batch_size = data_sets.DATA_SETS[data_set], batch_size
@@ -221,7 +220,7 @@ class _Images:
 
 
 class _Steps:
-    """Steps of `fit`: the function that it runs per batch, with the loss, metrics, clipping and SGD."""
+    """Steps of `fit`: calls of the function that it runs per batch, with loss, metrics, clipping and SGD."""
 
     def __init__(self, model: keras.Model, learning_rate: float, images: _Images) -> None:
         self._model, self._images = model, images
@@ -235,7 +234,7 @@ class _Steps:
         model.make_train_function(force=True)
 
     def run(self, numbers: Iterable[int]) -> list[dict[str, float]]:
-        """A step on each batch; its own loss and metrics."""
+        """Make a step on each batch, and return the loss and metrics of each."""
         logs = []
         for number in numbers:
             self._model.reset_metrics()

@@ -1,21 +1,21 @@
 """Margins per second: keras_amm.evaluate_margins beside Foolbox's and ART's DeepFool.
 
-One trained network, the same test images, one process, the libraries in turn:
+The libraries take turns in one process, on one trained network and the same test images:
 
     pip install foolbox adversarial-robustness-toolbox absl-py tensorflow-datasets importlib_resources
     python -m benchmarks.margins --network=mlp-800 --network=lenet-mnist
 
 needs MNIST prepared by tensorflow-datasets (TFDS_DATA_DIR says where). All three
 attack every image untargeted from the class predicted for it, with the same number of
-steps, candidates and overshoot; keras_amm with fewer candidates besides. None clips:
+steps, candidates and overshoot; keras_amm is also measured with fewer candidates. None clips:
 Foolbox, which always clips, is given bounds that no image reaches, ART no clip values.
-`evaluate_margins` also finds the misclassified images' distances to their labels, and
+`evaluate_margins` also finds the distances of misclassified images to their labels, and
 its time includes that.
 
-The first run of each, which compiles, is shown apart and not counted. Foolbox
-and ART do not compile: where a run of theirs takes longer than --patience, the first
-counts, and there is no other, nor another batch size.
-Processor time tells more than the clock where other programs use the machine.
+The first run of each, which compiles, is shown separately and not counted. Foolbox and ART do
+not compile: if a run of theirs takes longer than --patience, this first run counts, and no
+further run or batch size is tried. If other programs use the machine, compare processor times
+rather than times by the clock.
 """
 
 import logging
@@ -54,7 +54,7 @@ _LIBRARIES = flags.DEFINE_multi_enum(
 
 OVERSHOOT = 0.02
 
-# Images [n, ...] to what was found: norms [n] and whether the prediction changed [n].
+# A run of an attack: returns the norms [n] and whether each prediction changed [n].
 Measure = Callable[[], tuple[np.ndarray, np.ndarray]]
 
 
@@ -111,7 +111,7 @@ def with_art(
     model: keras.Model, x: np.ndarray, y: np.ndarray, *, steps: int, candidates: int, batch_size: int
 ) -> Measure:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the optional frameworks that it misses
+        warnings.simplefilter("ignore")  # ART warns of optional frameworks that are not installed
         from art.attacks.evasion import DeepFool
         from art.estimators.classification import TensorFlowV2Classifier
 

@@ -1,4 +1,4 @@
-"""Networks as training leaves them, for the benchmarks to attack."""
+"""Trained networks for the benchmarks to attack."""
 
 import keras
 

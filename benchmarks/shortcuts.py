@@ -1,12 +1,12 @@
-"""What the search's two shortcuts lose: classes that are not looked at again, and samples screened out.
+"""What is lost by the two shortcuts of the search: skipping far classes, and screening out samples.
 
     python -m benchmarks.shortcuts --model=runs/mnist/model.keras --data_set=mnist
     python -m benchmarks.shortcuts --model=runs/cifar10/model.keras --data_set=cifar10 --images=2000
 
-first measures the margins of a trained network's test images as the library does, and again with every
-candidate class linearised in every step. Where the norms differ, a class was skipped that would have
-been nearest. Then it takes training images in batches, and counts the samples that MIN selects with and
-without screening. The data set must be prepared by tensorflow-datasets (TFDS_DATA_DIR says where).
+measures the margins of a trained network's test images twice: as the library does, which in later steps skips
+classes that were far in the first, and with every candidate class in every step. Where the two norms differ, a
+class was skipped that would have been nearest. Then it counts, in batches of training images, the samples that MIN
+selects with and without screening. The data set must be prepared by tensorflow-datasets (TFDS_DATA_DIR says where).
 """
 
 import time
@@ -30,7 +30,7 @@ _STEPS = flags.DEFINE_integer("steps", 6, "Limit of steps.", lower_bound=1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 100, "Images that MIN selects among.", lower_bound=1)
 _SCREENING = flags.DEFINE_float("screening", 0.3, "How many correct samples are searched, as a fraction of the batch.")
 
-# Rounding alone changes norms by less.
+# Norms that differ by a smaller fraction are equal but for rounding.
 TOLERANCE = 1e-4
 
 
@@ -42,7 +42,7 @@ def load(split: str) -> arrays.Images:
 def measure(images: arrays.Images, reach: float) -> tuple[MarginReport, float]:
     """The report, and the seconds of a second run, which compiles nothing."""
     linearisation.REACH = reach
-    # Anew, since what has been compiled for a model is kept with it.
+    # Loaded again, since the functions compiled with the former REACH are kept with the model.
     model = keras.models.load_model(_MODEL.value, compile=False)
     attack = keras_amm.DeepFool(_STEPS.value)
     evaluate_margins(model, (images.x[:500], images.y[:500]), attack, batch_size=500, verbose=0)

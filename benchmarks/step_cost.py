@@ -4,17 +4,16 @@
     python -m benchmarks.step_cost --network=mlp-800 --network=lenet-mnist
     python -m benchmarks.step_cost --all --out=runs/step_cost.jsonl
 
-needs no data but the MNIST subset in the repository. All variants start from the
-same weights, plainly trained for a few epochs, and take turns in one process, five steps
-each, so that what else the machine does meets all of them; a ratio is between
-neighbours of one round. Steps are those of `fit`: the function that it runs per batch, with
-the loss, metrics, clipping and SGD with momentum. Peak memory is the largest resident set
-of a process of its own per variant; "steps alone" subtracts what the process held before
-its first training step, so it includes the traced function itself, which does not grow with the batch.
+needs no data but the MNIST images in the repository. All variants start from the same weights, plainly trained for a
+few epochs, and take turns in one process, five steps each. So other programs on the machine slow all of them, and a
+ratio is taken within one round. Steps are those of `fit`: the function that it runs per batch, with loss, metrics,
+clipping and SGD with momentum. Peak memory is the largest resident set of a process of its own per variant. "Steps
+alone" subtracts what the process held before its first training step. What is left includes the traced function
+itself, which does not grow with the batch.
 
 `--all` measures every architecture of the examples in another way, on few steps of real images: see
-`every_architecture.py`. It needs `pip install -e ".[examples]"`, CIFAR-10 and hours; what was measured
-is left in `--out`, and a second call measures the rest.
+`every_architecture.py`. It needs `pip install -e ".[examples]"`, CIFAR-10 and several hours. What was measured is
+left in `--out`, and a second call measures the rest.
 """
 
 import pathlib
@@ -62,11 +61,11 @@ VARIANTS: dict[str, dict[str, Any] | None] = {
 def main(argv: list[str]) -> None:
     del argv
     if _ALL.value:
-        # Not above: it needs what data sets need, the rest does not.
+        # Imported here: only this needs the packages that read data sets.
         from . import every_architecture
 
         sys.exit(0 if every_architecture.run(pathlib.Path(_OUT.value), _ONLY.value) else 1)
-    # One function is compiled per variant, on purpose.
+    # TensorFlow warns of many compiled functions; here each variant has one on purpose.
     tf.get_logger().setLevel("ERROR")
     images, _ = arrays.load_subset()
     for network in _NETWORK.value:
@@ -151,7 +150,7 @@ def memory_in_its_own_process(network: str, variant: str) -> tuple[int, int]:
         f"--batch={_BATCH_SIZE.value}",
     ]
     command.append(f"--jit_compile={_JIT.value}")
-    # Half an epoch is enough here: memory does not depend on how well it is trained.
+    # One epoch is enough here: memory does not depend on how well it is trained.
     output = subprocess.run([*command, "--train_epochs=1"], check=True, capture_output=True, text=True).stdout
     before, peak = output.split()[-2:]
     return int(before), int(peak)

@@ -1,4 +1,4 @@
-"""How much DeepFool overestimates the distance to the boundary: beside stronger minimal-norm attacks.
+"""How much DeepFool overestimates the distance to the boundary, compared with stronger minimal-norm attacks.
 
     pip install foolbox numba adversarial-robustness-toolbox absl-py tensorflow-datasets importlib_resources
     python -m benchmarks.tightness
@@ -7,10 +7,10 @@ needs MNIST prepared by tensorflow-datasets (TFDS_DATA_DIR says where).
 
     python -m benchmarks.tightness --models=one/model.keras,other/model.keras --attacks=ddn
 
-attacks saved models instead, such as the examples leave, on the same images. Per test
-image, DeepFool's norm is divided by the smallest that any of the stronger attacks finds: of Foolbox
-DDN (Rony et al. 2019), FMN (Pintor et al. 2021) and Brendel-Bethge (2019), which starts from DDN's
-points; of ART Carlini-Wagner (2017). None is a bound from below: the true distance may be
+attacks saved models instead, such as the examples leave, on the same images. For each test
+image, DeepFool's norm is divided by the smallest norm that any of the stronger attacks finds. These
+are DDN (Rony et al. 2019), FMN (Pintor et al. 2021) and Brendel-Bethge (2019), which starts from DDN's
+points, by Foolbox, and Carlini-Wagner (2017) by ART. None is a lower bound: the true distance may be
 smaller still. All are untargeted from the predicted class, and none clips: Foolbox, which
 always clips, is given bounds that no image reaches, and ART's attack, which scales by its bounds, a wide box.
 """
