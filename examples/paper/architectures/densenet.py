@@ -5,10 +5,11 @@ import keras
 from .batch_normalization import batch_normalization
 from .layers import conv, dense
 
+# Filters of each layer.
+GROWTH_RATE = 12
 
-def densenet(
-    num_classes: int = 10, input_shape: tuple[int, ...] = (32, 32, 3), depth: int = 40, growth_rate: int = 12
-) -> keras.Model:
+
+def densenet(num_classes: int = 10, input_shape: tuple[int, ...] = (32, 32, 3), depth: int = 40) -> keras.Model:
     """The basic DenseNet of [45]: no bottleneck and no compression; 40 layers and growth 12 in Section 4.1.2.
 
     Three dense blocks, of normalisation, ReLU and a 3x3 convolution each layer, behind a
@@ -19,7 +20,6 @@ def densenet(
         num_classes: int, the number of logits.
         input_shape: tuple, the shape of an image.
         depth: int, 3 n + 4 weight layers.
-        growth_rate: int, filters of a layer.
 
     Returns:
         `keras.Model`.
@@ -34,7 +34,7 @@ def densenet(
             x = _normalized_conv(x, x.shape[-1], 1)
             x = keras.layers.AveragePooling2D(2)(x)
         for _ in range(layers):
-            x = keras.layers.Concatenate()([x, _normalized_conv(x, growth_rate, 3)])
+            x = keras.layers.Concatenate()([x, _normalized_conv(x, GROWTH_RATE, 3)])
     x = keras.layers.ReLU()(batch_normalization()(x))
     x = keras.layers.GlobalAveragePooling2D()(x)
     return keras.Model(inputs, dense(num_classes)(x), name=f"densenet_{depth}")
