@@ -5,7 +5,6 @@ import os
 import time
 import warnings
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -13,11 +12,11 @@ import keras
 from keras_amm.arguments import require_whole
 from keras_amm.deepfool import DeepFool
 from keras_amm.measuring.batches import hint_of_pair
-from keras_amm.measuring.measurer import Measured, Measurement
-from keras_amm.measuring.samples import FixedSamples, fixed_samples, validation_data
-from keras_amm.monitoring.callback_order import warn_of_earlier_readers
+from keras_amm.measuring.measurer import Measurer
+from keras_amm.measuring.nearest import PerturbedImages
+from keras_amm.measuring.samples import FixedSamples, fixed_samples
+from keras_amm.monitoring.fit import RunningFit, TrainingSteps, validation_data, warn_of_earlier_readers
 from keras_amm.monitoring.tensorboard import MarginSummaries
-from keras_amm.monitoring.training_steps import TrainingSteps
 from keras_amm.network.classifier import unwrapped
 from keras_amm.report import MarginReport
 
@@ -144,7 +143,7 @@ class MarginLogger(keras.callbacks.Callback):
         axis = "epoch" if step_freq is None else "step"
         self._summaries = None if log_dir is None else MarginSummaries(log_dir, class_names, axis)
         self._samples: FixedSamples | None = None
-        self._fit = _Fit(self.seconds)
+        self._fit = RunningFit(self.seconds)
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Take the images, and try the first batch of them.
@@ -157,7 +156,7 @@ class MarginLogger(keras.callbacks.Callback):
             ValueError: data or model are not fit to be measured.
         """
         warn_of_earlier_readers(self, [*_LOGGED, _SECONDS])
-        self._fit = _Fit(self.seconds)
+        self._fit = RunningFit(self.seconds)
         if self.data is None:
             # Another fit has other ones.
             self._samples = None
@@ -202,9 +201,9 @@ class MarginLogger(keras.callbacks.Callback):
             return
         is_due = self._fit.steps.advance(batch, self.params.get("steps"))
         self._prepare_if_built()
-        if is_due and self._fit.measurement is not None:
+        if is_due and self._fit.samples is not None:
             now = self._fit.steps.done
-            self._measure(self._fit.measurement, f"training step {now}", now)
+            self._measure(self._fit.samples, f"training step {now}", now)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Measure, if this epoch is due, and add the values to the logs.
@@ -218,12 +217,12 @@ class MarginLogger(keras.callbacks.Callback):
                 or model are not fit to be measured.
         """
         fit = self._fit
-        measurement = fit.measurement
-        if measurement is None:
-            measurement = self._prepare(validation_data(self.model) if self.data is None else self.data)
+        samples = fit.samples
+        if samples is None:
+            samples = self._prepare(validation_data(self.model) if self.data is None else self.data)
         now = epoch if fit.steps is None else fit.steps.done
         if self._is_due(epoch) and fit.measured_at != now:
-            self._measure(measurement, f"epoch {epoch + 1}", now)
+            self._measure(samples, f"epoch {epoch + 1}", now)
         if logs is not None:
             logs.update({**fit.values, _SECONDS: self.seconds - fit.seconds_logged})
         fit.seconds_logged = self.seconds
@@ -247,41 +246,46 @@ class MarginLogger(keras.callbacks.Callback):
 
     def _prepare_if_built(self) -> None:
         # Keras itself builds some models only with their first batch.
-        if self.data is not None and self._fit.measurement is None and getattr(unwrapped(self.model), "built", True):
+        if self.data is not None and self._fit.samples is None and getattr(unwrapped(self.model), "built", True):
             self._prepare(self.data)
 
-    def _prepare(self, data: Any) -> Measurement:
+    def _prepare(self, data: Any) -> FixedSamples:
         """Take the images, where no earlier fit has, and try the first batch of them."""
         with self._timed():
             if self._samples is None:
                 self._samples = fixed_samples(data, self.model, self.num_samples, self.seed, self.batch_size)
-            num_nearest = 0 if self._summaries is None else self.num_images
-            measurement = Measurement(self.model, self._samples, self.attack, self.batch_size, num_nearest)
-            num_classes = measurement.try_out()
+            x, y = self._samples.first_batch()
+            trial = Measurer(self.model, self.attack)
+            trial.add(x, y)
+            trial.report()
             if self._summaries is not None:
-                self._summaries.require_names(num_classes)
-        self._fit.measurement = measurement
-        return measurement
+                scores = trial.classifier(trial.classifier.inputs(x[:1]))
+                self._summaries.require_names(int(scores.shape[1]))
+        self._fit.samples = self._samples
+        return self._samples
 
-    def _measure(self, measurement: Measurement, moment: str, now: int) -> None:
+    def _measure(self, samples: FixedSamples, moment: str, now: int) -> None:
         with self._timed():
             try:
-                found = measurement.run()
+                measurer = Measurer(self.model, self.attack, 0 if self._summaries is None else self.num_images)
+                for x, y in samples.batches():
+                    measurer.add(x, y)
+                report, nearest = measurer.report(), measurer.nearest()
             except Exception as error:
                 self._fit.values = dict.fromkeys(_LOGGED, float("nan"))
                 _warn_of_failure("Margins could not be measured", moment, "The margins in its logs are NaN", error)
                 return
-            self.report = found.report
-            self._fit.values = {name: getattr(found.report, attribute) for name, attribute in _LOGGED.items()}
+            self.report = report
+            self._fit.values = {name: getattr(report, attribute) for name, attribute in _LOGGED.items()}
             self._fit.measured_at = now
-            self._write(found, moment, now)
+            self._write(report, nearest, moment, now)
 
-    def _write(self, found: Measured, moment: str, now: int) -> None:
+    def _write(self, report: MarginReport, nearest: PerturbedImages | None, moment: str, now: int) -> None:
         # All workers measure, so that all read the same logs; one writes.
         if self._summaries is None or not self.model.distribute_strategy.extended.should_save_summary:
             return
         try:
-            self._summaries.write(found.report, found.nearest, step=now)
+            self._summaries.write(report, nearest, step=now)
         except Exception as error:
             _warn_of_failure("TensorBoard's summaries could not be written", moment, "Its logs are complete", error)
 
@@ -292,22 +296,6 @@ class MarginLogger(keras.callbacks.Callback):
             yield
         finally:
             self.seconds += time.perf_counter() - start
-
-
-@dataclass
-class _Fit:
-    """What a logger knows of the `fit` that is running."""
-
-    # At the end of the last epoch.
-    seconds_logged: float
-    # None until it was tried.
-    measurement: Measurement | None = None
-    # The last measured; empty until something was.
-    values: dict[str, float] = field(default_factory=dict)
-    # The step of the last measurement, or the epoch where steps are not counted.
-    measured_at: int = -1
-    # None where epochs alone are measured.
-    steps: TrainingSteps | None = None
 
 
 def _warn_of_failure(what: str, moment: str, consequence: str, error: Exception) -> None:

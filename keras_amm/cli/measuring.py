@@ -1,32 +1,25 @@
-"""Measuring margins in pieces, so that Ctrl-C or a failure loses only the last."""
+"""Measuring margins from the command line: progress, the same images for all models, and an early end."""
 
 import contextlib
-import itertools
 import sys
 import time
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
-import numpy as np
 
 from keras_amm.cli.errors import CommandError, raising_command_error
 from keras_amm.cli.loading import Request
-from keras_amm.deepfool import DeepFool
-from keras_amm.margins import evaluate_margins
+from keras_amm.measuring.measurer import Measurer
 from keras_amm.report import MarginReport
 
-# Larger pieces cost less per image; with smaller ones less is lost.
-_SECONDS_PER_PIECE = 2.0
-_MAX_BATCHES_PER_PIECE = 32
 _SECONDS_BETWEEN_LINES = 30.0
 
 
-class Measured(NamedTuple):
+class Measurement(NamedTuple):
     """What was measured, and what ended it.
 
     Attributes:
-        reports: dictionary from names to `MarginReport`, all of the same images.
+        reports: dictionary from names of models to `MarginReport`, all of the same images.
         images: string, what the images are, and what was done to their pixels.
         ended_by: the exception that ended it early; None for none.
     """
@@ -36,7 +29,7 @@ class Measured(NamedTuple):
     ended_by: BaseException | None
 
 
-def measure(request: Request) -> Measured:
+def measure(request: Request) -> Measurement:
     """Measure the margins of models on the same images, with progress on stderr.
 
     Args:
@@ -59,37 +52,43 @@ def measure(request: Request) -> Measured:
     >>> len(measured.reports["a"]), measured.images
     (6, '6 images of points; pixels - 0.5')
     """
-    models, images = request.models, request.images
-    parts: list[list[MarginReport]] = []
+    images = request.images
     ended_by: BaseException | None = None
+    with _refusing_unfit():
+        measurers = {name: Measurer(model, request.attacks[name]) for name, model in request.models.items()}
     # Keras prints progress on stdout, where the results go.
     with contextlib.redirect_stdout(sys.stderr):
-        progress = _Progress(images.number)
+        progress = _Progress(images.number, [*measurers])
         try:
-            for x, y in _pieces(images.batches(request.batch_size)):
-                # All models or none: tests are paired.
-                parts.append(
-                    [
-                        _measure(model, (request.pixels(x, model), y), request.attacks[name], request.batch_size)
-                        for name, model in models.items()
-                    ]
-                )
-                progress.add(len(y), [(name, part.mean) for name, part in zip(models, parts[-1], strict=True)])
+            for x, y in images.batches(request.batch_size):
+                for name, measurer in measurers.items():
+                    pixels = request.pixels(x, request.models[name])
+                    with _refusing_unfit():
+                        measurer.add(pixels, y)
+                progress.add(len(y), [(name, measurer.mean) for name, measurer in measurers.items()])
+            for measurer in measurers.values():
+                # Here, where Ctrl-C is caught.
+                measurer.sign()
         # Whatever it is, it must not cost what has been measured; the command raises it again.
         except (Exception, KeyboardInterrupt) as error:
-            if not parts:
+            if not all(map(len, measurers.values())):
                 raise
             ended_by = error
             progress.interrupt()
-    if not parts:
+    # The images that all models have seen: tests are paired.
+    number = min(map(len, measurers.values()))
+    if not number:
         raise CommandError(f"There are no images in {images.description}.")
-    reports = {name: _join(name, column) for name, column in zip(models, zip(*parts, strict=True), strict=True)}
-    number = sum(len(column[0]) for column in parts)
+    with _refusing_unfit():
+        reports = {name: measurer.report(number) for name, measurer in measurers.items()}
+    for name, report in reports.items():
+        # Names of files tell models apart, names within them need not.
+        report.model_name = name
     whole = f" of {images.number:,}" if images.number and number < images.number else ""
-    return Measured(reports, f"{number:,}{whole} images of {images.description}; {request.pixels}", ended_by)
+    return Measurement(reports, f"{number:,}{whole} images of {images.description}; {request.pixels}", ended_by)
 
 
-def raise_early_end(measured: Measured) -> None:
+def raise_early_end(measured: Measurement) -> None:
     """Say that a measurement ended early, if it did, and raise what ended it.
 
     Args:
@@ -99,42 +98,25 @@ def raise_early_end(measured: Measured) -> None:
         BaseException: what ended the measurement, if anything did.
 
     Example:
-    >>> keras_amm.cli.measuring.raise_early_end(keras_amm.cli.measuring.Measured({}, "", None))
+    >>> keras_amm.cli.measuring.raise_early_end(keras_amm.cli.measuring.Measurement({}, "", None))
     """
     if measured.ended_by is not None:
         print("The measurement ended early: this is of the images that were measured.")
         raise measured.ended_by
 
 
-def _measure(model: keras.Model, data: Any, attack: DeepFool, batch_size: int) -> MarginReport:
+def _refusing_unfit() -> contextlib.AbstractContextManager[None]:
     # A ValueError is how the library refuses data; --debug shows one that is not.
-    with raising_command_error("The data or the model are not fit to be measured:", ValueError):
-        return evaluate_margins(model, data, attack, batch_size=batch_size, verbose=0)
-
-
-def _pieces(batches: Iterator[tuple[Any, Any]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches joined into pieces that take some seconds each."""
-    number = 1
-    while piece := list(itertools.islice(batches, number)):
-        start = time.perf_counter()
-        yield tuple(np.concatenate(part) for part in zip(*piece, strict=True))  # type: ignore[misc]
-        if time.perf_counter() - start < _SECONDS_PER_PIECE:
-            number = min(2 * number, _MAX_BATCHES_PER_PIECE)
-
-
-def _join(name: str, parts: tuple[MarginReport, ...]) -> MarginReport:
-    report = MarginReport.concatenate(parts)
-    # Names of files tell models apart, names within them need not.
-    report.model_name = name
-    return report
+    return raising_command_error("The data or the model are not fit to be measured:", ValueError)
 
 
 class _Progress:
     """A bar on a terminal, and else a line now and then, for logs."""
 
-    def __init__(self, target: int | None) -> None:
+    def __init__(self, target: int | None, models: list[str]) -> None:
         self._target, self._done, self._told = target, 0, time.perf_counter()
-        self._bar = keras.utils.Progbar(target, unit_name="image") if sys.stderr.isatty() else None
+        bar = keras.utils.Progbar(target, stateful_metrics=models, unit_name="image") if sys.stderr.isatty() else None
+        self._bar = bar
 
     def add(self, number: int, means: list[tuple[str, float]]) -> None:
         self._done += number

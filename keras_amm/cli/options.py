@@ -12,7 +12,7 @@ from keras_amm.cli.errors import raising_command_error
 from keras_amm.cli.images import Options
 from keras_amm.cli.pixels import COLOUR_MODES
 from keras_amm.deepfool import DeepFool
-from keras_amm.margins import default_attack
+from keras_amm.measuring.measurer import default_attack
 
 _ATTACK = {name: p.default for name, p in inspect.signature(DeepFool).parameters.items()}
 

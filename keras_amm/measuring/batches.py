@@ -85,7 +85,7 @@ def _from_dataset(data: Any, model: keras.Model, batch_size: int | None) -> Labe
     number = int(data.cardinality())
     if number == tf.data.INFINITE_CARDINALITY:
         raise ValueError(
-            f"Margins need a finite data set; take(n) makes one. Received: {describe(data)}, which repeats for ever."
+            f"Margins need a finite data set; take(n) makes one. Received: {_describe(data)}, which repeats for ever."
         )
     return LabelledBatches(_in_parts(data, data, batch_size), number if number >= 0 else None)
 
@@ -126,30 +126,50 @@ def _labelled(element: Any, data: Any) -> tuple[Any, Any]:
     if len(parts) not in (2, 3) or parts[1] is None:
         raise ValueError(
             "Margins are signed by labels, and there are none. Expected: a pair (x, y) of arrays, or a tf.data.Dataset "
-            f"or keras.utils.PyDataset of batches (x, y) or (x, y, sample_weight). Received: {describe(data)}. "
+            f"or keras.utils.PyDataset of batches (x, y) or (x, y, sample_weight). Received: {_describe(data)}. "
             "keras_amm.DeepFool().perturb(model, x) measures images without labels."
         )
     return parts[0], parts[1]
 
 
-def describe(data: Any) -> str:
-    """What data look like, for a message.
-
-    Args:
-        data: anything.
-
-    Returns:
-        String.
+def rebatched(parts: Iterable[tuple[Any, Any]], size: int) -> Iterator[tuple[Any, Any]]:
+    """Parts (x, y) joined and cut into batches of `size` images; the last may be smaller.
 
     Example:
-    >>> keras_amm.measuring.batches.describe((np.zeros((5, 2)), None))
-    'a tuple of 2: (ndarray of shape (5, 2), None)'
+    >>> parts = [(np.zeros((3, 2)), np.arange(3)), (np.ones((4, 2)), np.arange(4))]
+    >>> [y.tolist() for x, y in keras_amm.measuring.batches.rebatched(parts, 5)]
+    [[0, 1, 2, 0, 1], [2, 3]]
     """
+    held: list[tuple[Any, Any]] = []
+    for part in parts:
+        held.append(part)
+        if sum(len(y) for _, y in held) >= size:
+            *full, rest = _slices(*_joined(held), size)
+            held = [rest] if len(rest[1]) < size else []
+            yield from full if held else [*full, rest]
+    if held:
+        yield _joined(held)
+
+
+def _joined(parts: list[tuple[Any, Any]]) -> tuple[Any, Any]:
+    if len(parts) == 1:
+        return parts[0]
+    x, y = zip(*parts, strict=True)
+    return np.concatenate(x), np.concatenate(y)
+
+
+def no_images(data: Any) -> ValueError:
+    """The error of data without images."""
+    return ValueError(f"There are no images to measure. Received: empty data, {_describe(data)}.")
+
+
+def _describe(data: Any) -> str:
+    """What data look like, for a message."""
     if isinstance(data, tf.data.Dataset):
         return f"a data set of {data.element_spec}"
     if isinstance(data, (tuple, list)):
         inside = [*data]
-        parts = ", ".join(describe(part) for part in inside[:3]) + (", ..." if len(inside) > 3 else "")
+        parts = ", ".join(_describe(part) for part in inside[:3]) + (", ..." if len(inside) > 3 else "")
         return f"a {type(data).__name__} of {len(inside)}: ({parts})"
     if data is None or isinstance(data, (int, float)):
         return repr(data)

@@ -1,90 +1,199 @@
-"""Measuring the margins of the same images again and again, while a model is trained."""
+"""Measuring margins batch by batch: the one way to measure, of functions, callbacks and the command line."""
 
+import functools
+import time
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 from keras_amm.deepfool import DeepFool
-from keras_amm.margins import default_attack, evaluate_margins
+from keras_amm.execution.checks import clear_errors, enforce
+from keras_amm.execution.compiled import CompiledPerModel
 from keras_amm.measuring.nearest import NearestImages, PerturbedImages
-from keras_amm.measuring.samples import FixedSamples
-from keras_amm.network.classifier import Classifier
+from keras_amm.network.classifier import Classifier, unwrapped
+from keras_amm.network.labels import class_indices
+from keras_amm.network.layers import input_rescaling
 from keras_amm.report import MarginReport
+from keras_amm.search.linearisation import clean_pass
+from keras_amm.typing import Tensor, TensorLike
+
+# Shared by all measurers, so that measuring after every epoch compiles once.
+_compiled = CompiledPerModel()
 
 
-class Measured(NamedTuple):
-    """What one measurement found.
+class _BatchMargins(NamedTuple):
+    """One batch's share of a report, arrays [B]; `signed` is complete once its misclassified images are signed."""
 
-    Attributes:
-        report: `MarginReport` of all images.
-        nearest: `PerturbedImages`, those of the smallest margins; None for none.
-    """
-
-    report: MarginReport
-    nearest: PerturbedImages | None
+    norms: np.ndarray
+    signed: np.ndarray
+    predictions: np.ndarray
+    labels: np.ndarray
+    success: np.ndarray
 
 
-class Measurement:
-    """The margins of fixed images, by one attack that is compiled once.
+class _Misclassified(NamedTuple):
+    """Misclassified images [m, ...] of a batch, their labels [m], and where in its `signed` their distances belong."""
+
+    images: Tensor
+    labels: np.ndarray
+    signed: np.ndarray
+    positions: np.ndarray
+
+
+class Measurer:
+    """Measures the margins of one classifier, batch by batch.
+
+    When adding a batch fails or is interrupted, none of that batch counts, and
+    `report` is of the batches before it.
 
     Args:
         model: `keras.Model` classifier or `AMMModel`, built.
-        samples: `HeldSamples` or `StreamedSamples`.
-        attack: `DeepFool`; None for the default of `keras_amm.evaluate_margins`.
-        batch_size: int, the most images attacked at a time; None for the default.
-        num_nearest: int, how many images of the smallest margins to return.
+        attack: `DeepFool`; None for the default of the model.
+        num_nearest: int, how many images of the smallest margins to keep.
+
+    Attributes:
+        classifier: the `Classifier` that is measured.
 
     Example:
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
-    >>> samples = keras_amm.measuring.samples.HeldSamples(np.random.rand(9, 2), np.arange(9) % 3)
-    >>> measurement = keras_amm.measuring.measurer.Measurement(model, samples)
-    >>> measurement.try_out()
-    3
-    >>> len(measurement.run().report)
-    9
+    >>> measurer = keras_amm.measuring.measurer.Measurer(model)
+    >>> for seed in range(2):
+    ...     measurer.add(np.random.rand(5, 2), np.arange(5) % 3)
+    >>> len(measurer), len(measurer.report())
+    (10, 10)
     """
 
-    def __init__(
-        self,
-        model: keras.Model,
-        samples: FixedSamples,
-        attack: DeepFool | None = None,
-        batch_size: int | None = None,
-        num_nearest: int = 0,
-    ) -> None:
-        self._model = model
-        self._samples = samples
+    def __init__(self, model: keras.Model, attack: DeepFool | None = None, num_nearest: int = 0) -> None:
         self._attack = attack or default_attack(model)
-        self._batch_size = batch_size
-        self._num_nearest = num_nearest
+        # Margins are those of the wrapped classifier, in training and here.
+        self._model = unwrapped(model)
+        self.classifier = Classifier(self._model, self._attack.from_logits)
+        # The label is the only class to aim at: each further candidate would be another copy of its gradient.
+        self._attack_on_labels = type(self._attack).from_config({**self._attack.get_config(), "num_candidates": 2})
+        self._batches: list[_BatchMargins] = []
+        self._unsigned: list[_Misclassified] = []
+        self._nearest = NearestImages(num_nearest)
+        self._sum_of_norms = 0.0
+        self._seconds = 0.0
 
-    def try_out(self) -> int:
-        """Measure the first batch.
+    def __len__(self) -> int:
+        """The number of images added."""
+        return sum(len(batch.norms) for batch in self._batches)
 
-        Returns:
-            The number of the classifier's outputs.
+    @property
+    def mean(self) -> float:
+        """The mean norm of the images added."""
+        return self._sum_of_norms / len(self)
 
-        Raises:
-            TypeError: the model is not a Keras model.
-            ValueError: images, labels or model are not fit to be measured.
-        """
-        x, y = self._samples.first_batch()
-        self._evaluate(x, y)
-        classifier = Classifier(self._model, self._attack.from_logits)
-        return int(classifier(classifier.inputs(x[:1])).shape[1])
+    def add(self, x: TensorLike, y: TensorLike) -> None:
+        """Measure one batch: images x [B, ...] with labels y, class indices [B] or probabilities [B, C]."""
+        start = time.perf_counter()
+        images = self.classifier.inputs(x)
+        margins, deltas = self._search(images, tf.convert_to_tensor(y))
+        unsigned = [*self._unsigned]
+        wrong = np.flatnonzero(margins.predictions != margins.labels)
+        if wrong.size:
+            unsigned.append(_Misclassified(tf.gather(images, wrong), margins.labels[wrong], margins.signed, wrong))
+        # Misclassified images are few, and wait until they fill a batch.
+        if sum(len(part.labels) for part in unsigned) >= len(margins.norms):
+            self._search_labels(unsigned)
+            unsigned = []
+        self._nearest.add(
+            x,
+            deltas,
+            norms=margins.norms,
+            labels=margins.labels,
+            predictions=margins.predictions,
+            success=margins.success,
+        )
+        # From here on the batch counts. An interruption before has changed nothing.
+        self._unsigned = unsigned
+        self._batches.append(margins)
+        self._sum_of_norms += float(np.sum(margins.norms, dtype="float64"))
+        self._seconds += time.perf_counter() - start
 
-    def run(self) -> Measured:
-        """Measure all images, and attack the nearest once more.
+    def sign(self) -> None:
+        """Find the distances to their labels of the misclassified images that still wait, as `report` does first."""
+        start = time.perf_counter()
+        self._search_labels(self._unsigned)
+        self._unsigned = []
+        self._seconds += time.perf_counter() - start
 
-        Returns:
-            `Measured`.
-        """
-        reports: list[MarginReport] = []
-        nearest = NearestImages(self._num_nearest)
-        for x, y in self._samples.parts():
-            reports.append(self._evaluate(x, y))
-            nearest.add(x, reports[-1])
-        return Measured(MarginReport.concatenate(reports), nearest.perturb(self._model, self._attack))
+    def report(self, number: int | None = None) -> MarginReport:
+        """The report of all images added, or of the first `number` of them; there must be one or more."""
+        self.sign()
+        columns = zip(*self._batches, strict=True)
+        return MarginReport(
+            **{
+                name: np.concatenate(column)[:number]
+                for name, column in zip(_BatchMargins._fields, columns, strict=True)
+            },
+            seconds=self._seconds,
+            attack=self._attack.get_config(),
+            model_name=self._model.name,
+            units=_units(self._model),
+        )
 
-    def _evaluate(self, x: Any, y: Any) -> MarginReport:
-        return evaluate_margins(self._model, (x, y), self._attack, self._batch_size, verbose=0)
+    def nearest(self) -> PerturbedImages | None:
+        """The images of the smallest margins with their perturbations, the smallest first; None for none."""
+        return self._nearest.perturbed(self.classifier)
+
+    def _search(self, images: Tensor, y: Tensor) -> tuple[_BatchMargins, Tensor]:
+        """The margins of a batch, and its perturbations [B, ...]."""
+        run = functools.partial(_search_untargeted, self._attack)
+        setting = ("untargeted", type(self._attack), *self._attack.get_config().values())
+        with clear_errors():
+            norms, predictions, labels, success, deltas = _compiled.get(self._model, setting, run, [images, y])(
+                images, y
+            )
+        norms = norms.numpy()
+        return _BatchMargins(norms, norms.copy(), predictions.numpy(), labels.numpy(), success.numpy()), deltas
+
+    def _search_labels(self, unsigned: list[_Misclassified]) -> None:
+        """Attack misclassified images towards their labels, and write the distances into their batches."""
+        if not unsigned:
+            return
+        images = tf.convert_to_tensor(np.concatenate([part.images for part in unsigned]))
+        labels = tf.convert_to_tensor(np.concatenate([part.labels for part in unsigned]))
+        run = functools.partial(_distances_to_labels, self._attack_on_labels)
+        setting = ("towards labels", type(self._attack), *self._attack.get_config().values())
+        with clear_errors():
+            distances = _compiled.get(self._model, setting, run, [images, labels])(images, labels).numpy()
+        for part, distance in zip(
+            unsigned, np.split(distances, np.cumsum([len(part.labels) for part in unsigned])[:-1]), strict=True
+        ):
+            part.signed[part.positions] = -distance
+
+
+def default_attack(model: Any) -> DeepFool:
+    """The attack of a model for which none is given; an `AMMModel` knows whether its output is logits."""
+    # In all else the default, so that margins can be compared.
+    return DeepFool(from_logits=getattr(getattr(model, "attack", None), "from_logits", None))
+
+
+def _search_untargeted(attack: DeepFool, model: keras.Model, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    """Of images x [B, ...]: norms, predictions, labels and success, each [B], and perturbations [B, ...]."""
+    classifier = Classifier(model, attack.from_logits)
+    clean = clean_pass(classifier, x)
+    labels, checks = class_indices(y, clean.logits.shape[1])
+    with tf.control_dependencies(enforce(checks)):
+        labels = tf.identity(labels)
+    found = attack.perturb_from(classifier, clean)
+    predictions = tf.argmax(clean.logits, axis=1, output_type=tf.int32)
+    return found.norm, predictions, labels, found.success, found.delta
+
+
+def _distances_to_labels(attack: DeepFool, model: keras.Model, x: Tensor, labels: Tensor) -> Tensor:
+    """The norms [m] that lead misclassified images x [m, ...] to their labels [m]."""
+    classifier = Classifier(model, attack.from_logits)
+    return attack.perturb_from(classifier, clean_pass(classifier, x), labels).norm
+
+
+def _units(model: keras.Model) -> str:
+    """A note on the units of the norms."""
+    rescaling = [layer.name for layer in input_rescaling(model)]
+    if not rescaling:
+        return "l2, in the units of the images given"
+    return f"l2, in the units of the images given, before the model's own rescaling ({', '.join(rescaling)})"

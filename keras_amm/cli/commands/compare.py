@@ -134,7 +134,7 @@ def _drawing_file(drawing: str) -> str:
 
 
 def _writers(
-    measured: measuring.Measured, first: str, tests: dict[str, PairedTests]
+    measured: measuring.Measurement, first: str, tests: dict[str, PairedTests]
 ) -> dict[str, Callable[[pathlib.Path], Any]]:
     """What writes each of the files."""
     content = {

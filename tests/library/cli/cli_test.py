@@ -21,6 +21,7 @@ from keras_amm.cli.image_files import ImageFiles
 from keras_amm.cli.loading import Request
 from keras_amm.cli.paired_tests import paired_tests
 from keras_amm.cli.pixels import Pixels, file_format, pixels_for
+from keras_amm.measuring.measurer import Measurer
 
 SHAPE, NUM_CLASSES, NUM_IMAGES = (8, 8, 1), 3, 40
 MEAN = 0.25
@@ -540,18 +541,15 @@ class TestInterruption:
         ],
     )
     def test_keeps_what_was_measured(self, folder, models, error, status, monkeypatch, tmp_path, capsys):
-        calls = itertools.count()
+        calls, add = itertools.count(), Measurer.add
 
-        def failing(model, data, attack, **kwargs):
-            # In the third piece, and there with the last model.
-            if next(calls) == 3 * len(models) - 1:
+        def failing(measurer, x, y):
+            # In the fourth batch, and there with the last model.
+            if next(calls) == 4 * len(models) - 1:
                 raise error
-            x, y = data
-            return keras_amm.MarginReport(
-                norms=x[:, 0, 0, 0], signed=x[:, 0, 0, 0], predictions=y, labels=y, success=y >= 0
-            )
+            add(measurer, x, y)
 
-        monkeypatch.setattr(measuring, "evaluate_margins", failing)
+        monkeypatch.setattr(Measurer, "add", failing)
         data = f"--dataset={folder / 'images.npz'}"
         arguments = ["compare" if len(models) > 1 else "margins", *models, data, "--batch_size=4", f"--out={tmp_path}"]
         if status is None:
@@ -559,20 +557,40 @@ class TestInterruption:
                 command(*arguments, folder=folder)
         else:
             assert command(*arguments, folder=folder) == status
-        expected = np.load(folder / "images.npz")["x_test"][:12, 0, 0, 0] / 255.0
+        monkeypatch.setattr(Measurer, "add", add)
+        with np.load(folder / "images.npz") as arrays:
+            x, y = arrays["x_test"][:12] / np.float32(255.0), arrays["y_test"][:12]
         for model in models:
-            # Pieces of 4 and 8.
             part = saved(tmp_path / f"{model.removesuffix('.keras')}-margins.json")
-            np.testing.assert_allclose(part.norms, expected, rtol=1e-5)
+            attack = keras_amm.DeepFool.from_config(part.attack)
+            expected = keras_amm.evaluate_margins(keras.models.load_model(folder / model), (x, y), attack, verbose=0)
+            np.testing.assert_allclose(part.norms, expected.norms, rtol=1e-4)
+            np.testing.assert_allclose(part.signed, expected.signed, rtol=1e-4)
         printed = capsys.readouterr()
         assert "12 of 40 images" in printed.out and "ended early" in printed.out
         assert (printed.err == "") == (status is None)
 
+    def test_while_the_last_misclassified_images_are_attacked(self, folder, monkeypatch, tmp_path, capsys):
+        search_labels, failures = Measurer._search_labels, iter([KeyboardInterrupt()])
+
+        def interrupted(measurer, unsigned):
+            for failure in failures:
+                raise failure
+            search_labels(measurer, unsigned)
+
+        monkeypatch.setattr(Measurer, "_search_labels", interrupted)
+        data = f"--dataset={folder / 'images.npz'}"
+        assert command("margins", "one.keras", data, f"--out={tmp_path}", folder=folder) == 130
+        report = saved(tmp_path / "one-margins.json")
+        assert len(report) == NUM_IMAGES
+        assert np.any(~report.correct) and np.all(report.signed[~report.correct] < 0)
+        assert "ended early" in capsys.readouterr().out
+
     def test_before_anything_was_measured(self, folder, monkeypatch, tmp_path, capsys):
-        def interrupted(*args, **kwargs):
+        def interrupted(*args):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(measuring, "evaluate_margins", interrupted)
+        monkeypatch.setattr(Measurer, "add", interrupted)
         data = f"--dataset={folder / 'images.npz'}"
         assert command("margins", "one.keras", data, f"--out={tmp_path}", folder=folder) == 130
         assert capsys.readouterr().err == "keras-amm: stopped.\n" and not list(tmp_path.iterdir())
@@ -582,7 +600,7 @@ class TestResults:
     @pytest.fixture
     def arguments(self, folder, tmp_path, monkeypatch):
         one = keras_amm.MarginReport(norms=[1.5], signed=[1.5], predictions=[0], labels=[0], success=[True])
-        monkeypatch.setattr(measuring, "evaluate_margins", lambda *_, **__: one)
+        monkeypatch.setattr(Measurer, "report", lambda *_: one)
         return ("margins", "one.keras", f"--dataset={folder / 'images.npz'}", "--num_images=1", f"--out={tmp_path}")
 
     def test_replaced_files_are_named(self, folder, arguments, tmp_path, capsys):

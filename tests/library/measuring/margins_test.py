@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 
 import keras_amm
-from keras_amm import margins
 from keras_amm.margins import evaluate_margins
+from keras_amm.measuring import measurer
+from keras_amm.measuring.measurer import Measurer
 
 INPUTS, CLASSES, IMAGES = 6, 4, 50
 
@@ -312,12 +313,13 @@ class TestModelAndAttack:
         model = linear(weights, bias)
         for _ in range(2):
             evaluate_margins(model, (x, y), batch_size=20, verbose=0)
-        _, run = margins._compiled[model].values()
-        assert run.experimental_get_tracing_count() == 1
-        before = len(margins._compiled)
-        del model, run
+        # Of the search, and of that towards the labels.
+        functions = [function for _, function in measurer._compiled._entries[model].values()]
+        assert [function.experimental_get_tracing_count() for function in functions] == [1, 1]
+        before = len(measurer._compiled._entries)
+        del model, functions
         gc.collect()
-        assert len(margins._compiled) < before
+        assert len(measurer._compiled._entries) < before
 
 
 class TestProgress:
@@ -423,11 +425,11 @@ class TestErrors:
 
 def spy_on_sizes(monkeypatch):
     seen = []
-    measure = margins._measure
+    add = Measurer.add
 
-    def spy(classifier, attack, x, y):
+    def spy(measurer, x, y):
         seen.append(len(x))
-        return measure(classifier, attack, x, y)
+        add(measurer, x, y)
 
-    monkeypatch.setattr(margins, "_measure", spy)
+    monkeypatch.setattr(Measurer, "add", spy)
     return seen

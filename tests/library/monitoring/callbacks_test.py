@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import keras_amm
 from keras_amm.callbacks import MarginLogger
 from keras_amm.measuring.batches import labelled_batches
+from keras_amm.measuring.measurer import Measurer
 from keras_amm.measuring.samples import fixed_samples, subsample
 
 INPUTS, CLASSES, IMAGES = 6, 4, 50
@@ -302,7 +303,7 @@ class TestData:
     def test_a_subsample_does_not_depend_on_the_form_of_the_data(self):
         model = untrained()
         forms = [(X, Y), (tf.constant(X), Y), Batches(X, Y, 9), tf.data.Dataset.from_tensor_slices((X, Y))]
-        drawn = [next(fixed_samples(form, model, num_samples=12, seed=4).parts()) for form in forms]
+        drawn = [next(fixed_samples(form, model, num_samples=12, seed=4).batches()) for form in forms]
         for x, y in drawn[1:]:
             np.testing.assert_array_equal(x, drawn[0][0])
             np.testing.assert_array_equal(y, drawn[0][1])
@@ -323,7 +324,7 @@ class TestData:
         np.testing.assert_array_equal(logger.report.labels, Y)
 
     def test_a_stream_is_measured_like_arrays(self, tmp_path):
-        """The images shown too; in parts of eight batches."""
+        """The images shown too; in batches that are joined."""
         x, y = data_of(90, (5, 5, 1), seed=2)
         model = compiled(linear((5, 5, 1)))
         weights = model.get_weights()
@@ -531,12 +532,10 @@ class TestSummaries:
 
     def test_the_images_shown_are_those_of_the_smallest_margins(self, written):
         _, report, model, x, y = written
-        nearest = keras_amm.measuring.nearest.NearestImages(4)
+        measurer = Measurer(model, num_nearest=4)
         for start in range(0, 60, 20):
-            part = slice(start, start + 20)
-            arrays = {n: getattr(report, n)[part] for n in ("norms", "signed", "predictions", "labels", "success")}
-            nearest.add(x[part], keras_amm.MarginReport(**arrays))
-        found = nearest.perturb(model, keras_amm.DeepFool())
+            measurer.add(x[start : start + 20], y[start : start + 20])
+        found = measurer.nearest()
         order = np.argsort(report.norms)[:4]
         np.testing.assert_array_equal(found.images, x[order])
         np.testing.assert_array_equal(found.labels, y[order])

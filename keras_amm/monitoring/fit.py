@@ -1,0 +1,161 @@
+"""What a callback knows of the `fit` that is running, and finds out where Keras does not tell it."""
+
+import inspect
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_amm.measuring.samples import FixedSamples
+
+_READERS = (
+    keras.callbacks.CSVLogger,
+    keras.callbacks.EarlyStopping,
+    keras.callbacks.History,
+    keras.callbacks.ModelCheckpoint,
+    keras.callbacks.ReduceLROnPlateau,
+    keras.callbacks.TensorBoard,
+)
+
+
+@dataclass
+class RunningFit:
+    """What `keras_amm.callbacks.MarginLogger` knows of the `fit` that is running."""
+
+    # What the logger has cost at the end of the last epoch.
+    seconds_logged: float
+    # None until the first of them were measured as a trial.
+    samples: FixedSamples | None = None
+    # The last values measured; empty until something was.
+    values: dict[str, float] = field(default_factory=dict)
+    # The step of the last measurement, or the epoch where steps are not counted.
+    measured_at: int = -1
+    # None where epochs alone are measured.
+    steps: "TrainingSteps | None" = None
+
+
+class TrainingSteps:
+    """Counts the training steps of a model inside `fit`, from those that it has done before.
+
+    Args:
+        model: `keras.Model`, compiled. Its optimizer says how many there were, so
+            a callback makes the counter when a resumed run has restored it.
+        every: int, of which steps to tell, the multiples of this number.
+
+    Attributes:
+        done: int, the number of steps done.
+
+    Example:
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    >>> model.compile("sgd", "mse")
+    >>> steps = keras_amm.monitoring.fit.TrainingSteps(model, every=4)
+    >>> steps.begin_epoch()
+    >>> steps.advance(batch=2, per_epoch=None), steps.advance(batch=4, per_epoch=None), steps.done
+    (False, True, 5)
+    """
+
+    def __init__(self, model: keras.Model, every: int) -> None:
+        optimizer = model.optimizer
+        updates = int(keras.ops.convert_to_numpy(optimizer.iterations))
+        self.done = updates * (getattr(optimizer, "gradient_accumulation_steps", None) or 1)
+        self._every = every
+        self._last_batch = -1
+
+    def begin_epoch(self) -> None:
+        """Note that batches are counted from 0 again."""
+        self._last_batch = -1
+
+    def advance(self, batch: int, per_epoch: int | None) -> bool:
+        """Note the end of one batch or, under `steps_per_execution`, of several.
+
+        Args:
+            batch: int, the index of the last one, as Keras tells it.
+            per_epoch: int, the number of steps in an epoch; None if unknown.
+
+        Returns:
+            Whether one of them was a multiple of `every`.
+        """
+        # Keras counts beyond the last batch of an epoch.
+        batch = min(batch, (per_epoch or batch + 1) - 1)
+        before, self.done = self.done, self.done + batch - self._last_batch
+        self._last_batch = batch
+        return self.done // self._every > before // self._every
+
+
+def validation_data(model: keras.Model) -> Any:
+    """The validation data of the `fit` that is running, once it has validated.
+
+    Args:
+        model: `keras.Model` inside `fit`, at the end of an epoch.
+
+    Returns:
+        A `tf.data.Dataset` or `keras.utils.PyDataset` of batches.
+
+    Raises:
+        ValueError: nothing was validated so far, or the data cannot be read a second time.
+
+    Example:
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    >>> keras_amm.monitoring.fit.validation_data(model)
+    Traceback (most recent call last):
+    ValueError: There are no validation data to measure: ...
+    """
+    # Keras keeps them nowhere else, and makes the iterator when it first validates.
+    iterator = getattr(model, "_eval_epoch_iterator", None)
+    if iterator is None:
+        raise ValueError(
+            "There are no validation data to measure: fit has not validated by the end of its first epoch. Pass "
+            "`validation_data` (or `validation_split`) to fit, without a `validation_freq` that leaves out the first "
+            "epoch, or give the data to the callback: MarginLogger((x, y))."
+        )
+    adapter = iterator.data_adapter
+    data = getattr(adapter, "py_dataset", None)
+    if data is None and type(adapter).__name__ != "GeneratorDataAdapter":
+        data = adapter.get_tf_dataset()
+    if not isinstance(data, (tf.data.Dataset, keras.utils.PyDataset)):
+        raise ValueError(
+            "The validation data of fit cannot be read a second time, to be measured. Expected: arrays, a "
+            "tf.data.Dataset or a keras.utils.PyDataset. Received: validation data read by Keras's "
+            f"{type(adapter).__name__}. Give data to the callback: MarginLogger((x, y))."
+        )
+    if isinstance(data, tf.data.Dataset) and iterator.steps_per_epoch:
+        data = data.take(iterator.steps_per_epoch)
+    return data
+
+
+def warn_of_earlier_readers(callback: keras.callbacks.Callback, entries: Sequence[str]) -> None:
+    """Warn of callbacks that read entries of the logs, and are called before the one that adds them.
+
+    Args:
+        callback: the one that adds them, while one of its methods is called by `fit`.
+        entries: what it adds.
+    """
+    for earlier in _callbacks_before(callback):
+        if isinstance(earlier, _READERS) and _reads(earlier, entries):
+            warnings.warn(
+                f"{type(earlier).__name__} stands before {type(callback).__name__} in the list of callbacks, so it "
+                f"will not see {entries[0]} in the logs: put {type(callback).__name__} first.",
+                stacklevel=3,
+            )
+
+
+def _reads(reader: keras.callbacks.Callback, entries: Sequence[str]) -> bool:
+    monitored = getattr(reader, "monitor", None)
+    # Without one it reads everything.
+    return monitored in (None, *entries) or any(f"{{{entry}" in getattr(reader, "filepath", "") for entry in entries)
+
+
+def _callbacks_before(callback: keras.callbacks.Callback) -> list[keras.callbacks.Callback]:
+    """The callbacks that are called earlier; none where that cannot be found out."""
+    # Keras tells a callback of the model and of the parameters of fit, and the model knows its History alone: nothing
+    # leads to the list of callbacks, which is a local variable of fit. But it is the list that calls.
+    frame = inspect.currentframe()
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, keras.callbacks.CallbackList) and callback in caller.callbacks:
+            return list(caller.callbacks[: caller.callbacks.index(callback)])
+        frame = frame.f_back
+    return []
