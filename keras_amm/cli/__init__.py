@@ -5,8 +5,8 @@
     keras-amm attack model.keras digit.png --mean=0.1307
 
 `keras-amm COMMAND --help` lists the options. Results go into the folder `--out`.
-Only files in the format `.keras` are loaded, in Keras's safe mode: no code in
-them is run.
+Options may be spelled with hyphens or underscores. Only files in the format
+`.keras` are loaded, in Keras's safe mode: no code in them is run.
 
 The pixels must come as the model has been trained on them. Integers, 0..255 as
 in image files and TensorFlow Datasets, are divided by 255 unless the model has a
@@ -14,9 +14,9 @@ in image files and TensorFlow Datasets, are divided by 255 unless the model has 
 are taken as they are. `--scale` says otherwise, and `--mean` is subtracted after
 it. Margins are in the units of the pixels after both; what was done is printed.
 
-Ctrl-C stops a measurement and keeps what was measured. The exit status is 0, 1
-where a model, data or the output folder are not fit, 2 for a wrong command line,
-and 130 after Ctrl-C.
+Ctrl-C stops a measurement, and the results are then of the images measured so
+far. The exit status is 0; 1 where a model, data or the output folder cannot be
+used; 2 for a wrong command line; and 130 after Ctrl-C.
 """
 
 from keras_amm.cli.program import main, parse, run

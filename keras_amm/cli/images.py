@@ -18,17 +18,8 @@ from keras_amm.cli.pixels import file_format
 _SEED = 0
 
 
-class Options(NamedTuple):
-    """Which images are wanted.
-
-    Attributes:
-        dataset: string, a name of TensorFlow Datasets or a path.
-        split: string, the split; None for "test", and all of a folder without splits.
-        num_images: int, how many; None for all.
-        class_names: list of strings, the folders of the classes in their order; None for all, sorted.
-        image_size: (height, width) or (height, width, channels) to resize images to; None for the model's.
-        download: bool, whether TensorFlow Datasets may download.
-    """
+class ImageOptions(NamedTuple):
+    """Which images are wanted: the command line's options of these names."""
 
     dataset: str
     split: str | None = None
@@ -42,33 +33,27 @@ class Images(NamedTuple):
     """Labelled images, to be read once.
 
     Attributes:
-        data: a pair of images and labels that can be sliced, or a `tf.data.Dataset` of single ones.
-        number: int, how many there are; None if unknown.
-        are_integers: bool, whether pixels are integers, 0..255.
-        description: string, what they are.
+        data: images and labels that an array of indices selects from, or a `tf.data.Dataset` of single images.
+        number: how many there are; None if unknown.
+        are_integers: whether the pixels are integers, 0..255.
+        description: what the images are, for the user.
+        order: the indices of the images in the order in which they are read; None for that of `data`.
     """
 
     data: Any
     number: int | None
     are_integers: bool
     description: str
+    order: np.ndarray | None = None
 
     def batches(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Batches (x, y) of up to `size` images, as arrays.
-
-        Args:
-            size: int, images per batch.
-
-        Yields:
-            Pairs of arrays.
-
-        Raises:
-            CommandError: an image cannot be read.
-        """
+        """Batches (x, y) of up to `size` images, as arrays."""
         if isinstance(self.data, tuple):
             x, y = self.data
-            for start in range(0, len(y), size):
-                yield x[start : start + size], y[start : start + size]
+            order = np.arange(len(y)) if self.order is None else self.order
+            for start in range(0, len(order), size):
+                part = order[start : start + size]
+                yield x[part], y[part]
             return
         batches = self.data.batch(size).prefetch(1).as_numpy_iterator()
         try:
@@ -79,27 +64,8 @@ class Images(NamedTuple):
             ) from error
 
 
-def open_images(options: Options, model: keras.Model) -> Images:
-    """Open labelled images for a model.
-
-    Args:
-        options: which images.
-        model: the classifier, whose input says to what size and colours image files are read.
-
-    Returns:
-        The `Images`.
-
-    Raises:
-        CommandError: there are no such images, or they have no labels.
-
-    Example:
-    >>> import tempfile
-    >>> path = tempfile.mkdtemp() + "/images.npz"
-    >>> np.savez(path, x_test=np.zeros((5, 4), "uint8"), y_test=np.arange(5))
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5)])
-    >>> keras_amm.cli.images.open_images(keras_amm.cli.images.Options(path), model).number
-    5
-    """
+def open_images(options: ImageOptions, model: keras.Model) -> Images:
+    """Open labelled images for a model, whose input says to what size and colours image files are read."""
     path = pathlib.Path(options.dataset)
     if options.dataset and path.is_dir():
         _refuse_idle(options, f"the folder {path}", "download")
@@ -111,19 +77,19 @@ def open_images(options: Options, model: keras.Model) -> Images:
     return _from_tfds(options, model)
 
 
-def _refuse_idle(options: Options, source: str, *names: str) -> None:
-    """Refuse options that would do nothing with a source of images: who gives them expects that they do something."""
+def _refuse_idle(options: ImageOptions, source: str, *names: str) -> None:
+    """Refuse options that would do nothing with a source of images, since the user expects an effect."""
     if given := [f"--{name}" for name in names if getattr(options, name)]:
         raise CommandError(f"{' and '.join(given)} would do nothing with {source}. Leave it out.")
 
 
-def _from_arrays(path: pathlib.Path, options: Options) -> Images:
+def _from_arrays(path: pathlib.Path, options: ImageOptions) -> Images:
     if not path.is_file():
         raise CommandError(f"There is no file {path}.")
     if not zipfile.is_zipfile(path):
         raise CommandError(f"{path} is not an .npz file, as numpy.savez writes it.")
     with (
-        # Without pickles, which can run code.
+        # Pickles can run code, so they are not read.
         raising_command_error(f"{path} cannot be read:", OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error),
         np.load(path, allow_pickle=False) as arrays,
     ):
@@ -133,12 +99,8 @@ def _from_arrays(path: pathlib.Path, options: Options) -> Images:
         raise CommandError(f"{path} must hold a label for each image: {x_name} {x.shape}, {y_name} {y.shape}.")
     if x.dtype.kind not in "uif":
         raise CommandError(f"{path} must hold images as numbers. Received: {x_name} of dtype {x.dtype}.")
-    number = min(options.num_images or len(x), len(x))
-    if number < len(x):
-        # The first images of a file need not be like the others.
-        chosen = np.sort(np.random.default_rng(_SEED).choice(len(x), number, replace=False))
-        x, y = x[chosen], y[chosen]
-    return Images((x, y), number, x.dtype.kind in "ui", f"{path} ({x_name}, {y_name})")
+    order = _chosen(len(x), options.num_images)
+    return Images((x, y), len(order), x.dtype.kind in "ui", f"{path} ({x_name}, {y_name})", order)
 
 
 def _keys(known: list[str], path: pathlib.Path, split: str) -> tuple[str, str]:
@@ -152,10 +114,10 @@ def _keys(known: list[str], path: pathlib.Path, split: str) -> tuple[str, str]:
     )
 
 
-def _from_folder(path: pathlib.Path, options: Options, model: keras.Model) -> Images:
+def _from_folder(path: pathlib.Path, options: ImageOptions, model: keras.Model) -> Images:
     path = image_files.class_root(path, options.split, options.class_names)
     size, colours = file_format(model, options.image_size)
-    files, labels, names = image_files.find_files(path, options.class_names, options.num_images)
+    files, labels, names = image_files.find_files(path, options.class_names)
     expected = num_classes(model)
     if expected not in (None, len(names)):
         raise CommandError(
@@ -163,10 +125,16 @@ def _from_folder(path: pathlib.Path, options: Options, model: keras.Model) -> Im
             f"{image_files.listed(names)}. --class_names says which folders are classes, and in which order."
         )
     data = image_files.ImageFiles(files, size, colours), labels
-    return Images(data, len(files), True, f"{path} ({len(names)} folders, resized to {size[0]} x {size[1]})")
+    order = _chosen(len(files), options.num_images)
+    return Images(data, len(order), True, f"{path} ({len(names)} folders, resized to {size[0]} x {size[1]})", order)
 
 
-def _from_tfds(options: Options, model: keras.Model) -> Images:
+def _chosen(total: int, number: int | None) -> np.ndarray:
+    """Indices of `number` random images of `total`, or of all: the same ones every time."""
+    return np.sort(np.random.default_rng(_SEED).permutation(total)[:number])
+
+
+def _from_tfds(options: ImageOptions, model: keras.Model) -> Images:
     name, split = options.dataset, options.split or "test"
     try:
         import tensorflow_datasets as tfds
@@ -178,7 +146,7 @@ def _from_tfds(options: Options, model: keras.Model) -> Images:
     try:
         builder = tfds.builder(name)
     except tfds.core.registered.DatasetNotFoundError as error:
-        # Its message lists all that there are.
+        # TensorFlow's message lists all data sets that there are.
         raise CommandError(f"{name!r} is no file or folder, and no data set of tensorflow-datasets.") from error
     except (ValueError, AssertionError) as error:
         raise CommandError(
@@ -197,7 +165,7 @@ def _from_tfds(options: Options, model: keras.Model) -> Images:
     with raising_command_error(f"{name!r}:", ValueError):
         dataset = builder.as_dataset(split=split, as_supervised=True)
     if options.num_images:
-        # They have been shuffled when the data set was prepared.
+        # TensorFlow Datasets shuffles images when it prepares a data set.
         dataset = dataset.take(options.num_images)
     spec = dataset.element_spec[0]
     if spec.shape.rank != 3:

@@ -1,4 +1,4 @@
-"""What a command line asks to be measured, loaded and checked."""
+"""Loads and checks what a command line asks to be measured."""
 
 import argparse
 from typing import NamedTuple
@@ -13,15 +13,7 @@ from keras_amm.deepfool import DeepFool
 
 
 class Request(NamedTuple):
-    """Models to measure on the same images.
-
-    Attributes:
-        models: the classifiers by name.
-        images: the images, read once.
-        pixels: what is done to the images before the models see them.
-        attacks: the attack of each model, by name.
-        batch_size: int, the most images attacked at a time.
-    """
+    """Models by name, to be measured on the same images, each with its attack, `batch_size` images at a time."""
 
     models: dict[str, keras.Model]
     images: Images
@@ -31,18 +23,7 @@ class Request(NamedTuple):
 
 
 def read_request(args: argparse.Namespace, paths: list[str]) -> Request:
-    """Load the models and open the images.
-
-    Args:
-        args: what was parsed.
-        paths: the models' files.
-
-    Returns:
-        The `Request`.
-
-    Raises:
-        CommandError: a model, the images or the settings are not fit.
-    """
+    """Load the models from the files `paths`, and open the images that they are to be measured on."""
     models.import_modules(args.imports)
     loaded = dict(zip(models.names(paths), map(models.load, paths), strict=True))
     images = open_images(options.dataset(args), next(iter(loaded.values())))
@@ -52,6 +33,7 @@ def read_request(args: argparse.Namespace, paths: list[str]) -> Request:
 
 
 def _pixels(args: argparse.Namespace, loaded: dict[str, keras.Model], are_integers: bool) -> Pixels:
+    """The preprocessing that all the models share."""
     each = {name: pixels_for(model, are_integers, args.scale, args.mean) for name, model in loaded.items()}
     if len(set(each.values())) > 1:
         raise CommandError(

@@ -1,15 +1,15 @@
-"""The options that commands share."""
+"""The options that several commands share, and what they stand for."""
 
 import argparse
 import inspect
+from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
 
 import keras
 import numpy as np
 
 from keras_amm.cli.errors import raising_command_error
-from keras_amm.cli.images import Options
+from keras_amm.cli.images import ImageOptions
 from keras_amm.cli.pixels import COLOUR_MODES
 from keras_amm.deepfool import DeepFool
 from keras_amm.measuring.measurer import default_attack
@@ -17,31 +17,32 @@ from keras_amm.measuring.measurer import default_attack
 _ATTACK = {name: p.default for name, p in inspect.signature(DeepFool).parameters.items()}
 
 
-def add_dataset(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say which images to measure.
-
-    Args:
-        parser: the parser of a command.
+def with_underscores(arguments: Sequence[str]) -> list[str]:
+    """Arguments in which options like `--max-iterations=9` are spelled with underscores; all else stays as it is.
 
     Example:
-    >>> parser = argparse.ArgumentParser()
-    >>> add_dataset(parser)
-    >>> parser.parse_args(["--dataset=images", "--split=train"]).split
-    'train'
+    >>> keras_amm.cli.options.with_underscores(["my-model.keras", "--batch-size=4", "--out=my-results"])
+    ['my-model.keras', '--batch_size=4', '--out=my-results']
     """
+    # After "--" there are no options.
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return [*map(_with_underscores, arguments[:end]), *arguments[end:]]
+
+
+def add_dataset(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which images to measure."""
     group = parser.add_argument_group("images")
     group.add_argument(
         "--dataset",
         required=True,
         help="a name of TensorFlow Datasets, such as mnist; or an .npz file with x_SPLIT and y_SPLIT, SPLIT_images and "
         "SPLIT_labels, or x and y; or a folder with one folder of images per class, or with such folders per split. "
-        "Class indices of folders are the places of their names in sorted order, as in "
-        "keras.utils.image_dataset_from_directory",
+        "The labels of folders number their names in sorted order, as in keras.utils.image_dataset_from_directory",
     )
     group.add_argument(
         "--split",
         help="the split of the data set, such as test[:1000] of TensorFlow Datasets; of a folder, the name of a folder "
-        "in it (default: test, and of a folder of classes without splits, all)",
+        "in it (default: test; all images of a folder that has no splits)",
     )
     add_class_names(
         group,
@@ -55,22 +56,14 @@ def add_dataset(parser: argparse.ArgumentParser) -> None:
         help="measure N images only, the same ones every time: random ones of a file or folder, the first ones of "
         "TensorFlow Datasets, which are shuffled already",
     )
-    group.add_argument("--download", action="store_true", help="let TensorFlow Datasets download what is not prepared")
+    group.add_argument(
+        "--download", action="store_true", help="let TensorFlow Datasets download a data set that is not yet prepared"
+    )
     group.add_argument("--batch_size", type=_positive, default=128, metavar="N", help="images attacked at a time")
 
 
 def add_pixels(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say what a model expects of pixels.
-
-    Args:
-        parser: the parser of a command.
-
-    Example:
-    >>> parser = argparse.ArgumentParser()
-    >>> add_pixels(parser)
-    >>> parser.parse_args(["--scale=1/4", "--mean=0.1,0.2,0.3"]).scale
-    0.25
-    """
+    """Add the options that say what a model expects of pixels."""
     group = parser.add_argument_group("pixels, as the model has been trained on them: scale * pixels - mean")
     group.add_argument(
         "--scale",
@@ -89,69 +82,38 @@ def add_pixels(parser: argparse.ArgumentParser) -> None:
         "--image_size",
         type=_size,
         metavar="HEIGHT,WIDTH[,CHANNELS]",
-        help="size to which image files and images of TensorFlow Datasets are resized, the model's by default; with "
-        "the channels (1, 3 or 4) of files for a subclassed model, which does not say them (default: 3)",
+        help="size to which image files and images of TensorFlow Datasets are resized, by default the model's; a "
+        "subclassed model does not say how many channels it takes: name them (1, 3 or 4) after the size (default: 3)",
     )
 
 
 def add_class_names(parser: argparse._ActionsContainer, text: str) -> None:
-    """Add `--class_names`, which means something else to each command.
-
-    Args:
-        parser: the parser of a command, or a group of it.
-        text: string, what the names are for.
-
-    Example:
-    >>> parser = argparse.ArgumentParser()
-    >>> add_class_names(parser, "names of the classes")
-    >>> parser.parse_args(["--class_names=cat,dog"]).class_names
-    ['cat', 'dog']
-    """
+    """Add `--class_names`; `text` says what the names are for, which depends on the command."""
     parser.add_argument("--class_names", type=_strings, metavar="A,B,...", help=text)
 
 
 def add_attack(parser: argparse.ArgumentParser, **defaults: int) -> None:
-    """Add the settings of DeepFool.
-
-    Args:
-        parser: the parser of a command.
-        **defaults: by name, the command's defaults that are not those of `DeepFool`.
-
-    Example:
-    >>> parser = argparse.ArgumentParser()
-    >>> add_attack(parser)
-    >>> parser.parse_args([]).max_iterations
-    6
-    """
+    """Add the settings of DeepFool; `defaults` are those of the command that differ from DeepFool's."""
     group = parser.add_argument_group("attack")
-    for name, kind, text in (
-        ("max_iterations", _positive, "steps after which an image is given up"),
-        ("num_candidates", _positive, "classes considered in each step"),
-        ("overshoot", float, "fraction by which a step goes beyond the linearised boundary"),
-        ("refine_steps", int, "bisection steps along the perturbation, back to the boundary"),
+    for name, kind, metavar, text in (
+        ("max_iterations", _positive, "N", "steps after which an image is given up"),
+        ("num_candidates", _positive, "N", "classes considered in each step"),
+        ("overshoot", float, "FRACTION", "fraction by which a step goes beyond the linearised boundary"),
+        ("refine_steps", int, "N", "bisection steps along the perturbation, back to the boundary"),
     ):
         default = defaults.get(name, _ATTACK[name])
-        group.add_argument(f"--{name}", type=kind, default=default, help=f"{text} (default: {default})")
-    group.add_argument(
-        "--from_logits",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="whether the model's output is logits; found out by default",
-    )
+        group.add_argument(
+            f"--{name}", type=kind, default=default, metavar=metavar, help=f"{text} (default: {default})"
+        )
+    for option, value, text in (
+        ("--from_logits", True, "the model's output is logits (default: found out)"),
+        ("--no_from_logits", False, "the model's output is probabilities"),
+    ):
+        group.add_argument(option, dest="from_logits", action="store_const", const=value, default=None, help=text)
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
-    """Add what every command has.
-
-    Args:
-        parser: the parser of a command.
-
-    Example:
-    >>> parser = argparse.ArgumentParser()
-    >>> add_common(parser)
-    >>> parser.parse_args([]).out
-    '.'
-    """
+    """Add what every command has."""
     parser.add_argument("--out", default=".", metavar="FOLDER", help="where results are written (default: here)")
     parser.add_argument(
         "--import",
@@ -164,48 +126,25 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-def dataset(args: argparse.Namespace) -> Options:
-    """The images that a command line asks for.
-
-    Args:
-        args: what was parsed.
-
-    Returns:
-        The `Options`.
-
-    Example:
-    >>> parser = argparse.ArgumentParser()
-    >>> add_dataset(parser); add_pixels(parser)
-    >>> dataset(parser.parse_args(["--dataset=mnist", "--num_images=10"])).num_images
-    10
-    """
-    return Options(**{name: getattr(args, name) for name in Options._fields})
+def dataset(args: argparse.Namespace) -> ImageOptions:
+    """The images that a command line asks for."""
+    return ImageOptions(**{name: getattr(args, name) for name in ImageOptions._fields})
 
 
 def attack(args: argparse.Namespace, model: keras.Model) -> DeepFool:
-    """The attack that a command line asks for.
-
-    Args:
-        args: what was parsed.
-        model: the classifier; an `AMMModel` knows whether its output is logits.
-
-    Returns:
-        A `DeepFool`.
-
-    Raises:
-        CommandError: a setting is out of its range.
-
-    Example:
-    >>> parser = argparse.ArgumentParser()
-    >>> add_attack(parser)
-    >>> attack(parser.parse_args(["--refine_steps=3"]), keras.Sequential()).refine_steps
-    3
-    """
+    """The attack that a command line asks for; an `AMMModel` knows whether its output is logits."""
     settings = {name: getattr(args, name) for name in _ATTACK}
     if settings["from_logits"] is None:
         settings["from_logits"] = default_attack(model).from_logits
     with raising_command_error("The attack cannot have these settings:", ValueError):
         return DeepFool(**settings)
+
+
+def _with_underscores(argument: str) -> str:
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument[2:].partition("=")
+    return f"--{name.replace('-', '_')}{equals}{value}"
 
 
 def _positive(text: str) -> int:
@@ -235,5 +174,5 @@ def _size(text: str) -> tuple[int, ...]:
     return size
 
 
-def _strings(text: str) -> list[Any]:
+def _strings(text: str) -> list[str]:
     return [part.strip() for part in text.split(",")]

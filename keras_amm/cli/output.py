@@ -1,4 +1,4 @@
-"""The files that a command writes: tried before anything is measured, written after."""
+"""The files that a command writes. Whether they can be written is tried before anything is measured."""
 
 import pathlib
 from collections.abc import Callable, Iterable, Mapping
@@ -8,25 +8,7 @@ from keras_amm.cli.errors import raising_command_error
 
 
 class Results:
-    """The files of a command, in one folder, which is made where there is none.
-
-    Args:
-        folder: its path.
-        names: the names of all files that may be written.
-
-    Raises:
-        CommandError: one of them could not be written.
-
-    Example:
-    >>> import tempfile
-    >>> folder = tempfile.mkdtemp()
-    >>> results = keras_amm.cli.output.Results(folder, ["a.txt"])
-    >>> results.write({"a.txt": lambda path: path.write_text("a")})
-    Wrote ...a.txt
-    >>> results.write({"a.txt": lambda path: path.write_text("b")})
-    Wrote ...a.txt
-    Replaced what was there before: a.txt
-    """
+    """The files that a command may write, by their names, into one folder, which is made if there is none."""
 
     def __init__(self, folder: str, names: Iterable[str]) -> None:
         self.folder = pathlib.Path(folder)
@@ -37,14 +19,7 @@ class Results:
                 _try(self.folder / name)
 
     def write(self, writers: Mapping[str, Callable[[pathlib.Path], Any]]) -> None:
-        """Write files, and print which, and which of them were there before.
-
-        Args:
-            writers: by name of the file, what writes it to a path.
-
-        Raises:
-            CommandError: a file cannot be written. Those before it are.
-        """
+        """Write each file by the function under its name; print which were written, and which replaced another."""
         written, replaced = [], []
         try:
             with raising_command_error("The results cannot be written:", OSError):
@@ -62,8 +37,9 @@ class Results:
 
 
 def _try(path: pathlib.Path) -> None:
+    """Raise the OSError that writing the file would raise, and leave everything as it was."""
     was_there = path.exists()
-    # To append leaves what is there as it is.
+    # Opened to append, a file keeps its content.
     with path.open("ab"):
         pass
     if not was_there:

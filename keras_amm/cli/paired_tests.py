@@ -11,12 +11,12 @@ class PairedTests(NamedTuple):
     """How a second model differs from a first on the same images.
 
     Attributes:
-        larger: float, the fraction of images whose margin is larger with the second.
-        median_difference: float, the median of second margin less first.
-        wilcoxon_p: float, two-sided p-value of the Wilcoxon signed-rank test: differences are symmetric about 0.
-        first_wrong: int, how many images only the first misclassifies.
-        second_wrong: int, how many only the second.
-        mcnemar_p: float, two-sided p-value of the exact McNemar test: both misclassify equally often.
+        larger: the fraction of images whose margin is larger with the second model.
+        median_difference: the median of the second model's margin minus the first's.
+        wilcoxon_p: two-sided p-value of the Wilcoxon signed-rank test of differences symmetric about 0.
+        first_wrong: how many images only the first model misclassifies.
+        second_wrong: how many images only the second model misclassifies.
+        mcnemar_p: two-sided p-value of the exact McNemar test of equal error rates.
     """
 
     larger: float
@@ -30,17 +30,8 @@ class PairedTests(NamedTuple):
 def paired_tests(first: MarginReport, second: MarginReport) -> PairedTests:
     """Test whether margins and errors of two models differ by more than the choice of images explains.
 
-    The images are the sample: the tests say nothing about other seeds of the training.
-
-    Args:
-        first: report of the first model.
-        second: report of the second, of the same images in the same order.
-
-    Returns:
-        The `PairedTests`.
-
-    Raises:
-        ValueError: the reports are of different images.
+    Both reports are of the same images in the same order. The images are the sample, so the tests say nothing about
+    models that are trained again from another seed.
 
     Example:
     >>> first = keras_amm.MarginReport(norms=[0.5, 0.25, 1.0], signed=[0.5, 0.25, 1.0], predictions=[1, 2, 0],
@@ -70,7 +61,7 @@ def paired_tests(first: MarginReport, second: MarginReport) -> PairedTests:
     return PairedTests(
         larger=float(np.mean(difference > 0.0)) if difference.size else float("nan"),
         median_difference=float(np.median(difference)) if difference.size else float("nan"),
-        # Without any difference there is nothing to rank, and nothing to doubt.
+        # SciPy cannot rank differences that are all zero. There is no evidence of a difference then.
         wilcoxon_p=float(stats.wilcoxon(difference).pvalue) if changed else 1.0,
         first_wrong=first_wrong,
         second_wrong=second_wrong,

@@ -1,4 +1,4 @@
-"""Pixels as a model expects them: scaled, less the mean, in its shape."""
+"""Pixels as a model expects them: scaled, with the mean subtracted, in the model's shape."""
 
 import dataclasses
 from fractions import Fraction
@@ -17,12 +17,7 @@ COLOUR_MODES = {1: "grayscale", 3: "rgb", 4: "rgba"}
 
 @dataclasses.dataclass(frozen=True)
 class Pixels:
-    """What is done to pixels before a model sees them: `scale * pixels - mean`.
-
-    Attributes:
-        scale: float.
-        mean: tuple of floats, one, or one per channel.
-    """
+    """What is done to pixels before a model sees them: `scale * pixels - mean`, one mean or one per channel."""
 
     scale: float
     mean: tuple[float, ...]
@@ -33,18 +28,7 @@ class Pixels:
         return scale + mean
 
     def __call__(self, x: Any, model: keras.Model) -> np.ndarray:
-        """Images [B, ...] as the model takes them.
-
-        Args:
-            x: array of any numeric dtype, [B, height, width, channels] or, of one channel, also [B, height, width].
-            model: the classifier.
-
-        Returns:
-            Float array in the shape that the model takes.
-
-        Raises:
-            CommandError: their shape is not the model's, or the mean does not fit the channels.
-        """
+        """Images of any numeric dtype, [B, height, width, channels] or [B, height, width], as the model takes them."""
         try:
             x = keras.ops.convert_to_numpy(Classifier(model).inputs(np.asarray(x).astype("float32")))
         except ValueError as error:
@@ -57,16 +41,7 @@ class Pixels:
 
 
 def pixels_for(model: keras.Model, are_integers: bool, scale: float | None, mean: tuple[float, ...]) -> Pixels:
-    """The preprocessing of a model, with the default scale where none is given.
-
-    Args:
-        model: the classifier.
-        are_integers: bool, whether pixels are integers, 0..255.
-        scale: float; None for 1/255 of integers, unless the model rescales images itself.
-        mean: tuple of floats, one, or one per channel.
-
-    Returns:
-        A `Pixels`.
+    """The preprocessing of a model; without a scale, 1/255 for integers unless the model itself rescales images.
 
     Example:
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
@@ -79,18 +54,10 @@ def pixels_for(model: keras.Model, are_integers: bool, scale: float | None, mean
 
 
 def file_format(model: keras.Model, image_size: tuple[int, ...] | None) -> tuple[tuple[int, int], str]:
-    """How image files are to be read for a model.
+    """How to read image files for a model: (height, width), and "grayscale", "rgb" or "rgba".
 
-    Args:
-        model: the classifier.
-        image_size: (height, width) or (height, width, channels) the user has asked for; None for the model's.
-            Where neither says the channels, there are 3.
-
-    Returns:
-        A pair: (height, width), and "grayscale", "rgb" or "rgba".
-
-    Raises:
-        CommandError: the model does not take images, takes other ones, or does not say of what size.
+    `image_size` is the (height, width) or (height, width, channels) that the user has asked for, None for the model's.
+    Where neither the user nor the model says how many channels, there are 3.
 
     Example:
     >>> model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
@@ -98,7 +65,7 @@ def file_format(model: keras.Model, image_size: tuple[int, ...] | None) -> tuple
     ((28, 28), 'grayscale')
     """
     shape = input_shape(model) or (None, None, None)
-    # Without channels, images are grayscale.
+    # A model that takes images without an axis for channels takes grayscale ones.
     expected = shape if len(shape) == 3 else (*shape, 1)
     height, width, channels = (
         image_size if image_size and len(image_size) == 3 else (*(image_size or expected[:2]), None)

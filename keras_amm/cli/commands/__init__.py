@@ -1,1 +1,1 @@
-"""The commands of `keras-amm`, one module each: its options, and what it does with them."""
+"""The commands of `keras-amm`. Each has a module, which adds the command's arguments to a parser and runs it."""

@@ -20,7 +20,7 @@ from keras_amm.deepfool import DeepFool
 from keras_amm.network.classifier import Classifier
 
 HELP = "show the nearest decision boundary of one image"
-# The figures show where the boundary is, and the distance must agree with them: a last step goes beyond it.
+# DeepFool's last step goes beyond the boundary. The figures show where the boundary is, so the distance is refined.
 _REFINE_STEPS = 10
 
 
@@ -28,14 +28,14 @@ class Found(NamedTuple):
     """What DeepFool found for one image.
 
     Attributes:
-        image: array [height, width, channels] or [height, width], as the model takes it.
-        delta: its perturbation.
-        norm: float, the perturbation's l2 norm.
-        iterations: int, the steps taken.
-        success: bool, whether the class changed.
-        before: int, the class of the image.
-        after: int, the class of the perturbed image.
-        probabilities: array [2, C], of the image and the perturbed image.
+        image: the pixels as the model takes them, [height, width, channels] or [height, width].
+        delta: the perturbation, of the image's shape.
+        norm: the perturbation's l2 norm.
+        iterations: how many steps DeepFool took.
+        success: whether the class changed.
+        before: the class of the image.
+        after: the class of the perturbed image.
+        probabilities: those of the image and of the perturbed image, [2, C].
     """
 
     image: np.ndarray
@@ -49,11 +49,7 @@ class Found(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments.
-
-    Args:
-        parser: the command's parser.
-    """
+    """Add the command's arguments."""
     parser.add_argument("model", metavar="MODEL.keras", help="the classifier, saved by Keras")
     parser.add_argument("image", metavar="IMAGE", help="a PNG, JPEG, GIF or BMP file; resized to the model's input")
     options.add_pixels(parser)
@@ -63,14 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Attack, print and draw.
-
-    Args:
-        args: what was parsed.
-
-    Raises:
-        CommandError: the model, the image or the folder for results are not fit.
-    """
+    """Attack the image, print what was found, and draw it."""
     require("matplotlib")
     stem = f"{models.names([args.model])[0]}-{pathlib.Path(args.image).stem}"
     files = {kind: f"{stem}-{kind}.png" for kind in ("perturbation", "boundary")}
@@ -83,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
     attack = options.attack(args, model)
     names = args.class_names
     with raising_command_error("The image or the model are not fit for the attack:", ValueError):
-        # Asked of the output, since a subclassed model does not say it.
+        # A subclassed model does not say how many classes it has, but its output shows it.
         num_classes = int(Classifier(model, attack.from_logits)(x).shape[1])
         if names and len(names) != num_classes:
             raise CommandError(f"--class_names must name all {num_classes} classes. Received: {len(names)} names.")
@@ -94,25 +83,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def find(model: keras.Model, x: np.ndarray, attack: DeepFool) -> Found:
-    """Attack one image.
-
-    Args:
-        model: the classifier.
-        x: float array [1, ...].
-        attack: the `DeepFool`.
-
-    Returns:
-        What was `Found`.
-
-    Raises:
-        ValueError: model and image do not fit.
-
-    Example:
-    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
-    >>> found = keras_amm.cli.commands.attack.find(model, np.ones((1, 2), "float32"), keras_amm.DeepFool())
-    >>> found.success, found.before != found.after
-    (True, True)
-    """
+    """Attack one image x, float [1, ...]."""
     result = attack.perturb(model, x)
     delta = result.delta.numpy()
     classifier = Classifier(model, attack.from_logits)
@@ -131,16 +102,7 @@ def find(model: keras.Model, x: np.ndarray, attack: DeepFool) -> Found:
 
 
 def describe(found: Found, attack: DeepFool, class_names: list[str] | None) -> str:
-    """What was found, in a few lines.
-
-    Args:
-        found: what was found.
-        attack: the `DeepFool` that found it.
-        class_names: list of strings, by class; None for indices.
-
-    Returns:
-        A string of several lines.
-    """
+    """What was found, in a few lines; without `class_names`, classes are numbers."""
     names = [plots.style.class_name(k, class_names) for k in (found.before, found.after)]
     probable = [found.probabilities[0, found.before], found.probabilities[1, found.after]]
     is_refined = found.success and attack.refine_steps > 0
@@ -158,7 +120,7 @@ def describe(found: Found, attack: DeepFool, class_names: list[str] | None) -> s
 
 
 def _figures(model: keras.Model, found: Found, names: list[str] | None) -> dict[str, Callable[[pathlib.Path], Any]]:
-    """What draws and writes each kind of figure that there is of such an image."""
+    """For each kind of figure that such an image has, the function that draws and writes it."""
     image, delta = found.image, found.delta
     figures: dict[str, Any] = {}
     if image.ndim == 2 or image.shape[-1] in (1, 3):

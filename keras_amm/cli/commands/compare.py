@@ -21,16 +21,12 @@ _DRAWINGS: dict[str, Callable[..., Any]] = {"margins": plots.margin_histogram, "
 HELP = "put models side by side on the same images, and test each against the first"
 _EXPLANATION = """\
 Margins are tested by the Wilcoxon signed-rank test on the differences per image, errors by the exact McNemar test;
-both two-sided, p-values not adjusted for several models. They are about these models on other images like these, not
-about training again."""
+both are two-sided, and p-values are not adjusted for several models. The tests say what to expect of these models on
+other images like these, not of models that are trained again."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments.
-
-    Args:
-        parser: the command's parser.
-    """
+    """Add the command's arguments."""
     parser.description, parser.epilog = HELP, _EXPLANATION
     parser.add_argument(
         "models",
@@ -43,14 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure, test, print and write.
-
-    Args:
-        args: what was parsed.
-
-    Raises:
-        CommandError: there is one model only, or models, images or the folder for results are not fit.
-    """
+    """Measure the models, test each against the first, print the tests, and write reports and figures."""
     if len(args.models) < 2:
         raise CommandError("compare needs two models or more; keras-amm margins measures one.")
     require("matplotlib", "scipy")
@@ -68,13 +57,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def table(reports: dict[str, MarginReport]) -> str:
-    """The models side by side.
-
-    Args:
-        reports: the reports by name.
-
-    Returns:
-        A string of several lines.
+    """The reports of models, by name, side by side.
 
     Example:
     >>> report = keras_amm.MarginReport(norms=[1.5, 0.5], signed=[1.5, -0.2],
@@ -94,15 +77,7 @@ def table(reports: dict[str, MarginReport]) -> str:
 
 
 def sentences(first: str, second: str, test: PairedTests) -> str:
-    """What the paired tests say.
-
-    Args:
-        first: the name of the first model.
-        second: the name of the second.
-        test: their `PairedTests`.
-
-    Returns:
-        A string of several lines.
+    """What the paired tests say of two models, in words.
 
     Example:
     >>> test = keras_amm.cli.paired_tests.PairedTests(0.9, 0.5, 1e-9, 12, 3, 0.035)
@@ -121,7 +96,7 @@ def sentences(first: str, second: str, test: PairedTests) -> str:
 
 
 def _p(value: float) -> str:
-    # Smaller ones are zero in double precision, which no p-value is.
+    # Smaller p-values are zero in double precision, and a p-value is never zero.
     return "p < 1e-300" if value < 1e-300 else f"p = {value:.2g}"
 
 
@@ -136,13 +111,13 @@ def _drawing_file(drawing: str) -> str:
 def _writers(
     measured: measuring.Measurement, first: str, tests: dict[str, PairedTests]
 ) -> dict[str, Callable[[pathlib.Path], Any]]:
-    """What writes each of the files."""
+    """For the name of each file, the function that writes it."""
     content = {
         "format": "keras_amm.comparison",
         "version": 1,
         "images": measured.images,
         "first": first,
-        "models": {name: _figures(report) for name, report in measured.reports.items()},
+        "models": {name: _figures_of_merit(report) for name, report in measured.reports.items()},
         "tests": {name: {key: _json(value) for key, value in test._asdict().items()} for name, test in tests.items()},
     }
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
@@ -157,10 +132,11 @@ def _writers(
     }
 
 
-def _figures(report: MarginReport) -> dict[str, Any]:
+def _figures_of_merit(report: MarginReport) -> dict[str, Any]:
     names = ("accuracy", "mean", "median", "success_rate", "seconds")
     return {name: _json(getattr(report, name)) for name in names}
 
 
 def _json(value: Any) -> Any:
+    """The value, with null in place of NaN and infinity, which JSON does not have."""
     return value if not isinstance(value, float) or math.isfinite(value) else None

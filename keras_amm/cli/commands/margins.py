@@ -10,25 +10,14 @@ HELP = "measure the margins of a model on labelled images: print the report, wri
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments.
-
-    Args:
-        parser: the command's parser.
-    """
+    """Add the command's arguments."""
     parser.add_argument("model", metavar="MODEL.keras", help="the classifier, saved by Keras")
     for add in (options.add_dataset, options.add_pixels, options.add_attack, options.add_common):
         add(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure, print and write.
-
-    Args:
-        args: what was parsed.
-
-    Raises:
-        CommandError: the model, the images or the folder for results are not fit.
-    """
+    """Measure the model, print its report, and write the report and a figure."""
     require("matplotlib")
     (name,) = models.names([args.model])
     files = [f"{name}-margins.json", f"{name}-margins.png"]
