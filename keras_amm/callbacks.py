@@ -17,7 +17,7 @@ from keras_amm.measuring.nearest import PerturbedImages
 from keras_amm.measuring.samples import FixedSamples, fixed_samples
 from keras_amm.monitoring.fit import RunningFit, TrainingSteps, validation_data, warn_of_earlier_readers
 from keras_amm.monitoring.tensorboard import MarginSummaries
-from keras_amm.network.classifier import unwrapped
+from keras_amm.network.inputs import unwrapped
 from keras_amm.report import MarginReport
 
 _LOGGED = {"val_margin": "mean", "val_margin_median": "median", "val_attack_success": "success_rate"}

@@ -8,7 +8,8 @@ import tensorflow as tf
 from keras_amm.arguments import require_real, require_whole
 from keras_amm.execution.checks import Check, clear_errors, enforce
 from keras_amm.execution.compiled import CompiledPerModel
-from keras_amm.network.classifier import Classifier, unwrapped
+from keras_amm.network.classifier import Classifier
+from keras_amm.network.inputs import unwrapped
 from keras_amm.network.labels import class_indices
 from keras_amm.search.geometry import expand_to, squared_norm
 from keras_amm.search.linearisation import CleanPass, clean_pass

@@ -9,7 +9,7 @@ from keras_amm.arguments import require_whole
 from keras_amm.deepfool import DeepFool
 from keras_amm.measuring.batches import hint_of_pair, labelled_batches, no_images
 from keras_amm.measuring.measurer import Measurer
-from keras_amm.network.classifier import unwrapped
+from keras_amm.network.inputs import unwrapped
 from keras_amm.report import MarginReport
 
 

@@ -11,7 +11,8 @@ from keras_amm.execution import replicas
 from keras_amm.execution.checks import Check, clear_errors, enforce, in_xla
 from keras_amm.execution.guarded_update import GuardedUpdate, in_failed_step
 from keras_amm.gradient.penalty import MarginPenalty, margin_penalty, unless_off
-from keras_amm.network.classifier import Classifier, ClassifierWrapper, as_images, finite_images, require_classifier
+from keras_amm.network.classifier import Classifier
+from keras_amm.network.inputs import ClassifierWrapper, as_images, finite_images, require_classifier
 from keras_amm.regularizer import MarginRegularizer
 from keras_amm.search.linearisation import CleanPass, clean_pass
 

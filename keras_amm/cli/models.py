@@ -8,7 +8,7 @@ import keras
 
 from keras_amm.cli.errors import CommandError, first_line, raising_command_error
 from keras_amm.cli.model_formats import require_keras_format
-from keras_amm.network.classifier import require_classifier, unwrapped
+from keras_amm.network.inputs import require_classifier, unwrapped
 
 
 def import_modules(names: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_amm.network.classifier import as_images
+from keras_amm.network.inputs import as_images
 
 DEFAULT_BATCH_SIZE = 128
 

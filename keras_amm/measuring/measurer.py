@@ -12,7 +12,8 @@ from keras_amm.deepfool import DeepFool
 from keras_amm.execution.checks import clear_errors, enforce
 from keras_amm.execution.compiled import CompiledPerModel
 from keras_amm.measuring.nearest import NearestImages, PerturbedImages
-from keras_amm.network.classifier import Classifier, unwrapped
+from keras_amm.network.classifier import Classifier
+from keras_amm.network.inputs import unwrapped
 from keras_amm.network.labels import class_indices
 from keras_amm.network.layers import input_rescaling
 from keras_amm.report import MarginReport

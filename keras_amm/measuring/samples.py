@@ -16,7 +16,7 @@ from keras_amm.measuring.batches import (
     no_images,
     rebatched,
 )
-from keras_amm.network.classifier import unwrapped
+from keras_amm.network.inputs import unwrapped
 
 
 class FixedSamples:

@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from keras_amm.execution import replicas
 from keras_amm.execution.checks import Check, in_xla
-from keras_amm.network.classifier import Classifier, finite_images
+from keras_amm.network.classifier import Classifier
+from keras_amm.network.inputs import finite_images
 from keras_amm.search.geometry import distance, divide_by_squared_norm, expand_to, squared_norm
 from keras_amm.search.linearisation import (
     CleanPass,
