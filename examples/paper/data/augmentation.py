@@ -12,7 +12,7 @@ import tensorflow as tf
 
 CROP_SIZE, RESIZED = 32, 36
 IMAGENET_SIZE = 224
-# Of the shorter side: 224 of 256 pixels, as the authors' code evaluates.
+# The side of the central crop, as a fraction of the image's shorter side: the authors' code crops 224 of 256 pixels.
 CENTRE_FRACTION = 224 / 256
 AREA = (0.08, 1.0)
 ASPECT_RATIO = (3 / 4, 4 / 3)

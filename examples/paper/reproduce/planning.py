@@ -126,7 +126,7 @@ def _flag(name: str, value: Any) -> str:
 
 
 def toy(seed: int) -> Run:
-    """Figure 1, all panels."""
+    """The run of Figure 1, all its panels, with one seed."""
     return Run(
         f"{TOY}.seed-{seed}",
         ("toy2d.py", f"--seed={seed}", "--out={folder}/figure1.png", "--json={folder}/result.json"),
@@ -148,7 +148,7 @@ def select(
         List of `Cell`.
 
     Raises:
-        ValueError: something is not part of any of them, or nothing is part of all that is wanted.
+        ValueError: something wanted is not part of these tables and figures, or no cell has all that is wanted.
 
     Example:
     >>> [cell.num_train for cell in select(["table1", "figure4"], arms=["masked"], values=[5000])]
@@ -160,13 +160,13 @@ def select(
         ("values", values, lambda experiment, cell: experiment.value(cell)),
         ("networks", networks, lambda experiment, cell: cell.network),
     )
-    available = {kind: dict.fromkeys(of(*place) for place in places) for kind, _, of in kinds}
-    for kind, wanted, of in kinds:
+    available = {kind: dict.fromkeys(value_of(*place) for place in places) for kind, _, value_of in kinds}
+    for kind, wanted, value_of in kinds:
         if unknown := [item for item in wanted if item not in available[kind]]:
             known = [item for item in available[kind] if item is not None]
-            choice = f"The {kind} to choose from are {known}" if known else f"There are no {kind} to choose from"
-            raise ValueError(f"{choice}. Received: {unknown}.")
-        places = [place for place in places if not wanted or of(*place) in wanted]
+            message = f"The {kind} to choose from are {known}" if known else f"There are no {kind} to choose from"
+            raise ValueError(f"{message}. Received: {unknown}.")
+        places = [place for place in places if not wanted or value_of(*place) in wanted]
     if not places and any((arms, values, networks)):
         raise ValueError(
             f"There is no place that has all of it. Received: arms={[*arms]}, values={[*values]}, "
@@ -175,14 +175,14 @@ def select(
     return [cell for _, cell in places]
 
 
-def plan(names: Iterable[str], seeds: int, schedule: Schedule, **some: Any) -> list[Run]:
+def plan(names: Iterable[str], seeds: int, schedule: Schedule, **choice: Any) -> list[Run]:
     """All runs of tables and figures, each once: first one seed of everything, then the next.
 
     Args:
         names: keys of `EXPERIMENTS`, or "figure1", which is left out where only some cells are wanted.
         seeds: int, how many.
         schedule: `Schedule` of each training.
-        **some: arguments of `select`.
+        **choice: arguments of `select`.
 
     Returns:
         List of `Run`.
@@ -191,10 +191,10 @@ def plan(names: Iterable[str], seeds: int, schedule: Schedule, **some: Any) -> l
         ValueError: see `select`.
     """
     names = list(names)
-    cells = select((name for name in names if name != TOY), **some)
+    cells = select((name for name in names if name != TOY), **choice)
     runs: dict[str, Run] = {}
     for seed in range(seeds):
-        if TOY in names and not any(some.values()):
+        if TOY in names and not any(choice.values()):
             runs[toy(seed).name] = toy(seed)
         for cell in cells:
             run = training(cell, schedule, seed)

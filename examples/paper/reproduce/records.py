@@ -35,12 +35,12 @@ class Results:
 
     @property
     def error(self) -> float:
-        """Percent of the test images, mean over seeds."""
+        """The error in percent of the test images, mean over seeds."""
         return float(np.mean(self.values("error_percent")))
 
     @property
     def hours(self) -> float:
-        """Of training, all seeds together."""
+        """The hours of training, all seeds together."""
         return float(np.sum(self.values("training_seconds"))) / 3600.0
 
     def curves(self) -> list[dict[str, list[float]]]:

@@ -13,11 +13,11 @@ from ..json_files import write_json
 
 # Settings that say where a training finds its data and devices, and do not change what comes of it.
 LOCATION_SETTINGS = ("data_dir", "strategy")
-# Nor does the file of the initial weights, which are known by their values.
+# Initial weights are compared by a hash of their values, not by the name of their file.
 _NOT_COMPARED = (*LOCATION_SETTINGS, "init_from")
 # Settings that may change when a run is continued.
 FREE = ("epochs", "eval_margins", *_NOT_COMPARED)
-# Runs may be older than these settings, and then did as here.
+# Settings that older runs lack, with the values that these runs had.
 _LATER_SETTINGS = {"only_successful": True, "max_iterations": 6, "interval": 1, "groups": None, "shuffle": True}
 
 

@@ -9,7 +9,7 @@ LEARNING_RATE = 0.03
 
 
 def compiled_mlp(with_amm: bool, epochs: int, num_train: int) -> keras.Model:
-    """An MLP with two hidden layers of 256 ReLUs, compiled with a learning rate that falls to 0 in the last epoch."""
+    """An MLP with two hidden layers of 256 ReLUs, compiled with a learning rate that falls to 0 over the epochs."""
     model = keras.Sequential(
         [
             keras.Input((28, 28, 1)),

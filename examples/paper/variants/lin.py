@@ -26,7 +26,7 @@ class LinVariant(Variant):
         initialisation: of the kernels, a key of `protocol.INITIALISATIONS`.
         max_iterations: steps of DeepFool.
         screening: how many correct samples MIN searches in full, as a fraction of the batch; None for all.
-        only_successful: whether samples count for nothing that DeepFool did not bring over.
+        only_successful: whether samples whose attack failed count for nothing.
         divisor: "batch", the images of a batch, or "selected", the correct or the wrong ones that the penalty counts.
         unit: the unit of margins, as a part of the range of the pixels: c and d are divided by it.
     """
