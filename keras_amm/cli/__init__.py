@@ -14,9 +14,10 @@ in image files and TensorFlow Datasets, are divided by 255 unless the model has 
 are taken as they are. `--scale` says otherwise, and `--mean` is subtracted after
 it. Margins are in the units of the pixels after both; what was done is printed.
 
-Ctrl-C stops a measurement, and the results are then of the images measured so
-far. The exit status is 0; 1 where a model, data or the output folder cannot be
-used; 2 for a wrong command line; and 130 after Ctrl-C.
+Images are measured in a random order, the same every time, and reported in the
+order of the data. Ctrl-C stops a measurement, and the results are then of the
+images measured so far. The exit status is 0; 1 where a model, data or the
+output folder cannot be used; 2 for a wrong command line; and 130 after Ctrl-C.
 """
 
 from keras_amm.cli.program import main, parse, run

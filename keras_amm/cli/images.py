@@ -38,6 +38,7 @@ class Images(NamedTuple):
         are_integers: whether the pixels are integers, 0..255.
         description: what the images are, for the user.
         order: the indices of the images in the order in which they are read; None for that of `data`.
+        class_names: the names of the classes; None if unknown.
     """
 
     data: Any
@@ -45,14 +46,14 @@ class Images(NamedTuple):
     are_integers: bool
     description: str
     order: np.ndarray | None = None
+    class_names: list[str] | None = None
 
     def batches(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Batches (x, y) of up to `size` images, as arrays."""
         if isinstance(self.data, tuple):
             x, y = self.data
-            order = np.arange(len(y)) if self.order is None else self.order
-            for start in range(0, len(order), size):
-                part = order[start : start + size]
+            for start in range(0, len(y) if self.order is None else len(self.order), size):
+                part = slice(start, start + size) if self.order is None else self.order[start : start + size]
                 yield x[part], y[part]
             return
         batches = self.data.batch(size).prefetch(1).as_numpy_iterator()
@@ -62,6 +63,10 @@ class Images(NamedTuple):
             raise CommandError(
                 f"An image of {self.description} is damaged. (--debug shows TensorFlow's message.)"
             ) from error
+
+    def in_order_of_data(self, number: int) -> np.ndarray:
+        """The positions of the first `number` images that are read, sorted by where the images are in `data`."""
+        return np.arange(number) if self.order is None else np.argsort(self.order[:number])
 
 
 def open_images(options: ImageOptions, model: keras.Model) -> Images:
@@ -99,7 +104,7 @@ def _from_arrays(path: pathlib.Path, options: ImageOptions) -> Images:
         raise CommandError(f"{path} must hold a label for each image: {x_name} {x.shape}, {y_name} {y.shape}.")
     if x.dtype.kind not in "uif":
         raise CommandError(f"{path} must hold images as numbers. Received: {x_name} of dtype {x.dtype}.")
-    order = _chosen(len(x), options.num_images)
+    order = _shuffled(len(x), options.num_images)
     return Images((x, y), len(order), x.dtype.kind in "ui", f"{path} ({x_name}, {y_name})", order)
 
 
@@ -125,13 +130,17 @@ def _from_folder(path: pathlib.Path, options: ImageOptions, model: keras.Model) 
             f"{image_files.listed(names)}. --class_names says which folders are classes, and in which order."
         )
     data = image_files.ImageFiles(files, size, colours), labels
-    order = _chosen(len(files), options.num_images)
-    return Images(data, len(order), True, f"{path} ({len(names)} folders, resized to {size[0]} x {size[1]})", order)
+    order = _shuffled(len(files), options.num_images)
+    description = f"{path} ({len(names)} folders, resized to {size[0]} x {size[1]})"
+    return Images(data, len(order), True, description, order, names)
 
 
-def _chosen(total: int, number: int | None) -> np.ndarray:
-    """Indices of `number` random images of `total`, or of all: the same ones every time."""
-    return np.sort(np.random.default_rng(_SEED).permutation(total)[:number])
+def _shuffled(total: int, number: int | None) -> np.ndarray:
+    """Indices of `number` random images of `total`, or of all: the same ones in the same order every time.
+
+    Images often lie class by class. In a random order, the ones measured before an interruption are like the others.
+    """
+    return np.random.default_rng(_SEED).permutation(total)[:number]
 
 
 def _from_tfds(options: ImageOptions, model: keras.Model) -> Images:

@@ -6,51 +6,47 @@ import time
 from typing import NamedTuple
 
 import keras
+import numpy as np
 
 from keras_amm.cli.errors import CommandError, raising_command_error
 from keras_amm.cli.loading import Request
+from keras_amm.cli.models import num_classes
 from keras_amm.measuring.measurer import Measurer
 from keras_amm.report import MarginReport
 
 _SECONDS_BETWEEN_LINES = 30.0
+_MOST_CLASSES_LISTED = 20
 
 
 class Measurement(NamedTuple):
     """What was measured, and what ended it.
 
     Attributes:
-        reports: dictionary from names of models to `MarginReport`, all of the same images.
-        images: string, what the images are, and what was done to their pixels.
+        reports: by the models' names, the `MarginReport` of each, all of the same images in the order of the data.
+        images: what the images are, and what was done to their pixels.
+        classes: how many images of each class were measured.
         ended_by: the exception that ended it early; None for none.
     """
 
     reports: dict[str, MarginReport]
     images: str
+    classes: str
     ended_by: BaseException | None
 
 
 def measure(request: Request) -> Measurement:
     """Measure the margins of models on the same images, with progress on stderr.
 
-    Args:
-        request: what to measure.
-
-    Returns:
-        What was measured; all of it unless it `ended_by` Ctrl-C or an exception.
-
-    Raises:
-        CommandError: there is nothing to measure, or the first images do not fit a model.
+    Ctrl-C or an exception ends it early, and then the images measured so far count.
 
     Example:
-    >>> from keras_amm.cli import pixels
-    >>> from keras_amm.cli import images
-    >>> from keras_amm.cli import loading
+    >>> from keras_amm.cli import images, loading, measuring, pixels
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
     >>> points = images.Images((np.random.rand(6, 2), np.arange(6) % 3), 6, False, "points")
-    >>> measured = keras_amm.cli.measuring.measure(loading.Request(
+    >>> measured = measuring.measure(loading.Request(
     ...     {"a": model}, points, pixels.Pixels(1.0, (0.5,)), {"a": keras_amm.DeepFool()}, batch_size=4))
-    >>> len(measured.reports["a"]), measured.images
-    (6, '6 images of points; pixels - 0.5')
+    >>> measured.images, measured.classes
+    ('6 images of points; pixels - 0.5', '2 of class 0, 2 of class 1, 2 of class 2')
     """
     images = request.images
     ended_by: BaseException | None = None
@@ -65,9 +61,9 @@ def measure(request: Request) -> Measurement:
                     pixels = request.pixels(x, request.models[name])
                     with _refusing_unfit():
                         measurer.add(pixels, y)
-                progress.add(len(y), [(name, measurer.mean) for name, measurer in measurers.items()])
+                progress.add(len(y), [measurer.mean for measurer in measurers.values()])
             for measurer in measurers.values():
-                # Here, where Ctrl-C is caught.
+                # `report` would do it too, but here Ctrl-C is caught.
                 measurer.sign()
         # Whatever it is, it must not cost what has been measured; the command raises it again.
         except (Exception, KeyboardInterrupt) as error:
@@ -75,34 +71,39 @@ def measure(request: Request) -> Measurement:
                 raise
             ended_by = error
             progress.interrupt()
-    # The images that all models have seen: tests are paired.
+    # The images that all models have seen, since tests are paired.
     number = min(map(len, measurers.values()))
     if not number:
         raise CommandError(f"There are no images in {images.description}.")
     with _refusing_unfit():
-        reports = {name: measurer.report(number) for name, measurer in measurers.items()}
+        positions = images.in_order_of_data(number)
+        reports = {name: measurer.report(positions) for name, measurer in measurers.items()}
     for name, report in reports.items():
         # Names of files tell models apart, names within them need not.
         report.model_name = name
     whole = f" of {images.number:,}" if images.number and number < images.number else ""
-    return Measurement(reports, f"{number:,}{whole} images of {images.description}; {request.pixels}", ended_by)
+    description = f"{number:,}{whole} images of {images.description}; {request.pixels}"
+    return Measurement(reports, description, _count_classes(request, next(iter(reports.values()))), ended_by)
 
 
 def raise_early_end(measured: Measurement) -> None:
-    """Say that a measurement ended early, if it did, and raise what ended it.
-
-    Args:
-        measured: what was measured.
-
-    Raises:
-        BaseException: what ended the measurement, if anything did.
-
-    Example:
-    >>> keras_amm.cli.measuring.raise_early_end(keras_amm.cli.measuring.Measurement({}, "", None))
-    """
+    """Say that a measurement ended early and what was measured by then, and raise what ended it, if anything did."""
     if measured.ended_by is not None:
-        print("The measurement ended early: this is of the images that were measured.")
+        print(
+            "The measurement ended early. These results are of the images measured by then, in a random order: "
+            f"{measured.classes}."
+        )
         raise measured.ended_by
+
+
+def _count_classes(request: Request, report: MarginReport) -> str:
+    """How many images of each class a report is of, in words."""
+    known = [num_classes(model) or 0 for model in request.models.values()]
+    counts = np.bincount(report.labels, minlength=max(known))
+    if len(counts) > _MOST_CLASSES_LISTED:
+        return f"{counts.min():,} to {counts.max():,} of each of {len(counts):,} classes"
+    names = request.images.class_names or [f"class {k}" for k in range(len(counts))]
+    return ", ".join(f"{count:,} of {name}" for count, name in zip(counts, names, strict=True))
 
 
 def _refusing_unfit() -> contextlib.AbstractContextManager[None]:
@@ -111,21 +112,28 @@ def _refusing_unfit() -> contextlib.AbstractContextManager[None]:
 
 
 class _Progress:
-    """A bar on a terminal, and else a line now and then, for logs."""
+    """A progress bar on a terminal, and a line now and then elsewhere; both show the mean margin of each model."""
 
     def __init__(self, target: int | None, models: list[str]) -> None:
         self._target, self._done, self._told = target, 0, time.perf_counter()
-        bar = keras.utils.Progbar(target, stateful_metrics=models, unit_name="image") if sys.stderr.isatty() else None
-        self._bar = bar
+        self._titles = [f"mean margin of {name}" for name in models] if len(models) > 1 else ["mean margin"]
+        self._bar = None
+        if sys.stderr.isatty():
+            self._bar = keras.utils.Progbar(target, stateful_metrics=self._titles, unit_name="image")
 
-    def add(self, number: int, means: list[tuple[str, float]]) -> None:
+    def add(self, number: int, means: list[float]) -> None:
+        """Count `number` more images, with which the models' means are these."""
         self._done += number
+        titled = list(zip(self._titles, means, strict=True))
         if self._bar is not None:
-            self._bar.add(number, means)
+            self._bar.add(number, titled)
         elif time.perf_counter() - self._told > _SECONDS_BETWEEN_LINES:
-            print(f"{self._done:,} of {'?' if self._target is None else format(self._target, ',')} images", flush=True)
+            whole = "" if self._target is None else f" of {self._target:,}"
+            figures = ", ".join(f"{title} {mean:.4f}" for title, mean in titled)
+            print(f"{self._done:,}{whole} images: {figures}", flush=True)
             self._told = time.perf_counter()
 
     def interrupt(self) -> None:
+        """Leave the line of the bar."""
         if self._bar is not None:
             print()

@@ -122,13 +122,14 @@ class Measurer:
         self._unsigned = []
         self._seconds += time.perf_counter() - start
 
-    def report(self, number: int | None = None) -> MarginReport:
-        """The report of all images added, or of the first `number` of them; there must be one or more."""
+    def report(self, positions: np.ndarray | None = None) -> MarginReport:
+        """The report of all images added, or of those at `positions` among them; there must be one or more."""
         self.sign()
+        chosen = slice(None) if positions is None else positions
         columns = zip(*self._batches, strict=True)
         return MarginReport(
             **{
-                name: np.concatenate(column)[:number]
+                name: np.concatenate(column)[chosen]
                 for name, column in zip(_BatchMargins._fields, columns, strict=True)
             },
             seconds=self._seconds,

@@ -33,6 +33,22 @@ def splits(tmp_path_factory):
     return root
 
 
+@pytest.mark.parametrize("dataset", ["images.npz", "images"])
+@pytest.mark.parametrize("number", [None, 30])
+def test_images_come_in_a_random_order_and_keep_their_labels(folder, dataset, number):
+    """They lie class by class: whenever a measurement ends, there are some of each class."""
+    opened = images.open_images(images.ImageOptions(str(folder / dataset), num_images=number), linear(0))
+    x, y = (np.concatenate(part) for part in zip(*opened.batches(7), strict=True))
+    assert set(y[:9]) == {0, 1, 2} and np.all(np.bincount(y[:20]) > 3)
+    with np.load(folder / "images.npz") as arrays:
+        everything, labels = arrays["x_test"], arrays["y_test"]
+    np.testing.assert_array_equal(x, everything[opened.order])
+    np.testing.assert_array_equal(y, labels[opened.order])
+    assert len(set(opened.order)) == len(y) == (number or len(labels))
+    first = opened.order[:11]
+    np.testing.assert_array_equal(first[opened.in_order_of_data(11)], np.sort(first))
+
+
 class TestFolders:
     """Folders of images say by their names what is in them: a wrong guess would measure nonsense."""
 
@@ -40,7 +56,8 @@ class TestFolders:
     def read(path, **options):
         opened = images.open_images(images.ImageOptions(str(path), **options), linear(0))
         ((x, y),) = opened.batches(10)
-        return x[:, 0, 0, 0].tolist(), y.tolist()
+        order = opened.in_order_of_data(len(y))
+        return x[order, 0, 0, 0].tolist(), y[order].tolist()
 
     def test_splits_and_classes(self, splits):
         assert self.read(splits, split="validation") == ([3, 4, 5], [0, 1, 2])

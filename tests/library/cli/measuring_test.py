@@ -46,7 +46,10 @@ class TestInterruption:
             assert command(*arguments, folder=folder) == status
         monkeypatch.setattr(Measurer, "add", add)
         with np.load(folder / "images.npz") as arrays:
-            x, y = arrays["x_test"][:12] / np.float32(255.0), arrays["y_test"][:12]
+            measured = np.sort(
+                images.open_images(images.ImageOptions(str(folder / "images.npz")), linear(0)).order[:12]
+            )
+            x, y = arrays["x_test"][measured] / np.float32(255.0), arrays["y_test"][measured]
         for model in models:
             part = saved(tmp_path / f"{model.removesuffix('.keras')}-margins.json")
             attack = keras_amm.DeepFool.from_config(part.attack)
@@ -55,6 +58,7 @@ class TestInterruption:
             np.testing.assert_allclose(part.signed, expected.signed, rtol=1e-4)
         printed = capsys.readouterr()
         assert "12 of 40 images" in printed.out and "ended early" in printed.out
+        assert ", ".join(f"{np.sum(y == k)} of class {k}" for k in range(3)) in printed.out and set(y) == {0, 1, 2}
         assert (printed.err == "") == (status is None)
 
     def test_while_the_last_misclassified_images_are_attacked(self, folder, monkeypatch, tmp_path, capsys):
@@ -83,16 +87,64 @@ class TestInterruption:
         assert capsys.readouterr().err == "keras-amm: stopped.\n" and not list(tmp_path.iterdir())
 
 
-def test_progress_is_shown(monkeypatch, capsys):
-    models = {"one": linear(0)}
+def noise(seed=0):
+    x = np.random.default_rng(seed).normal(size=(NUM_IMAGES, *SHAPE))
+    return images.Images((x, np.arange(NUM_IMAGES) % 3), NUM_IMAGES, False, "noise")
 
-    def measure():
-        x = np.random.default_rng(0).normal(size=(NUM_IMAGES, *SHAPE))
-        noise = images.Images((x, np.arange(NUM_IMAGES) % 3), NUM_IMAGES, False, "noise")
-        measuring.measure(Request(models, noise, Pixels(1.0, (0.0,)), {"one": keras_amm.DeepFool()}, batch_size=20))
-        return capsys.readouterr()
 
-    monkeypatch.setattr(measuring, "_SECONDS_BETWEEN_LINES", 0.0)
-    assert measure() == ("", "20 of 40 images\n40 of 40 images\n")
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    assert "40/40" in measure().err
+def measure_noise(*names):
+    models = {name: linear(seed) for seed, name in enumerate(names)}
+    attacks = dict.fromkeys(names, keras_amm.DeepFool())
+    return measuring.measure(Request(models, noise(), Pixels(1.0, (0.0,)), attacks, batch_size=20))
+
+
+class TestProgress:
+    """The numbers shown are named: they are mean margins of the images so far."""
+
+    @pytest.mark.parametrize(
+        ("names", "titles"),
+        [(["one"], ["mean margin"]), (["one", "two"], ["mean margin of one", "mean margin of two"])],
+    )
+    def test_in_a_log(self, names, titles, monkeypatch, capsys):
+        monkeypatch.setattr(measuring, "_SECONDS_BETWEEN_LINES", 0.0)
+        reports = measure_noise(*names).reports.values()
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        expected = [
+            f"{number} of 40 images: "
+            + ", ".join(
+                f"{title} {np.mean(report.norms[:number]):.4f}" for title, report in zip(titles, reports, strict=True)
+            )
+            for number in (20, 40)
+        ]
+        assert printed.err.splitlines() == expected
+
+    def test_in_a_log_of_short_work(self, capsys):
+        measure_noise("one")
+        assert capsys.readouterr() == ("", "")
+
+    def test_on_a_terminal(self, monkeypatch, capsys):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        mean = measure_noise("one").reports["one"].mean
+        printed = capsys.readouterr()
+        assert "40/40" in printed.err and f"mean margin: {mean:.4f}" in printed.err and printed.out == ""
+
+
+class TestCountsOfClasses:
+    def test_few_classes(self):
+        assert measure_noise("one").classes == "14 of class 0, 13 of class 1, 13 of class 2"
+
+    def test_classes_without_images_and_names(self):
+        images_of_two = noise()._replace(class_names=["cat", "dog", "owl", "elk"], number=None)
+        images_of_two.data[1][:] = np.arange(NUM_IMAGES) % 2
+        model = linear(0, classes=4)
+        request = Request({"one": model}, images_of_two, Pixels(1.0, (0.0,)), {"one": keras_amm.DeepFool()}, 40)
+        assert measuring.measure(request).classes == "20 of cat, 20 of dog, 0 of owl, 0 of elk"
+
+    def test_many_classes(self):
+        many = noise()
+        many.data[1][:] = np.minimum(np.arange(NUM_IMAGES), 29)
+        request = Request(
+            {"one": linear(0, classes=30)}, many, Pixels(1.0, (0.0,)), {"one": keras_amm.DeepFool()}, batch_size=40
+        )
+        assert measuring.measure(request).classes == "1 to 11 of each of 30 classes"

@@ -49,7 +49,7 @@ def unfit_data(folder):
     x = np.zeros((4, *SHAPE), "uint8")
     np.savez(folder / "unlabelled.npz", x_test=x)
     np.savez(folder / "longer.npz", x_test=x, y_test=np.arange(5))
-    np.savez(folder / "labels.npz", x_test=x, y_test=np.arange(4) + 100)
+    np.savez(folder / "labels.npz", x_test=x, y_test=[100] * 4)
     np.savez(folder / "text-images.npz", x_test=x.astype(str), y_test=np.arange(4))
     np.savez(folder / "pickled.npz", x_test=np.array([{}] * 4), y_test=np.arange(4))
     np.savez(folder / "none.npz", x_test=x[:0], y_test=np.arange(0))
@@ -61,7 +61,8 @@ def unfit_data(folder):
         keras.utils.save_img(folder / "two-images" / name / "1.png", x[0], scale=False)
     for name in "abc":
         (folder / "broken-images" / name).mkdir(parents=True)
-        (folder / "broken-images" / name / "1.png").write_text("no image")
+        keras.utils.save_img(folder / "broken-images" / name / "1.png", x[0], scale=False)
+    (folder / "broken-images" / "a" / "1.png").write_text("no image")
     (folder / "empty-images").mkdir()
     (folder / "taken" / "one-margins.json").mkdir(parents=True)
     (folder / "text.png").write_text("no image")
