@@ -10,18 +10,12 @@ from keras_amm.deepfool import DeepFool
 from keras_amm.execution import replicas
 from keras_amm.execution.checks import Check, clear_errors, enforce, in_xla
 from keras_amm.execution.guarded_update import GuardedUpdate, in_failed_step
+from keras_amm.gradient import metrics
 from keras_amm.gradient.penalty import MarginPenalty, margin_penalty, unless_off
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.inputs import ClassifierWrapper, as_images, finite_images, require_classifier
 from keras_amm.regularizer import MarginRegularizer
 from keras_amm.search.linearisation import CleanPass, clean_pass
-
-
-class _NanMean(keras.metrics.Mean):
-    """A mean that is NaN, not zero, where nothing was measured."""
-
-    def result(self) -> Any:
-        return keras.ops.where(self.count > 0, super().result(), float("nan"))
 
 
 @keras.saving.register_keras_serializable(package="keras_amm")
@@ -73,12 +67,7 @@ class AMMModel(ClassifierWrapper, keras.Model):
         self.base_model = base_model
         self.regularizer = _of_type("regularizer", regularizer, MarginRegularizer)
         self.attack = _of_type("attack", attack, DeepFool)
-        self._margin_metrics = [
-            _NanMean(name="cross_entropy"),
-            _NanMean(name="margin_penalty"),
-            _NanMean(name="margin"),
-            _NanMean(name="attack_success"),
-        ]
+        self._margin_metrics = metrics.margin_metrics()
         self.train_function: Any = None
         self._guarded_update = GuardedUpdate()
         self.built = base_model.built
@@ -361,7 +350,9 @@ class AMMModel(ClassifierWrapper, keras.Model):
                 loss_scale=loss_scale,
             )
 
-        return unless_off(strength, self.trainable_weights, compute) if self.regularizer.is_scheduled else compute()
+        if not self.regularizer.is_scheduled:
+            return compute()
+        return unless_off(strength, self.trainable_weights, compute, clean.logits.dtype)
 
     def _checks(self, found: MarginPenalty) -> list[Check]:
         finite = [tf.reduce_all(tf.math.is_finite(g)) for g in found.gradients if g is not None]
@@ -375,20 +366,11 @@ class AMMModel(ClassifierWrapper, keras.Model):
         ]
 
     def _track(self, loss: Any, extra_losses: list[Any], found: MarginPenalty, batch_size: Any) -> None:
-        cross_entropy, penalty, margin, success = self._margin_metrics
         # Keras divides each replica's loss, since the optimizer sums their gradients.
         loss *= tf.distribute.get_strategy().num_replicas_in_sync
         self._loss_tracker.update_state(loss + tf.cast(found.value, loss.dtype), sample_weight=batch_size)
-        cross_entropy.update_state(loss - sum(tf.cast(e, loss.dtype) for e in extra_losses), sample_weight=batch_size)
-        penalty.update_state(found.value, sample_weight=batch_size)
-        margin.update_state(
-            tf.math.divide_no_nan(found.margin, tf.cast(found.num_margins, found.margin.dtype)),
-            # Where no search succeeded the margin is 0, not unknown: barely weighed, beside other batches.
-            sample_weight=found.num_margins + tf.where((found.num_searched > 0) & (found.num_success == 0), 1e-6, 0.0),
-        )
-        success.update_state(
-            tf.math.divide_no_nan(found.num_success, found.num_searched), sample_weight=found.num_searched
-        )
+        cross_entropy = loss - sum(tf.cast(e, loss.dtype) for e in extra_losses)
+        metrics.update(self._margin_metrics, cross_entropy, found.value, found.statistics, batch_size)
 
     def _in_failed_step(self) -> str:
         return in_failed_step(int(tf.convert_to_tensor(self.optimizer.iterations)) + 1)

@@ -26,14 +26,20 @@ class Check(NamedTuple):
 
     Attributes:
         ok: scalar boolean tensor.
-        message: what is wrong where it does not hold, and how to mend it.
-            Ends where the values that were got follow.
-        values: tensors to print behind the message.
+        message: what is wrong where it does not hold, and how to mend it, in whole sentences.
+        values: tensors to show after the message, where values can be shown.
+        got: the words between message and values.
     """
 
     ok: Any
     message: str
     values: tuple[Any, ...] = ()
+    got: str = "Got"
+
+    @property
+    def before_values(self) -> str:
+        """What to say before the values; the message alone if there are none."""
+        return f"{self.message} {self.got}" if self.values else self.message
 
 
 def in_xla() -> bool:
@@ -73,9 +79,9 @@ def enforce(checks: Sequence[Check]) -> list[Any]:
     if tf.executing_eagerly():
         for check in checks:
             if not check.ok:
-                raise ValueError(_sentence(check.message, " ".join(str(v.numpy()) for v in check.values)))
+                raise ValueError(_sentence(check.before_values, " ".join(str(v.numpy()) for v in check.values)))
         return []
-    return [tf.debugging.Assert(check.ok, [_MARK + check.message, *check.values]) for check in checks]
+    return [tf.debugging.Assert(check.ok, [_MARK + check.before_values, *check.values]) for check in checks]
 
 
 def first_failure(checks: Sequence[Check]) -> Any:

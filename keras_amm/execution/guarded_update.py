@@ -68,7 +68,7 @@ class GuardedUpdate:
             return
         if not optimizer.built:
             optimizer.build(weights)
-        self._messages = [_without_values(check) for check in checks]
+        self._messages = [check.message for check in checks]
         now = tf.stack([tf.cast(first_failure(checks), tf.int64), tf.cast(optimizer.iterations, tf.int64) + 1])
         fault = tf.where(self._fault[0] > 0, self._fault, now)
         self._fault.assign(fault)
@@ -98,7 +98,8 @@ class GuardedUpdate:
         code, step = (int(value) for value in self._fault.numpy())
         if code:
             self._fault.assign([0, 0])
-            raise ValueError(in_failed_step(step) + self._messages[code - 1])
+            hint = "Without jit_compile the values that were got are shown."
+            raise ValueError(f"{in_failed_step(step)}{self._messages[code - 1]} {hint}")
 
 
 def in_failed_step(step: int) -> str:
@@ -115,9 +116,3 @@ def in_failed_step(step: int) -> str:
     'In training step 3, whose update was not applied: '
     """
     return f"In training step {step}, whose update was not applied: "
-
-
-def _without_values(check: Check) -> str:
-    # A check that has values ends in words that lead to them, after a full stop.
-    message = check.message.rpartition(". ")[0] + "." if check.values else check.message
-    return f"{message} Without jit_compile the values that were got are shown."

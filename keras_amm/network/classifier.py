@@ -98,8 +98,9 @@ class Classifier:
             Check(
                 _are_probabilities(output),
                 f"The output of model {self.model.name!r} must be logits or a softmax over classes; rows of a sigmoid "
-                "or other activation are no distribution and have no one predicted class. Got a row of sum",
+                "or other activation are no distribution and have no one predicted class.",
                 (tf.reduce_sum(output, axis=1)[0],),
+                got="Got a row of sum",
             )
         ]
 

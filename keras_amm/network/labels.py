@@ -57,8 +57,9 @@ def _from_integers(y: Any, num_classes: int) -> tuple[Any, list[Check]]:
         checks.append(
             Check(
                 is_whole,
-                "Labels must be whole numbers, the indices of the classes. Got labels such as",
+                "Labels must be whole numbers, the indices of the classes.",
                 (_first(y, y != tf.floor(y)),),
+                got="Got labels such as",
             )
         )
     elif not (y.dtype.is_integer or y.dtype.is_bool):
@@ -71,8 +72,9 @@ def _from_integers(y: Any, num_classes: int) -> tuple[Any, list[Check]]:
     checks.append(
         Check(
             tf.logical_not(tf.reduce_any(outside)),
-            f"Labels must lie in 0..{num_classes - 1}, the classifier's outputs. Got labels such as",
+            f"Labels must lie in 0..{num_classes - 1}, the classifier's outputs.",
             (_first(indices, outside),),
+            got="Got labels such as",
         )
     )
     # In range whatever they are, so that it is the check that fails.
@@ -86,8 +88,9 @@ def _from_probabilities(y: Any) -> tuple[Any, list[Check]]:
     check = Check(
         tf.logical_not(tf.reduce_any(bad)),
         "Labels with one column per class must be class probabilities (one-hot or smoothed): not negative and "
-        "of sum 1; regression targets have no margin. Got a row of sum",
+        "of sum 1; regression targets have no margin.",
         (_first(total, bad),),
+        got="Got a row of sum",
     )
     return tf.argmax(values, axis=1, output_type=tf.int32), [check]
 
