@@ -4,18 +4,24 @@ An aggregation sees norms, labels and flags only, never a gradient: which
 samples it selects is discrete.
 """
 
+import builtins
+import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
 
 from keras import ops
 
-from keras_amm import identifiers
+from keras_amm import arguments
+from keras_amm.typing import Tensor, TensorLike
 
-Aggregation = Callable[..., Any]
+__all__ = ["avg", "get", "min"]
+
+Aggregation = Callable[..., Tensor]
 
 
-def avg(norm: Any, labels: Any, correct: Any, success: Any, *, top_fraction: float = 0.2) -> Any:
+def avg(
+    norm: TensorLike, labels: TensorLike, correct: TensorLike, success: TensorLike, *, top_fraction: float = 0.2
+) -> Tensor:
     """Every sample whose attack succeeded.
 
     Args:
@@ -41,7 +47,9 @@ def avg(norm: Any, labels: Any, correct: Any, success: Any, *, top_fraction: flo
     return ops.convert_to_tensor(success, dtype="bool")
 
 
-def min(norm: Any, labels: Any, correct: Any, success: Any, *, top_fraction: float = 0.2) -> Any:  # noqa: A001
+def min(  # noqa: A001
+    norm: TensorLike, labels: TensorLike, correct: TensorLike, success: TensorLike, *, top_fraction: float = 0.2
+) -> Tensor:
     """The nearest sample of each class, if it is among the nearest of the batch.
 
     A correctly classified sample counts iff its norm is the smallest of its
@@ -84,8 +92,8 @@ def min(norm: Any, labels: Any, correct: Any, success: Any, *, top_fraction: flo
     )
 
 
-def _first_of_each_label(key: Any, labels: Any, eligible: Any, num_top: Any) -> Any:
-    """Mask of the eligible samples with their label's smallest key, ranked below `num_top`."""
+def _first_of_each_label(key: Tensor, labels: Tensor, eligible: Tensor, num_top: int | Tensor) -> Tensor:
+    """Mask [B] of the eligible samples with the smallest key of their label and among the `num_top` smallest of all."""
     rank = _rank(ops.where(eligible, key, ops.full_like(key, float("inf"))))
     batch_size = ops.shape(rank)[0]
     group = ops.where(eligible, ops.cast(labels, rank.dtype), -1)
@@ -97,51 +105,71 @@ def _first_of_each_label(key: Any, labels: Any, eligible: Any, num_top: Any) -> 
     return ops.logical_and(eligible, ops.logical_and(is_first, is_top))
 
 
-def _rank(key: Any) -> Any:
-    """Each element's place in ascending order, equal ones in the order they stand."""
+def _rank(key: Tensor) -> Tensor:
+    """Each element's place in ascending order [B]; of equal ones, the first in the batch comes first."""
     return ops.argsort(ops.argsort(key))
 
 
-def num_selected_per_side(batch_size: Any, top_fraction: float) -> Any:
-    """`max(1, floor(top_fraction * batch_size))`: at most so many correct samples count.
-
-    Args:
-        batch_size: int, or scalar integer tensor where it is not known in advance.
-        top_fraction: float in (0, 1].
-
-    Returns:
-        An int, or a scalar integer tensor.
+def num_selected_per_side(batch_size: int | Tensor, top_fraction: float) -> int | Tensor:
+    """`max(1, floor(top_fraction * batch_size))`: at most so many of the correct samples count, and of the wrong.
 
     Example:
     >>> keras_amm.aggregation.num_selected_per_side(100, 0.2)
     20
-
-    Reference: Section 3.3.1 (b).
     """
     if isinstance(batch_size, int):
         return max(1, math.floor(top_fraction * batch_size))
-    # float64, as Python computes it: float32 would floor 0.3 * 10 on either side
+    # Python computes in float64, and float32 may floor 0.3 * 10 to another number.
     top = ops.floor(top_fraction * ops.cast(batch_size, "float64"))
     return ops.maximum(ops.cast(top, "int32"), 1)
 
 
-_BUILT_IN: dict[str, Aggregation] = {"avg": avg, "min": min}
+def _all(batch_size: int | Tensor, num_classes: int, top_fraction: float) -> int | Tensor:
+    """The whole batch may be selected."""
+    return batch_size
 
 
-def name_of(identifier: str | Aggregation) -> str | Aggregation:
-    """The name of one of this module's functions; all else as it is.
+def _one_per_class_and_side(batch_size: int | Tensor, num_classes: int, top_fraction: float) -> int | Tensor:
+    """One of each class, correct and wrong, if it is among the first of its side."""
+    top = num_selected_per_side(batch_size, top_fraction)
+    smaller = builtins.min if isinstance(batch_size, int) else ops.minimum
+    return smaller(2 * smaller(num_classes, top), batch_size)
 
-    Args:
-        identifier: a name or a callable.
 
-    Returns:
-        The name, or `identifier` itself.
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """An aggregation with all that the penalty has to know of it; a user's callable takes the defaults.
 
-    Example:
-    >>> keras_amm.aggregation.name_of(keras_amm.aggregation.min)
-    'min'
+    Attributes:
+        identifier: the name, or a user's callable itself.
+        function: the aggregation.
+        max_selected: `(batch_size, num_classes, top_fraction)` -> the largest number of samples that it can select.
+        counts_near_only: whether correct samples that are not among the nearest `top_fraction` of the batch never
+            count, so that screening may leave them out.
     """
-    return identifiers.name_of(identifier, _BUILT_IN)
+
+    identifier: str | Aggregation
+    function: Aggregation
+    max_selected: Callable[[int | Tensor, int, float], int | Tensor] = _all
+    counts_near_only: bool = False
+
+
+# A new aggregation needs a function above and an entry here.
+ENTRIES = (
+    Entry("avg", avg),
+    Entry("min", min, max_selected=_one_per_class_and_side, counts_near_only=True),
+)
+
+
+def find_entry(identifier: str | Aggregation) -> Entry:
+    """The entry of a name, of a built-in function, or of a user's callable."""
+    return arguments.find_entry(
+        "aggregation",
+        identifier,
+        ENTRIES,
+        lambda function: Entry(function, function),
+        "(norm, labels, correct, success, *, top_fraction)",
+    )
 
 
 def get(identifier: str | Aggregation) -> Aggregation:
@@ -162,4 +190,4 @@ def get(identifier: str | Aggregation) -> Aggregation:
     >>> keras_amm.aggregation.get("avg") is keras_amm.aggregation.avg
     True
     """
-    return identifiers.find(identifier, _BUILT_IN, "aggregation", "(norm, labels, correct, success, *, top_fraction)")
+    return find_entry(identifier).function

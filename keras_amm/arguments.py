@@ -1,21 +1,15 @@
-"""Checks of arguments that are plain numbers, where they are given."""
+"""Arguments that the public classes take: checked, found by their name, turned into what can be saved."""
 
 import math
 import numbers
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, TypeVar
+
+import keras
 
 
 def require_whole(name: str, value: Any, least: int) -> None:
-    """Refuse what is not a whole number, or too small a one.
-
-    Args:
-        name: string, what the argument is called.
-        value: what was given: an int, also of NumPy, but not a bool.
-        least: int, the smallest that is allowed.
-
-    Raises:
-        ValueError: the value is none of these.
+    """Refuse what is not a whole number, or is less than `least`. NumPy's integers are whole numbers, a bool is not.
 
     Example:
     >>> keras_amm.arguments.require_whole("batch_size", 0, least=1)
@@ -27,16 +21,7 @@ def require_whole(name: str, value: Any, least: int) -> None:
 
 
 def require_real(name: str, value: Any, holds: Callable[[Any], bool], expected: str) -> None:
-    """Refuse what is not a finite number, or one outside of its range.
-
-    Args:
-        name: string, what the argument is called.
-        value: what was given.
-        holds: whether a number is in the range.
-        expected: string, the range in words.
-
-    Raises:
-        ValueError: the value is none of these.
+    """Refuse what is not a finite number, or is outside its range, which `holds` tests and `expected` words.
 
     Example:
     >>> keras_amm.arguments.require_real("overshoot", -0.1, lambda v: v >= 0, "at least 0")
@@ -45,3 +30,77 @@ def require_real(name: str, value: Any, holds: Callable[[Any], bool], expected: 
     """
     if not isinstance(value, numbers.Real) or not math.isfinite(value) or not holds(value):
         raise ValueError(f"`{name}` must be finite and {expected}. Received: {name}={value!r}.")
+
+
+class _Entry(Protocol):
+    """One of several functions that an argument may name."""
+
+    @property
+    def identifier(self) -> Any:
+        """The name of a built-in function, or a user's callable itself."""
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The function."""
+
+
+_EntryT = TypeVar("_EntryT", bound=_Entry)
+
+
+def find_entry(
+    argument: str,
+    identifier: Any,
+    built_in: Iterable[_EntryT],
+    of_callable: Callable[[Callable[..., Any]], _EntryT],
+    signature: str,
+) -> _EntryT:
+    """The built-in entry of a name or of its function, or what `of_callable` makes of a user's callable.
+
+    Raises:
+        ValueError: it is neither callable nor one of the names; says the `argument` and its `signature`.
+    """
+    for entry in built_in:
+        if identifier is entry.function or (isinstance(identifier, str) and identifier == entry.identifier):
+            return entry
+    if callable(identifier):
+        return of_callable(identifier)
+    raise ValueError(
+        f"`{argument}` must be one of {sorted(entry.identifier for entry in built_in)} or a callable of {signature}. "
+        f"Received: {argument}={identifier!r}."
+    )
+
+
+def serialize_function(argument: str, identifier: str | Callable[..., Any]) -> Any:
+    """A name as it is, a registered callable as Keras saves it.
+
+    Raises:
+        ValueError: the callable is not registered with Keras, so that a saved model could not be loaded.
+    """
+    if isinstance(identifier, str):
+        return identifier
+    if not hasattr(identifier, "__name__") or not _is_registered(identifier):
+        raise ValueError(
+            f"A custom {argument} can be saved only if it is registered: decorate it with "
+            f"@keras.saving.register_keras_serializable(package=...). Received: {argument}={identifier!r}."
+        )
+    return keras.saving.serialize_keras_object(identifier)
+
+
+def serialize_schedule(argument: str, schedule: keras.optimizers.schedules.LearningRateSchedule) -> Any:
+    """A schedule as Keras saves it.
+
+    Raises:
+        ValueError: its class is neither Keras's nor registered with it.
+    """
+    kind = type(schedule)
+    if kind.__module__.partition(".")[0] != "keras" and not _is_registered(kind):
+        raise ValueError(
+            "A custom schedule can be saved only if its class is registered: decorate it with "
+            f"@keras.saving.register_keras_serializable(package=...). Received: {argument}={schedule!r}."
+        )
+    return keras.saving.serialize_keras_object(schedule)
+
+
+def _is_registered(part: Any) -> bool:
+    """Whether Keras finds a function or class by its registered name."""
+    return keras.saving.get_registered_object(keras.saving.get_registered_name(part)) is part

@@ -1,6 +1,5 @@
 """The margin penalty as a function of the norms: aggregation, shrinkage, caps."""
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -8,7 +7,8 @@ from keras import ops
 
 from keras_amm import aggregation as aggregations
 from keras_amm import shrinkage as shrinkages
-from keras_amm.arguments import require_real, require_whole
+from keras_amm.arguments import require_real, require_whole, serialize_function, serialize_schedule
+from keras_amm.typing import Tensor, TensorLike
 
 _GRADIENTS = ("unrolled", "masked", "boundary")
 
@@ -64,8 +64,8 @@ class MarginRegularizer(keras.layers.Layer):
     def __init__(
         self,
         strength: float | keras.optimizers.schedules.LearningRateSchedule = 32.0,
-        aggregation: str | Callable[..., Any] = "min",
-        shrinkage: str | Callable[[Any], Any] = "exp",
+        aggregation: str | aggregations.Aggregation = "min",
+        shrinkage: str | shrinkages.Shrinkage = "exp",
         c: float = 2.0,
         d: float = 1.0,
         top_fraction: float = 0.2,
@@ -85,11 +85,15 @@ class MarginRegularizer(keras.layers.Layer):
         require_real("max_penalty", max_penalty, lambda v: v > 0, "greater than 0")
         if gradient not in _GRADIENTS:
             raise ValueError(f"`gradient` must be one of {_GRADIENTS}. Received: gradient={gradient!r}.")
+        self._aggregation = aggregations.find_entry(aggregation)
+        self._shrinkage = shrinkages.find_entry(shrinkage)
         if screening is not None:
             require_real("screening", screening, lambda v: 0 < v <= 1, "in (0, 1], or None")
-            if aggregations.name_of(aggregation) != "min":
+            if not self._aggregation.counts_near_only:
+                near = " or ".join(repr(e.identifier) for e in aggregations.ENTRIES if e.counts_near_only)
                 raise ValueError(
-                    "`screening` leaves out samples far from the boundary, which only aggregation='min' never counts. "
+                    "`screening` leaves out samples far from the boundary, which only "
+                    f"aggregation={near} never counts. "
                     f"Received: screening={screening!r}, aggregation={aggregation!r}."
                 )
         if not only_successful and (gradient == "boundary" or screening is not None):
@@ -100,8 +104,8 @@ class MarginRegularizer(keras.layers.Layer):
             )
         require_whole("interval", interval, 1)
         self.strength = strength
-        self.aggregation = aggregations.name_of(aggregation)
-        self.shrinkage = shrinkages.name_of(shrinkage)
+        self.aggregation = self._aggregation.identifier
+        self.shrinkage = self._shrinkage.identifier
         self.c = c
         self.d = d
         self.top_fraction = top_fraction
@@ -110,8 +114,6 @@ class MarginRegularizer(keras.layers.Layer):
         self.screening = screening
         self.only_successful = only_successful
         self.interval = int(interval)
-        self._aggregate = aggregations.get(aggregation)
-        self._shrink = shrinkages.get(shrinkage)
         self.built = True
 
     @property
@@ -124,7 +126,7 @@ class MarginRegularizer(keras.layers.Layer):
         """Whether the strength differs from step to step."""
         return callable(self.strength) or self.interval > 1
 
-    def strength_at(self, step: Any) -> Any:
+    def strength_at(self, step: TensorLike) -> Tensor:
         """The strength lambda at a step, 0 in the steps of an interval that have no penalty.
 
         Args:
@@ -140,7 +142,7 @@ class MarginRegularizer(keras.layers.Layer):
         value = ops.cast(self.strength(step) if callable(self.strength) else self.strength, "float32")
         return value if self.interval == 1 else ops.where(step % self.interval == 0, value, ops.zeros_like(value))
 
-    def select(self, norm: Any, labels: Any, correct: Any, success: Any) -> Any:
+    def select(self, norm: Tensor, labels: Tensor, correct: Tensor, success: Tensor) -> Tensor:
         """Which samples the penalty counts.
 
         Args:
@@ -161,10 +163,10 @@ class MarginRegularizer(keras.layers.Layer):
         Reference: Section 3.3.1.
         """
         success = success if self.only_successful else ops.ones_like(success)
-        mask = self._aggregate(norm, labels, correct, success, top_fraction=self.top_fraction)
+        mask = self._aggregation.function(norm, labels, correct, success, top_fraction=self.top_fraction)
         return ops.logical_and(ops.cast(mask, "bool"), success)
 
-    def max_selected(self, batch_size: Any, num_classes: int) -> Any:
+    def max_selected(self, batch_size: int | Tensor, num_classes: int) -> int | Tensor:
         """The largest number of samples that `select` can return.
 
         Args:
@@ -178,14 +180,11 @@ class MarginRegularizer(keras.layers.Layer):
         >>> keras_amm.MarginRegularizer().max_selected(100, num_classes=10)
         20
         """
-        if self._aggregate is not aggregations.min:
-            return batch_size
-        top = aggregations.num_selected_per_side(batch_size, self.top_fraction)
-        if isinstance(batch_size, int):
-            return min(2 * min(num_classes, top), batch_size)
-        return ops.minimum(2 * ops.minimum(num_classes, top), batch_size)
+        return self._aggregation.max_selected(batch_size, num_classes, self.top_fraction)
 
-    def penalize(self, norm: Any, correct: Any, selected: Any, strength: Any, batch_size: Any) -> Any:
+    def penalize(
+        self, norm: Tensor, correct: Tensor, selected: Tensor, strength: TensorLike, batch_size: TensorLike
+    ) -> Tensor:
         """The penalty of selected norms, differentiable with respect to them.
 
         Args:
@@ -207,20 +206,15 @@ class MarginRegularizer(keras.layers.Layer):
         """
         norm = ops.where(selected, norm, ops.zeros_like(norm))
         strength = ops.cast(strength, norm.dtype)
-        each = strength * self._shrunken(norm, correct, strength)
-        if self._shrink not in (shrinkages.lin, shrinkages.hinge):
-            each = ops.minimum(each, self.max_penalty)
+        each = self._shrinkage.penalty_per_sample(
+            norm, correct, strength, c=self.c, d=self.d, max_penalty=self.max_penalty
+        )
         total = ops.sum(ops.where(selected, each, ops.zeros_like(each)))
         return self.interval * total / ops.cast(batch_size, norm.dtype)
 
-    def _shrunken(self, norm: Any, correct: Any, strength: Any) -> Any:
-        if self._shrink is shrinkages.hinge:
-            return shrinkages.hinge(ops.where(correct, -norm, norm), threshold=self.c)
-        cap = shrinkages.wrong_norm_cap(self._shrink, strength, self.d, self.max_penalty)
-        capped = norm if cap is None else ops.minimum(norm, cap)
-        return self._shrink(ops.where(correct, -self.c * norm, self.d * capped))
-
-    def call(self, norm: Any, labels: Any, correct: Any, success: Any, step: Any = 0) -> Any:
+    def call(
+        self, norm: TensorLike, labels: TensorLike, correct: TensorLike, success: TensorLike, step: TensorLike = 0
+    ) -> Tensor:
         """The penalty of a batch's norms.
 
         Args:
@@ -275,9 +269,9 @@ class MarginRegularizer(keras.layers.Layer):
         """
         return {
             **super().get_config(),
-            "strength": _serialize_schedule(self.strength) if callable(self.strength) else self.strength,
-            "aggregation": _serialize("aggregation", self.aggregation),
-            "shrinkage": _serialize("shrinkage", self.shrinkage),
+            "strength": serialize_schedule("strength", self.strength) if callable(self.strength) else self.strength,
+            "aggregation": serialize_function("aggregation", self.aggregation),
+            "shrinkage": serialize_function("shrinkage", self.shrinkage),
             "c": self.c,
             "d": self.d,
             "top_fraction": self.top_fraction,
@@ -308,28 +302,3 @@ class MarginRegularizer(keras.layers.Layer):
             if isinstance(config.get(name), dict):
                 config[name] = keras.saving.deserialize_keras_object(config[name])
         return cls(**config)
-
-
-def _serialize_schedule(schedule: Any) -> Any:
-    kind = type(schedule)
-    is_keras = kind.__module__.partition(".")[0] == "keras"
-    if not is_keras and keras.saving.get_registered_object(keras.saving.get_registered_name(kind)) is not kind:
-        raise ValueError(
-            "A custom schedule can be saved only if its class is registered: decorate it with "
-            f"@keras.saving.register_keras_serializable(package=...). Received: strength={schedule!r}."
-        )
-    return keras.saving.serialize_keras_object(schedule)
-
-
-def _serialize(name: str, identifier: Any) -> Any:
-    if isinstance(identifier, str):
-        return identifier
-    if (
-        not hasattr(identifier, "__name__")
-        or keras.saving.get_registered_object(keras.saving.get_registered_name(identifier)) is not identifier
-    ):
-        raise ValueError(
-            f"A custom {name} can be saved only if it is registered: decorate it with "
-            f"@keras.saving.register_keras_serializable(package=...). Received: {name}={identifier!r}."
-        )
-    return keras.saving.serialize_keras_object(identifier)

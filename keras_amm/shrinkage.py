@@ -5,18 +5,21 @@ for a correctly classified sample and `t = d * ||delta||` for a misclassified
 one (Equation 6). So a small margin of a correct sample costs most.
 """
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import keras
 from keras import ops
 
-from keras_amm import identifiers
+from keras_amm import arguments
+from keras_amm.typing import Tensor, TensorLike
 
-Shrinkage = Callable[[Any], Any]
+__all__ = ["exp", "get", "hinge", "inv", "lin"]
+
+Shrinkage = Callable[[Tensor], Tensor]
 
 
-def lin(t: Any) -> Any:
+def lin(t: TensorLike) -> Tensor:
     """The identity, R(t) = t: every sample counts alike.
 
     Args:
@@ -34,7 +37,7 @@ def lin(t: Any) -> Any:
     return ops.convert_to_tensor(t)
 
 
-def exp(t: Any) -> Any:
+def exp(t: TensorLike) -> Tensor:
     """The exponential, R(t) = exp(t): samples near the boundary count most.
 
     Args:
@@ -52,7 +55,7 @@ def exp(t: Any) -> Any:
     return ops.exp(ops.convert_to_tensor(t))
 
 
-def inv(t: Any) -> Any:
+def inv(t: TensorLike) -> Tensor:
     """The inverse, R(t) = 1 / (1 - t), for t < 1.
 
     From `t = 1 - 1e-6` on the function is constant, so that it stays finite;
@@ -73,7 +76,7 @@ def inv(t: Any) -> Any:
     return 1.0 / ops.maximum(1.0 - ops.convert_to_tensor(t), 1e-6)
 
 
-def hinge(t: Any, threshold: Any = 0.0) -> Any:
+def hinge(t: TensorLike, threshold: TensorLike = 0.0) -> Tensor:
     """The hinge, R(t) = max(0, threshold + t): margins above it cost nothing.
 
     Args:
@@ -95,28 +98,70 @@ def hinge(t: Any, threshold: Any = 0.0) -> Any:
     return ops.maximum(threshold + ops.convert_to_tensor(t), 0.0)
 
 
-_BUILT_IN: dict[str, Shrinkage] = {
-    "lin": lin,
-    "exp": exp,
-    "inv": inv,
-    "hinge": hinge,
-}
+def _scaled(norm: Tensor, correct: Tensor, c: float, d: float) -> Tensor:
+    """Equation 6: margins scaled by c, negative where correct, or by d, [B]."""
+    return ops.where(correct, -c * norm, d * norm)
 
 
-def name_of(identifier: str | Shrinkage) -> str | Shrinkage:
-    """The name of one of this module's functions; all else as it is.
+def _less_than_wanted(norm: Tensor, correct: Tensor, c: float, d: float) -> Tensor:
+    """What signed margins lack of the margin c that is wanted, [B]."""
+    return c + ops.where(correct, -norm, norm)
 
-    Args:
-        identifier: a name or a callable.
 
-    Returns:
-        The name, or `identifier` itself.
+def _cap_of_exp(strength: Tensor, d: float, max_penalty: float) -> Tensor:
+    """The authors' cap, where the weighted penalty is about `max_penalty`; a scalar."""
+    return ops.log(max_penalty / ops.maximum(strength, keras.config.epsilon()) + 1.0) / d
 
-    Example:
-    >>> keras_amm.shrinkage.name_of(keras_amm.shrinkage.exp)
-    'exp'
+
+def _cap_of_inv(strength: Tensor, d: float, max_penalty: float) -> Tensor:
+    """The authors' cap, where the weighted penalty is `max_penalty`; a scalar."""
+    return (1.0 - strength / max_penalty) / d
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A shrinkage with all that the penalty has to know of it; a user's callable takes the defaults.
+
+    Attributes:
+        identifier: the name, or a user's callable itself.
+        function: R(t).
+        argument: `(norm [B], correct [B], c, d) -> t [B]`.
+        is_capped: whether a sample's `strength * R` is at most `max_penalty`.
+        wrong_norm_cap: `(strength, d, max_penalty) -> scalar`, the norm from which on all misclassified samples cost
+            the same; None if there is none.
     """
-    return identifiers.name_of(identifier, _BUILT_IN)
+
+    identifier: str | Shrinkage
+    function: Shrinkage
+    argument: Callable[[Tensor, Tensor, float, float], Tensor] = _scaled
+    is_capped: bool = True
+    wrong_norm_cap: Callable[[Tensor, float, float], Tensor] | None = None
+
+    def penalty_per_sample(
+        self, norm: Tensor, correct: Tensor, strength: Tensor, *, c: float, d: float, max_penalty: float
+    ) -> Tensor:
+        """`strength * R` of each sample, caps included, [B]."""
+        if self.wrong_norm_cap is not None:
+            cap = self.wrong_norm_cap(strength, d, max_penalty)
+            norm = ops.where(correct, norm, ops.minimum(norm, cap))
+        each = strength * self.function(self.argument(norm, correct, c, d))
+        return ops.minimum(each, max_penalty) if self.is_capped else each
+
+
+# A new shrinkage needs a function above and an entry here.
+ENTRIES = (
+    Entry("lin", lin, is_capped=False),
+    Entry("exp", exp, wrong_norm_cap=_cap_of_exp),
+    Entry("inv", inv, wrong_norm_cap=_cap_of_inv),
+    Entry("hinge", hinge, argument=_less_than_wanted, is_capped=False),
+)
+
+
+def find_entry(identifier: str | Shrinkage) -> Entry:
+    """The entry of a name, of a built-in function, or of a user's callable."""
+    return arguments.find_entry(
+        "shrinkage", identifier, ENTRIES, lambda function: Entry(function, function), "the signed, scaled margin"
+    )
 
 
 def get(identifier: str | Shrinkage) -> Shrinkage:
@@ -137,27 +182,4 @@ def get(identifier: str | Shrinkage) -> Shrinkage:
     >>> keras_amm.shrinkage.get("exp") is keras_amm.shrinkage.exp
     True
     """
-    return identifiers.find(identifier, _BUILT_IN, "shrinkage", "the signed, scaled margin")
-
-
-def wrong_norm_cap(shrinkage: Shrinkage, strength: Any, d: float, max_penalty: float) -> Any | None:
-    """The largest norm of a misclassified sample that the penalty distinguishes.
-
-    Args:
-        shrinkage: one of the functions of this module, or a callable.
-        strength: scalar float tensor or float, the weight of the penalty.
-        d: float, the scale of misclassified samples.
-        max_penalty: float, the cap of one sample's weighted penalty.
-
-    Returns:
-        A scalar: `log(max_penalty / strength + 1) / d` for `exp`,
-        `(1 - strength / max_penalty) / d` for `inv`; `None` for all others.
-
-    Reference: the numerical protection in the authors' code.
-    """
-    if shrinkage is exp:
-        strength = ops.maximum(strength, keras.config.epsilon())
-        return ops.log(max_penalty / strength + 1.0) / d
-    if shrinkage is inv:
-        return (1.0 - strength / max_penalty) / d
-    return None
+    return find_entry(identifier).function

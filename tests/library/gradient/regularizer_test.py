@@ -3,9 +3,6 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import keras_amm
 
@@ -60,82 +57,6 @@ def test_wrong_norms_are_capped_as_the_authors_cap_them():
     assert float(keras_amm.MarginRegularizer(32.0, "avg", "exp", 2.0, 1.0)(near, **one)) == pytest.approx(
         32.0 * np.exp(0.2), rel=1e-5
     )
-
-
-def test_minimum_selects_the_nearest_of_each_class():
-    mask = keras_amm.aggregation.min(**BATCH, top_fraction=0.4)
-    # two correct ones may count: 0.2 (label 0) and 0.5, which is not its label's nearest;
-    # of the wrong ones the largest of each label, both among the two largest
-    np.testing.assert_array_equal(mask, [False, True, False, True, True, False])
-
-
-def _reference_min(norm, labels, correct, success, top_fraction):
-    """Section 3.3.1 in words."""
-    chosen = np.zeros(len(norm), bool)
-    top = max(1, int(len(norm) * top_fraction))
-    for side, sign in ((correct, 1.0), (~correct, -1.0)):
-        index = np.flatnonzero(side & success)
-        ranked = index[np.argsort(sign * norm[index], kind="stable")]
-        seen = set()
-        for place, i in enumerate(ranked):
-            if labels[i] not in seen and place < top:
-                chosen[i] = True
-            seen.add(labels[i])
-    return chosen
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.data())
-def test_minimum_equals_its_description(data):
-    number = data.draw(st.integers(1, 40))
-    norm = np.array(data.draw(st.lists(st.integers(0, 12), min_size=number, max_size=number)), "float32")
-    labels = np.array(data.draw(st.lists(st.integers(0, 4), min_size=number, max_size=number)))
-    correct = np.array(data.draw(st.lists(st.booleans(), min_size=number, max_size=number)))
-    success = np.array(data.draw(st.lists(st.booleans(), min_size=number, max_size=number)))
-    fraction = data.draw(st.sampled_from([0.05, 0.2, 0.3, 0.7, 1.0]))
-    got = keras_amm.aggregation.min(norm, labels, correct, success, top_fraction=fraction)
-    np.testing.assert_array_equal(got, _reference_min(norm, labels, correct, success, fraction))
-    bound = keras_amm.MarginRegularizer(top_fraction=fraction).max_selected(number, num_classes=5)
-    assert np.sum(got) <= bound
-    if np.any(correct & success):
-        assert np.any(np.asarray(got) & correct)
-
-
-@pytest.mark.parametrize("size", [1, 5, 10, 15, 100, 1000])
-@pytest.mark.parametrize("fraction", [0.05, 0.2, 0.3, 0.7, 1.0])
-def test_the_number_selected_is_the_same_for_a_static_and_a_dynamic_batch(size, fraction):
-    static = keras_amm.aggregation.num_selected_per_side(size, fraction)
-    assert static == int(keras_amm.aggregation.num_selected_per_side(tf.constant(size), fraction))
-    assert static == max(1, int(size * fraction))
-
-
-@pytest.mark.parametrize("name", ["lin", "exp", "inv", "hinge"])
-def test_shrinkages(name):
-    """One test for all: increasing, finite gradient at 0 and at the caps, the same in every mode and dtype."""
-    function = keras_amm.shrinkage.get(name)
-    assert keras_amm.shrinkage.get(function) is function
-    t = np.linspace(-5.0, 0.99, 50).astype("float32")
-    values = np.asarray(function(t))
-    assert np.all(np.diff(values) >= 0)
-    for mode in (None, False, True):
-        run = function if mode is None else tf.function(function, jit_compile=mode)
-        np.testing.assert_allclose(run(tf.constant(t)), values, rtol=1e-5)
-    assert function(tf.constant(t, tf.float64)).dtype == tf.float64
-    regularizer = keras_amm.MarginRegularizer(32.0, "avg", name)
-    for norm in (0.0, 0.447, 0.94, 50.0, 1e6):
-        x = tf.constant([norm, norm])
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            penalty = regularizer(x, np.array([0, 1]), np.array([True, False]), np.array([True, True]))
-        assert np.isfinite(penalty)
-        assert np.all(np.isfinite(tape.gradient(penalty, x)))
-
-
-def test_shrinkage_values():
-    np.testing.assert_allclose(keras_amm.shrinkage.inv(np.float32(-1.0)), 0.5)
-    np.testing.assert_allclose(keras_amm.shrinkage.exp(np.float32(1.0)), np.e, rtol=1e-6)
-    np.testing.assert_allclose(keras_amm.shrinkage.hinge(np.float32(-1.0), threshold=1.5), 0.5)
-    assert float(keras_amm.shrinkage.lin(np.float32(-1.0))) == -1.0
 
 
 def test_callables():
