@@ -1,7 +1,6 @@
 """Aggregation functions: which samples of a batch the penalty counts (Section 3.3.1).
 
-An aggregation sees norms, labels and flags only, never a gradient: which
-samples it selects is discrete.
+A choice of samples has no gradient, so an aggregation sees norms, labels and flags only.
 """
 
 import builtins

@@ -7,6 +7,8 @@ from typing import Any, Protocol, TypeVar
 
 import keras
 
+_InstanceT = TypeVar("_InstanceT")
+
 
 def require_whole(name: str, value: Any, least: int) -> None:
     """Refuse what is not a whole number, or is less than `least`. NumPy's integers are whole numbers, a bool is not.
@@ -30,6 +32,19 @@ def require_real(name: str, value: Any, holds: Callable[[Any], bool], expected: 
     """
     if not isinstance(value, numbers.Real) or not math.isfinite(value) or not holds(value):
         raise ValueError(f"`{name}` must be finite and {expected}. Received: {name}={value!r}.")
+
+
+def instance_or_default(name: str, value: _InstanceT | None, kind: type[_InstanceT]) -> _InstanceT:
+    """The value, or a new `kind()` for None.
+
+    Raises:
+        TypeError: it is of another type.
+    """
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        raise TypeError(f"`{name}` must be a keras_amm.{kind.__name__} or None. Received: {name}={value!r}.")
+    return value
 
 
 class _Entry(Protocol):

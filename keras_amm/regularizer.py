@@ -1,4 +1,4 @@
-"""The margin penalty as a function of the norms: aggregation, shrinkage, caps."""
+"""The margin penalty as a function of a batch's norms: which samples count, and how much."""
 
 from typing import Any
 
@@ -17,35 +17,30 @@ _GRADIENTS = ("unrolled", "masked", "boundary")
 class MarginRegularizer(keras.layers.Layer):
     """The penalty of a batch's margins (Equation 6), as a serialisable layer.
 
-    `strength / B * [sum_correct R(-c ||delta||) + sum_wrong R(d ||delta||)]`
-    over the samples that the aggregation selects, B the whole batch. It has no
-    weights; `AMMModel` computes the norms and their gradients.
+    `strength / B * [sum_correct R(-c ||delta||) + sum_wrong R(d ||delta||)]` over the samples that the aggregation
+    selects, B the whole batch. It has no weights; `AMMModel` computes the norms and their gradients.
 
     Args:
-        strength: float >= 0, lambda, or a
-            `keras.optimizers.schedules.LearningRateSchedule` of the
-            optimizer's iterations. Where it is 0 nothing is searched.
-        aggregation: `"min"`, `"avg"`, or a callable `(norm, labels, correct,
-            success, *, top_fraction) -> mask [B]`.
-        shrinkage: `"lin"`, `"exp"`, `"inv"`, `"hinge"`, or a callable of
-            `t = -c ||delta||` or `t = d ||delta||`. For `"hinge"` c is the margin
-            that is wanted: `max(0, c - ||delta||)` and `max(0, c + ||delta||)`.
+        strength: float >= 0, lambda, or a `keras.optimizers.schedules.LearningRateSchedule` of the optimizer's
+            iterations. While it is 0 nothing is searched.
+        aggregation: `"min"`, `"avg"`, or a callable `(norm, labels, correct, success, *, top_fraction) -> mask [B]`.
+        shrinkage: `"lin"`, `"exp"`, `"inv"`, `"hinge"`, or a callable of `t = -c ||delta||` or `t = d ||delta||`.
+            For `"hinge"` c is the margin that is wanted: `max(0, c - ||delta||)` and `max(0, c + ||delta||)`.
         c: float > 0, the scale of correctly classified samples.
         d: float > 0, the scale of misclassified samples.
         top_fraction: float in (0, 1], how much of the batch `"min"` looks at.
-        max_penalty: float > 0, the cap of one sample's `strength * R`, beyond
-            which it has no gradient; `"lin"` and `"hinge"` are not capped.
-        gradient: `"unrolled"`, the exact second-order gradient; `"masked"`,
-            input gradients held constant; `"boundary"`, first-order, from
-            the implicit function theorem at the boundary point.
-        screening: float in (0, 1], how many of the correctly classified samples, as a fraction
-            of the batch, `"min"` searches in full, nearest first by a first-order
-            estimate; None searches all. Less than `top_fraction` is less than `"min"` looks at.
-        only_successful: bool, whether samples whose attack failed within its step limit count for
-            nothing. If not, what they moved counts as their margin: with `DeepFool(max_iterations=1)` that is the
-            linear estimate of Elsayed et al. (2018).
-        interval: int >= 1, the training steps from one penalty to the next. It is then so many times as
-            large, caps included, and in the steps between nothing is searched: cheaper, not the paper's method.
+        max_penalty: float > 0, the cap of one sample's `strength * R`. Beyond it the sample has no gradient; `"lin"`
+            and `"hinge"` are not capped.
+        gradient: `"unrolled"`, the exact second-order gradient; `"masked"`, input gradients held constant;
+            `"boundary"`, first-order, from the implicit function theorem at the boundary point.
+        screening: float in (0, 1], how many of the correctly classified samples, as a fraction of the batch, `"min"`
+            searches in full: the nearest by a first-order estimate. None searches all. A fraction smaller than
+            `top_fraction` leaves out samples that `"min"` would look at.
+        only_successful: bool, whether samples whose attack failed within its step limit count for nothing. If not,
+            the way they came counts as their margin: with `DeepFool(max_iterations=1)` that is the linear estimate
+            of Elsayed et al. (2018).
+        interval: int >= 1, the training steps from one penalty to the next. The penalty is then multiplied by it,
+            caps included, and in the steps between nothing is searched. That is cheaper, and not the paper's method.
         **kwargs: arguments of `keras.layers.Layer`, such as `name`.
 
     Raises:
@@ -57,8 +52,7 @@ class MarginRegularizer(keras.layers.Layer):
     >>> float(penalty)
     -0.25
 
-    Reference: Section 3.3; the defaults are Table 1 of the appendix, MIN+EXP,
-    and the caps are those of the authors' code.
+    Reference: Section 3.3; the defaults are Table 1 of the appendix, MIN+EXP, and the caps those of the authors' code.
     """
 
     def __init__(
@@ -260,8 +254,7 @@ class MarginRegularizer(keras.layers.Layer):
             A dictionary.
 
         Raises:
-            ValueError: a callable is not registered with Keras, so that a
-                saved model could not be loaded.
+            ValueError: a callable is not registered with Keras, so that a saved model could not be loaded.
 
         Example:
         >>> keras_amm.MarginRegularizer().get_config()["shrinkage"]

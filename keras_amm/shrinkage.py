@@ -1,8 +1,7 @@
 """Shrinkage functions R(t) of the margin penalty (Section 3.3.2 of the paper).
 
-Each is increasing in `t`, the signed and scaled margin: `t = -c * ||delta||`
-for a correctly classified sample and `t = d * ||delta||` for a misclassified
-one (Equation 6). So a small margin of a correct sample costs most.
+Each increases with `t`, the signed and scaled margin: `t = -c * ||delta||` for a correctly classified sample and
+`t = d * ||delta||` for a misclassified one (Equation 6). So among correct samples, a small margin costs most.
 """
 
 import dataclasses

@@ -1,66 +1,56 @@
 """Updates on condition: a fault in a batch is reported and never reaches the weights."""
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 
 from keras_amm.execution.checks import Check, enforce, first_failure, in_xla
+from keras_amm.typing import Tensor, Variable
 
 
 class GuardedUpdate:
     """Applies gradients only where all checks hold, also under XLA, which cannot raise.
 
-    There the first fault and its step are kept in a variable, for the host to
-    read and raise; until it does, no further update is applied.
+    Under XLA, the first fault and its step are kept in a variable, which the program outside reads and raises. Until
+    it does, no further update is applied.
 
     Example:
     >>> weight, guard = keras.Variable([1.0]), keras_amm.execution.guarded_update.GuardedUpdate()
-    >>> guard.apply(keras.optimizers.SGD(1.0), [tf.constant([0.5])], [weight], [], restore=[])
+    >>> guard.apply(keras.optimizers.SGD(1.0), [tf.constant([0.5])], [weight], [], before=[])
     >>> weight.numpy()
     array([0.5], dtype=float32)
     """
 
     def __init__(self) -> None:
-        self._fault: Any = None
+        self._fault: Variable = None
         self._messages: list[str] = []
 
     def prepare(self) -> None:
-        """Make what XLA needs, before it traces a step.
-
-        Example:
-        >>> keras_amm.execution.guarded_update.GuardedUpdate().prepare()
-        """
+        """Make the variable that XLA needs before it traces a step."""
         if self._fault is None:
             self._fault = tf.Variable([0, 0], trainable=False, dtype=tf.int64)
 
     def apply(
         self,
         optimizer: keras.optimizers.Optimizer,
-        gradients: list[Any],
-        weights: list[Any],
+        gradients: list[Tensor | None],
+        weights: list[Variable],
         checks: list[Check],
         *,
-        restore: list[tuple[Any, Any]],
-        after: Any = None,
+        before: list[tuple[Variable, Tensor]],
+        after: Tensor | None = None,
     ) -> None:
         """Update the weights if all checks hold.
 
         Args:
-            optimizer: `keras.optimizers.Optimizer`.
-            gradients: list of tensors or None, one for each weight.
+            optimizer: it applies one gradient, or None, to each weight.
+            gradients: one for each weight.
             weights: the variables to update.
             checks: what must hold.
-            restore: pairs of a variable and its value before the step, such as the statistics of
-                a BatchNormalization; under XLA, a step that fails is undone in them.
+            before: what `values_before` gave, to be put back if a check fails.
             after: a tensor that must have been computed before, such as a loss that refuses its labels.
 
         Raises:
             ValueError: in eager mode, a check fails.
-
-        Example:
-        >>> weight, guard = keras.Variable([1.0]), keras_amm.execution.guarded_update.GuardedUpdate()
-        >>> guard.apply(keras.optimizers.SGD(1.0), [tf.constant([0.5])], [weight], [], restore=[])
         """
         if not in_xla():
             with tf.control_dependencies([*enforce(checks), *([] if after is None else [after])]):
@@ -73,13 +63,13 @@ class GuardedUpdate:
         fault = tf.where(self._fault[0] > 0, self._fault, now)
         self._fault.assign(fault)
 
-        def update() -> Any:
+        def update() -> int:
             optimizer.apply(gradients, weights)
             return 0
 
-        def undo() -> Any:
-            for variable, before in restore:
-                variable.assign(before)
+        def undo() -> int:
+            for variable, value in before:
+                variable.assign(value)
             return 0
 
         tf.cond(fault[0] > 0, undo, update)
@@ -89,9 +79,6 @@ class GuardedUpdate:
 
         Raises:
             ValueError: a check failed since the last call.
-
-        Example:
-        >>> keras_amm.execution.guarded_update.GuardedUpdate().raise_fault()
         """
         if self._fault is None:
             return
@@ -102,14 +89,16 @@ class GuardedUpdate:
             raise ValueError(f"{in_failed_step(step)}{self._messages[code - 1]} {hint}")
 
 
+def values_before(variables: list[Variable]) -> list[tuple[Variable, Tensor]]:
+    """Variables with their values before a step, to be put back under XLA if it fails; none elsewhere.
+
+    Such variables are the statistics of a BatchNormalization.
+    """
+    return [(variable, tf.identity(variable)) for variable in variables] if in_xla() else []
+
+
 def in_failed_step(step: int) -> str:
-    """The words that name a step before what went wrong in it.
-
-    Args:
-        step: int, the update that was to be made, counted from 1.
-
-    Returns:
-        String.
+    """The words that name the update, counted from 1, before what went wrong in it.
 
     Example:
     >>> keras_amm.execution.guarded_update.in_failed_step(3)

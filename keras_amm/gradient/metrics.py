@@ -43,25 +43,40 @@ class NanMean(keras.metrics.Mean):
 
 
 def margin_metrics() -> list[keras.metrics.Metric]:
-    """The metrics that `update` expects, in its order."""
+    """The metrics that `fit` shows beside the loss."""
     return [NanMean(name=name) for name in ("cross_entropy", "margin_penalty", "margin", "attack_success")]
 
 
 def update(
     metrics: list[keras.metrics.Metric],
-    cross_entropy: Tensor,
+    loss: Tensor,
+    extra_losses: list[Tensor],
     penalty: Tensor,
     statistics: MarginStatistics,
     batch_size: Tensor,
 ) -> None:
-    """Add a batch to the metrics; all but the metrics are scalars."""
-    for metric, value in zip(metrics[:2], (cross_entropy, penalty), strict=True):
-        metric.update_state(value, sample_weight=batch_size)
-    margin, num_margins, num_success, num_searched = statistics
+    """Add a batch to Keras's mean of the loss and the `margin_metrics`.
+
+    Args:
+        metrics: the mean of the loss, then the `margin_metrics`.
+        loss: scalar, the compiled loss and the extra losses, as the optimizer minimises it.
+        extra_losses: scalars, those that layers add.
+        penalty: scalar.
+        statistics: those of the batch.
+        batch_size: scalar.
+    """
+    total, cross_entropy, margin_penalty, margin, attack_success = metrics
+    # Keras divides each replica's loss, since the optimizer sums their gradients.
+    loss *= tf.distribute.get_strategy().num_replicas_in_sync
+    total.update_state(loss + tf.cast(penalty, loss.dtype), sample_weight=batch_size)
+    compiled_loss = loss - sum(tf.cast(extra, loss.dtype) for extra in extra_losses)
+    cross_entropy.update_state(compiled_loss, sample_weight=batch_size)
+    margin_penalty.update_state(penalty, sample_weight=batch_size)
+    norms, num_margins, num_success, num_searched = statistics
     all_failed = (num_searched > 0) & (num_success == 0)
-    metrics[2].update_state(
-        tf.math.divide_no_nan(margin, tf.cast(num_margins, margin.dtype)),
+    margin.update_state(
+        tf.math.divide_no_nan(norms, tf.cast(num_margins, norms.dtype)),
         # If no attack succeeded, the margin is shown as 0, not as NaN. Beside other batches it hardly counts.
         sample_weight=num_margins + tf.where(all_failed, 1e-6, 0.0),
     )
-    metrics[3].update_state(tf.math.divide_no_nan(num_success, num_searched), sample_weight=num_searched)
+    attack_success.update_state(tf.math.divide_no_nan(num_success, num_searched), sample_weight=num_searched)

@@ -1,5 +1,6 @@
 """One batch's margin penalty and its gradient: search, select, differentiate."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -33,8 +34,35 @@ class MarginPenalty(NamedTuple):
     statistics: MarginStatistics
     checks: list[Check]
 
+    def added_to(self, gradients: list[Tensor | None]) -> list[Tensor | None]:
+        """The sums of the penalty's gradients and of others; None is zero."""
+        return [
+            own if other is None else other if own is None else other + tf.cast(own, other.dtype)
+            for other, own in zip(gradients, self.gradients, strict=True)
+        ]
 
-def margin_penalty(
+    def finite_gradients(self) -> Check:
+        """The check that no gradient is NaN or infinite, which the values do not show."""
+        finite = [tf.reduce_all(tf.math.is_finite(gradient)) for gradient in self.gradients if gradient is not None]
+        return Check(
+            tf.reduce_all(finite) if finite else tf.constant(True),
+            "The gradient of the margin penalty must be finite. Got NaN or infinity from a layer whose second "
+            "derivative has none.",
+        )
+
+    def differentiable_value(self, weights: list[Variable]) -> Tensor:
+        """The value, a scalar, whose gradient in the weights is the one that was found; raises if a check fails."""
+        with tf.control_dependencies(enforce(self.checks)):
+            value = tf.stop_gradient(self.value)
+        for weight, gradient in zip(weights, self.gradients, strict=True):
+            if gradient is not None:
+                # This adds zero, but has the gradient.
+                here = tf.convert_to_tensor(weight)
+                value += tf.reduce_sum(tf.stop_gradient(gradient) * (here - tf.stop_gradient(here)))
+        return value
+
+
+def find_penalty(
     classifier: Classifier,
     attack: DeepFool,
     regularizer: MarginRegularizer,
@@ -42,10 +70,10 @@ def margin_penalty(
     y: TensorLike,
     weights: list[Variable],
     *,
-    strength: Tensor,
-    loss_scale: TensorLike = 1.0,
+    step: TensorLike,
+    loss_scale: TensorLike,
 ) -> MarginPenalty:
-    """The margin penalty of a batch (Equation 6) and its gradient.
+    """The margin penalty of a batch (Equation 6) and its gradient; nothing is searched in steps of strength 0.
 
     Args:
         classifier: the network.
@@ -54,12 +82,28 @@ def margin_penalty(
         clean: the network's pass over the images.
         y: labels, in any of Keras's forms.
         weights: the variables to differentiate with respect to.
-        strength: scalar float tensor, lambda.
+        step: scalar, the number of updates so far.
         loss_scale: scalar, a factor of the gradients alone, for mixed precision.
 
     Raises:
         ValueError: images or labels are not fit for the network.
     """
+    strength = regularizer.strength_at(step)
+    compute = functools.partial(_compute, classifier, attack, regularizer, clean, y, weights, strength, loss_scale)
+    return unless_off(strength, weights, compute, clean.logits.dtype) if regularizer.is_scheduled else compute()
+
+
+def _compute(
+    classifier: Classifier,
+    attack: DeepFool,
+    regularizer: MarginRegularizer,
+    clean: CleanPass,
+    y: TensorLike,
+    weights: list[Variable],
+    strength: Tensor,
+    loss_scale: TensorLike,
+) -> MarginPenalty:
+    """The penalty at a strength that is a scalar tensor."""
     num_classes = clean.logits.shape[1]
     labels, checks = class_indices(y, num_classes)
     keep_path = regularizer.gradient != "boundary"

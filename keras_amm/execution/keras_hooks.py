@@ -1,0 +1,150 @@
+"""A Keras model with a training step of its own: where `fit` needs help with one."""
+
+import contextlib
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_amm.execution import replicas
+from keras_amm.execution.checks import clear_errors
+from keras_amm.execution.guarded_update import GuardedUpdate, in_failed_step
+from keras_amm.typing import Tensor, TensorLike
+
+
+class KerasHooks(keras.Model):
+    """A model around another, `base_model`, that differs from it in its training step.
+
+    Updates are guarded, the step is traced once, and it runs on several workers. The methods that begin with an
+    underscore are those of Keras that do not provide for such a step.
+
+    Args:
+        base_model: the model to be run, built and exported.
+        **kwargs: arguments of `keras.Model`.
+
+    Raises:
+        ValueError: it is made under an unsupported strategy.
+    """
+
+    train_function: Any
+
+    def __init__(self, base_model: keras.Model, **kwargs: Any) -> None:
+        replicas.require_supported_strategy(tf.distribute.get_strategy())
+        super().__init__(**kwargs)
+        self.base_model = base_model
+        self._guarded_update = GuardedUpdate()
+        self.built = base_model.built
+
+    def call(self, inputs: TensorLike, training: bool | None = None) -> Tensor:
+        """The classifier's output.
+
+        Args:
+            inputs: images [B, ...].
+            training: whether the classifier runs in training mode.
+
+        Returns:
+            Tensor [B, C], what the classifier returns.
+
+        Example:
+        >>> model = keras_amm.wrap(keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]))
+        >>> model(np.ones((1, 2))).shape
+        TensorShape([1, 3])
+        """
+        return self.base_model(inputs, training=training)
+
+    def build(self, input_shape: Any) -> None:
+        """Build the classifier.
+
+        Args:
+            input_shape: tuple, the shape of a batch of images.
+
+        Example:
+        >>> model = keras_amm.AMMModel(keras.Sequential([keras.layers.Dense(3)]))
+        >>> model.build((None, 2))
+        """
+        if not self.base_model.built:
+            self.base_model.build(input_shape)
+        self.built = True
+
+    def make_train_function(self, force: bool = False) -> Any:
+        """Keras's training function, with the errors of this library made readable.
+
+        Args:
+            force: whether to make it anew.
+
+        Returns:
+            The function.
+
+        Example:
+        >>> model = keras_amm.wrap(keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]))
+        >>> model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        >>> callable(model.make_train_function())
+        True
+        """
+        if self.train_function is not None and not force:
+            return self.train_function
+        replicas.require_supported_strategy(self.distribute_strategy)
+        if self.jit_compile:
+            self._guarded_update.prepare()
+        super().make_train_function(force)
+        run = self.train_function
+
+        def train_function(iterator: Any) -> Any:
+            with clear_errors(self._in_failed_step):
+                logs = run(iterator)
+            self._guarded_update.raise_fault()
+            return logs
+
+        self.train_function = train_function
+        return train_function
+
+    def export(self, *args: Any, **kwargs: Any) -> Any:
+        """Export the classifier alone, for inference.
+
+        Args:
+            *args: those of `keras.Model.export`.
+            **kwargs: those of `keras.Model.export`.
+
+        Returns:
+            What `keras.Model.export` returns.
+
+        Example:
+        >>> model = keras_amm.wrap(keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]))
+        >>> import tempfile
+        >>> model.export(tempfile.mkdtemp(), verbose=False)
+        """
+        return self.base_model.export(*args, **kwargs)
+
+    def _in_failed_step(self) -> str:
+        """The words before an error of the step that was to come."""
+        return in_failed_step(int(tf.convert_to_tensor(self.optimizer.iterations)) + 1)
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        """Build model, metrics and optimizer before the first step."""
+        # Of several workers, Keras averages the first batches, which fails outside of a step. One batch is enough.
+        if iterator is not None and replicas.is_multi_worker(self.distribute_strategy):
+            local = self.distribute_strategy.experimental_local_results
+            _, _, batches = next(iter(iterator))
+            data_batch = tf.nest.map_structure(lambda part: local(part)[0], next(batches))
+            iterator = None
+        super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
+        if self._distribute_strategy is None and self.built:
+            self._build_from_shapes(iterator, data_batch)
+
+    def _build_from_shapes(self, iterator: Any, data_batch: Any) -> None:
+        """Make the variables of metrics and optimizer, so that Keras need not trace the first step twice."""
+        # If shapes are not enough, the step makes the variables, and can say better what is wrong with the data.
+        with contextlib.suppress(Exception):
+            shapes = data_batch if iterator is None else iterator._get_iterator().element_spec
+            self._symbolic_build(data_batch=shapes)
+
+    def _for_reduction(self, logs: dict[str, Any]) -> dict[str, Any]:
+        """A step's logs, with the axis over which Keras averages those of several workers."""
+        if not replicas.is_multi_worker(tf.distribute.get_strategy()):
+            return logs
+        return {name: tf.reshape(value, [1]) for name, value in logs.items()}
+
+    def _get_metrics_result_or_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
+        """The numbers behind a step's logs; Keras before 3.15 gives tensors if the logs lack one of the metrics."""
+        results = self.get_metrics_result()
+        return {name: results[name] for name in logs} if set(logs) <= set(results) else logs
