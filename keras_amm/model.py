@@ -31,9 +31,8 @@ class AMMModel(ClassifierWrapper, KerasHooks):
     norm over correctly classified samples; `attack_success`, the share
     of attacked samples whose prediction changed.
 
-    Sample and class weights weigh the compiled loss and metrics. They do not
-    weigh the penalty, which is a property of the batch's geometry. The batch's
-    class weights likewise leave the choice of the nearest samples alone.
+    Sample and class weights weigh the compiled loss and metrics. They neither
+    weigh the penalty nor change which samples it counts.
 
     Args:
         base_model: single-input `keras.Model` classifier, with logits or softmax.
@@ -123,7 +122,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         images = as_images(x)
         is_shared = images is x
-        # Before the classifier sees them: its BatchNormalization would never forget a NaN.
+        # Checked before the classifier runs, since the statistics of a BatchNormalization would keep a NaN for good.
         with tf.control_dependencies(enforce([finite_images(images)])):
             images = tf.identity(images)
             x = images if is_shared else keras.tree.map_structure(tf.identity, x)
@@ -263,6 +262,6 @@ def wrap(
             "The classifier is wrapped already. Expected: a plain Keras model, such as its `base_model`. "
             f"Received: a {type(classifier).__name__} of {classifier.base_model.name!r}."
         )
-    # A Sequential without input shape is built by its first batch, as ever.
+    # As in Keras, a Sequential without input shape is built by its first batch.
     require_classifier(classifier, must_be_built=not isinstance(classifier, keras.Sequential))
     return AMMModel(classifier, regularizer=regularizer, attack=attack)
