@@ -1,0 +1,110 @@
+"""What the regularizer's settings do in training: kinds of gradient, screening, schedules and intervals."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_amm
+from tests.helpers.networks import (
+    LOSS,
+    assert_same_weights,
+    assert_trained,
+    small_data,
+    small_network,
+    train,
+)
+
+
+@pytest.mark.parametrize("gradient", ["masked", "boundary"])
+def test_other_gradients_and_screening(gradient):
+    x, y = small_data()
+    regularizer = keras_amm.MarginRegularizer(gradient=gradient, screening=0.3)
+    assert_trained(train(keras_amm.wrap(small_network(), regularizer=regularizer), x, y))
+
+
+@pytest.mark.parametrize("num_correct", [5, 15, 36])
+def test_screening_searches_a_fraction_of_the_batch(num_correct):
+    """The nearest correct samples by the estimate, all of them where they are few, and the wrong ones."""
+    network = small_network()
+    x, _ = small_data(40)
+    right = np.argmax(network.predict(x, verbose=0), axis=1)
+    y = np.where(np.arange(40) < num_correct, right, (right + 1) % 3).astype("int32")
+    classifier = keras_amm.network.classifier.Classifier(network)
+    clean = keras_amm.search.linearisation.clean_pass(classifier, tf.constant(x))
+    full, screened, one_step = (
+        attack.path(classifier, clean, tf.constant(y), screening=screening)
+        for attack, screening in (
+            (keras_amm.DeepFool(), None),
+            (keras_amm.DeepFool(), 0.3),
+            (keras_amm.DeepFool(max_iterations=1, num_candidates=2), None),
+        )
+    )
+    searched = screened.searched.numpy()
+    assert searched[num_correct:].all() and searched[:num_correct].sum() == min(12, num_correct)
+    # One step towards the runner-up is the estimate.
+    estimate = one_step.norm.numpy()[:num_correct]
+    np.testing.assert_array_equal(searched[:num_correct], estimate <= np.sort(estimate)[:12][-1])
+    np.testing.assert_allclose(screened.norm[searched], full.norm[searched], rtol=1e-5)
+
+
+def test_full_screening_is_no_screening():
+    x, y = small_data()
+    wanted, got = (
+        keras_amm.wrap(small_network(), regularizer=keras_amm.MarginRegularizer(screening=screening))
+        for screening in (None, 1.0)
+    )
+    train(wanted, x, y)
+    train(got, x, y)
+    assert_same_weights(got, wanted)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_zero_strength_is_plain_training(jit_compile):
+    x, y = small_data()
+    plain, wrapped = (small_network(keras.layers.Dropout(0.3, seed=5)) for _ in range(2))
+    wanted = train(plain, x, y, jit_compile=jit_compile)
+    history = train(
+        keras_amm.wrap(wrapped, regularizer=keras_amm.MarginRegularizer(0.0)), x, y, jit_compile=jit_compile
+    )
+    assert set(history) == set(wanted)
+    assert_same_weights(wrapped, plain, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("run_eagerly", [False, True])
+def test_delayed_start(run_eagerly):
+    """While a schedule is zero the update is the plain one, and no margin is shown."""
+    x, y = small_data(32)
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([2], [0.0, 32.0])
+    plain, delayed, always = small_network(), small_network(), small_network()
+    train(plain, x, y, fit={"epochs": 1})
+    model = keras_amm.wrap(delayed, regularizer=keras_amm.MarginRegularizer(schedule))
+    history = train(model, x, y, fit={"epochs": 1}, run_eagerly=run_eagerly)
+    assert_same_weights(delayed, plain)
+    assert history["margin_penalty"] == [0.0]
+    assert np.isnan(history["margin"][0])
+    history = model.fit(x, y, batch_size=16, epochs=2, verbose=0).history
+    assert np.isfinite(history["margin"][1])
+    assert history["margin_penalty"][1] > 0
+    train(keras_amm.wrap(always), x, y, fit={"epochs": 1}, run_eagerly=True)
+    assert not np.allclose(always.get_weights()[0], plain.get_weights()[0])
+
+
+def test_steps_of_an_interval_are_plain_ones():
+    x, y = small_data(32)
+    plain, wrapped = (small_network(keras.layers.MaxPooling2D(2)) for _ in range(2))
+    model = keras_amm.wrap(wrapped, regularizer=keras_amm.MarginRegularizer(interval=2))
+    for part in (plain, model):
+        part.compile(keras.optimizers.SGD(0.1), LOSS)
+    with tf.GradientTape() as tape:
+        total = LOSS(y[:16], plain(x[:16])) + 2.0 * keras_amm.wrap(plain).margin_penalty(x[:16], y[:16])
+    gradients = tape.gradient(total, plain.trainable_variables)
+    for weight, gradient in zip(plain.trainable_variables, gradients, strict=True):
+        weight.assign_sub(0.1 * gradient)
+    first = model.train_on_batch(x[:16], y[:16], return_dict=True)
+    assert_same_weights(wrapped, plain)
+    plain.train_on_batch(x[16:], y[16:])
+    second = model.train_on_batch(x[16:], y[16:], return_dict=True)
+    assert_same_weights(wrapped, plain)
+    assert first["margin"] > 0 and first["margin_penalty"] > 0
+    assert np.isnan(second["margin"]) and second["margin_penalty"] == 0
