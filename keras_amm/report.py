@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_amm import plots
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -314,9 +316,6 @@ class MarginReport:
         >>> len(report.plot().axes)
         2
         """
-        # Drawing is another room, and one that few programs enter.
-        from keras_amm import plots
-
         histogram, robustness = plots.style.panels(axes, 2, 5.0, 4.0)
         plots.margin_histogram(self, histogram)
         return plots.robust_accuracy(self, robustness)

@@ -2,25 +2,44 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from keras_amm.arguments import require_whole
 from keras_amm.plots.style import COLORS, LINE_STYLES, figure_of, literal, panels
-from keras_amm.report import MarginReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _RIGHT, _WRONG = COLORS[0], COLORS[2]
-# Times the highest bar: the legend stands above.
+# The axis is as many times as high as the highest bar, so that the legend stands above all bars.
 _ROOM = 1.4
 
 
+@runtime_checkable
+class ReportLike(Protocol):
+    """What the pictures need of a `keras_amm.MarginReport`, all arrays being of [n]."""
+
+    norms: np.ndarray
+    signed: np.ndarray
+    model_name: str
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Boolean array, whether the prediction is the label."""
+
+    @property
+    def mean(self) -> float:
+        """The mean of `norms`."""
+
+    def robust_accuracy(self, radii: Any) -> np.ndarray:
+        """Float array of the shape of `radii`, the fraction of images correctly classified beyond each."""
+
+
 def margin_histogram(
-    reports: MarginReport | Iterable[MarginReport] | Mapping[str, MarginReport],
+    reports: ReportLike | Iterable[ReportLike] | Mapping[str, ReportLike],
     axes: "Axes | Sequence[Axes] | None" = None,
     *,
     bins: int = 60,
@@ -72,7 +91,7 @@ def margin_histogram(
 
 
 def robust_accuracy(
-    reports: MarginReport | Iterable[MarginReport] | Mapping[str, MarginReport],
+    reports: ReportLike | Iterable[ReportLike] | Mapping[str, ReportLike],
     axes: "Axes | None" = None,
     *,
     radii: Any = None,
@@ -128,7 +147,7 @@ def robust_accuracy(
     return figure_of(panel)
 
 
-def _by_name(reports: Any) -> list[tuple[str, MarginReport]]:
+def _by_name(reports: Any) -> list[tuple[str, ReportLike]]:
     if isinstance(reports, Mapping):
         named = [*reports.items()]
     else:
@@ -137,7 +156,7 @@ def _by_name(reports: Any) -> list[tuple[str, MarginReport]]:
     if not named:
         raise ValueError("Expected one margin report or more. Received: none.")
     for _, report in named:
-        if not isinstance(report, MarginReport):
+        if not isinstance(report, ReportLike):
             raise TypeError(
                 "Expected a MarginReport, several, or a mapping from names to them. "
                 f"Received: {report!r} of type {type(report).__name__}."
@@ -165,7 +184,7 @@ def _edges(signed: list[np.ndarray], bins: int) -> list[float]:
     return edges
 
 
-def _draw_histogram(panel: "Axes", report: MarginReport, edges: list[float]) -> float:
+def _draw_histogram(panel: "Axes", report: ReportLike, edges: list[float]) -> float:
     """Draw the bars of a report, and say how high they go."""
     finite, tallest = np.isfinite(report.signed), 1.0
     for mask, name, color in ((report.correct, "correct", _RIGHT), (~report.correct, "misclassified", _WRONG)):
