@@ -3,7 +3,6 @@
 import contextlib
 import os
 import time
-import warnings
 from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
@@ -15,7 +14,13 @@ from keras_amm.measuring.batches import hint_of_pair
 from keras_amm.measuring.measurer import Measurer
 from keras_amm.measuring.nearest import PerturbedImages
 from keras_amm.measuring.samples import FixedSamples, fixed_samples
-from keras_amm.monitoring.fit import RunningFit, TrainingSteps, validation_data, warn_of_earlier_readers
+from keras_amm.monitoring.fit import (
+    RunningFit,
+    TrainingSteps,
+    validation_data,
+    warn_of_earlier_readers,
+    warn_of_failure,
+)
 from keras_amm.monitoring.tensorboard import MarginSummaries
 from keras_amm.network.inputs import unwrapped
 from keras_amm.report import MarginReport
@@ -36,26 +41,25 @@ class MarginLogger(keras.callbacks.Callback):
 
     All callbacks share one logs dictionary, in the order of the list: **put
     MarginLogger before those that read it**, such as `EarlyStopping`,
-    `ModelCheckpoint`, `CSVLogger` and `TensorBoard`. It warns of one that comes
-    earlier. `History`, which `fit` returns, and the progress bar come last
-    anyway. Say `mode="max"` to those that monitor `val_margin`.
+    `ModelCheckpoint`, `CSVLogger` and `TensorBoard`. It warns if one of these
+    comes earlier. `History`, which `fit` returns, and the progress bar always
+    come last. Pass `mode="max"` to those that monitor `val_margin`.
 
     The first epoch of each `fit` is measured whatever `epoch_freq` says, because
     `CSVLogger` fixes its columns then. An epoch that is not measured has the
-    last measured values in its logs, and `val_margin_seconds` 0: so no reader
+    last measured values in its logs, and 0 for `val_margin_seconds`: so no reader
     misses a value, and the patience of `EarlyStopping` counts epochs.
 
-    The data are tried before the first epoch, and unfit ones refused; after the
-    first batch, where only that builds the model, and after the first epoch, if
-    they are the validation data of `fit`. When measuring or writing fails later,
-    training goes on: there is a warning, and the values of that epoch are NaN.
+    A first batch is measured as a trial before training starts, so that data which do not fit are refused early. A
+    model that only its first training batch builds is tried after that batch; the validation data of `fit` are
+    tried after the first epoch. When measuring or writing fails later, training goes on: there is a warning, and
+    where measuring failed the values of that epoch are NaN.
 
-    With `log_dir`, TensorBoard shows the margins' scalars, the mean margin per class,
-    histograms of correctly classified and of misclassified images, robust
-    accuracy over the radius, and the images of the smallest margins with
-    their perturbations. The horizontal axis is the epoch, counted from 0 as by
-    `keras.callbacks.TensorBoard`; with `step_freq` it is the number of training
-    steps done. A resumed run continues both. Of several workers all measure, and the chief writes.
+    With `log_dir`, TensorBoard shows the margins' scalars, the mean margin per class, histograms of correctly
+    classified and of misclassified images, robust accuracy over the radius, and the images of the smallest margins
+    with their perturbations. The horizontal axis is the epoch, counted from 0 as by `keras.callbacks.TensorBoard`;
+    with `step_freq` it is the number of training steps done. A resumed run continues the count. Among several
+    workers, all measure and the chief writes.
 
     Any Keras classifier will do, not only an `AMMModel`. The weights, metrics and
     random numbers of the training are left alone.
@@ -138,15 +142,16 @@ class MarginLogger(keras.callbacks.Callback):
         self.num_images = num_images
         self.report: MarginReport | None = None
         self.seconds = 0.0
-        # Keras may then run the progress bar beside the training steps.
+        # Tells Keras whether it may call this at the end of a batch from another thread, while training goes on.
         self.async_safe = step_freq is None
-        axis = "epoch" if step_freq is None else "step"
-        self._summaries = None if log_dir is None else MarginSummaries(log_dir, class_names, axis)
+        self._summaries: MarginSummaries | None = None
+        if log_dir is not None:
+            self._summaries = MarginSummaries(log_dir, class_names, axis="epoch" if step_freq is None else "step")
         self._samples: FixedSamples | None = None
         self._fit = RunningFit(self.seconds)
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Take the images, and try the first batch of them.
+        """Take the images, and measure the first batch of them as a trial.
 
         Args:
             logs: not used.
@@ -158,7 +163,7 @@ class MarginLogger(keras.callbacks.Callback):
         warn_of_earlier_readers(self, [*_LOGGED, _SECONDS])
         self._fit = RunningFit(self.seconds)
         if self.data is None:
-            # Another fit has other ones.
+            # The validation data of another fit are other images.
             self._samples = None
         self._prepare_if_built()
 
@@ -183,7 +188,7 @@ class MarginLogger(keras.callbacks.Callback):
         Raises:
             ValueError: data or model are not fit to be measured.
         """
-        # Not at the batch's end, which Keras may tell from another thread.
+        # Not at the end of the batch before, which Keras may report from another thread.
         self._prepare_if_built()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -197,7 +202,7 @@ class MarginLogger(keras.callbacks.Callback):
             ValueError: data or model are not fit to be measured.
         """
         if self._fit.steps is None:
-            # Keras may call from other threads then.
+            # Keras may then call this from another thread.
             return
         is_due = self._fit.steps.advance(batch, self.params.get("steps"))
         self._prepare_if_built()
@@ -217,10 +222,8 @@ class MarginLogger(keras.callbacks.Callback):
                 or model are not fit to be measured.
         """
         fit = self._fit
-        samples = fit.samples
-        if samples is None:
-            samples = self._prepare(validation_data(self.model) if self.data is None else self.data)
-        now = epoch if fit.steps is None else fit.steps.done
+        samples = fit.samples or self._prepare(validation_data(self.model) if self.data is None else self.data)
+        now = fit.steps.done if fit.steps else epoch
         if self._is_due(epoch) and fit.measured_at != now:
             self._measure(samples, f"epoch {epoch + 1}", now)
         if logs is not None:
@@ -238,7 +241,7 @@ class MarginLogger(keras.callbacks.Callback):
 
     def _is_due(self, epoch: int) -> bool:
         if not self._fit.values:
-            # CSVLogger fixes its columns at the end of the first epoch.
+            # At the end of the first epoch CSVLogger fixes its columns.
             return True
         if isinstance(self.epoch_freq, Container):
             return epoch + 1 in self.epoch_freq
@@ -250,7 +253,7 @@ class MarginLogger(keras.callbacks.Callback):
             self._prepare(self.data)
 
     def _prepare(self, data: Any) -> FixedSamples:
-        """Take the images, where no earlier fit has, and try the first batch of them."""
+        """Take the images, unless an earlier fit did, and measure the first batch of them as a trial."""
         with self._timed():
             if self._samples is None:
                 self._samples = fixed_samples(data, self.model, self.num_samples, self.seed, self.batch_size)
@@ -259,8 +262,7 @@ class MarginLogger(keras.callbacks.Callback):
             trial.add(x, y)
             trial.report()
             if self._summaries is not None:
-                scores = trial.classifier(trial.classifier.inputs(x[:1]))
-                self._summaries.require_names(int(scores.shape[1]))
+                self._summaries.require_names(int(trial.classifier(trial.classifier.inputs(x[:1])).shape[1]))
         self._fit.samples = self._samples
         return self._samples
 
@@ -273,7 +275,7 @@ class MarginLogger(keras.callbacks.Callback):
                 report, nearest = measurer.report(), measurer.nearest()
             except Exception as error:
                 self._fit.values = dict.fromkeys(_LOGGED, float("nan"))
-                _warn_of_failure("Margins could not be measured", moment, "The margins in its logs are NaN", error)
+                warn_of_failure("Margins could not be measured", moment, "The margins in its logs are NaN", error)
                 return
             self.report = report
             self._fit.values = {name: getattr(report, attribute) for name, attribute in _LOGGED.items()}
@@ -281,13 +283,13 @@ class MarginLogger(keras.callbacks.Callback):
             self._write(report, nearest, moment, now)
 
     def _write(self, report: MarginReport, nearest: PerturbedImages | None, moment: str, now: int) -> None:
-        # All workers measure, so that all read the same logs; one writes.
+        # All workers measure, so that the logs are the same everywhere, but only one writes.
         if self._summaries is None or not self.model.distribute_strategy.extended.should_save_summary:
             return
         try:
             self._summaries.write(report, nearest, step=now)
         except Exception as error:
-            _warn_of_failure("TensorBoard's summaries could not be written", moment, "Its logs are complete", error)
+            warn_of_failure("TensorBoard's summaries could not be written", moment, "Its logs are complete", error)
 
     @contextlib.contextmanager
     def _timed(self) -> Iterator[None]:
@@ -296,9 +298,3 @@ class MarginLogger(keras.callbacks.Callback):
             yield
         finally:
             self.seconds += time.perf_counter() - start
-
-
-def _warn_of_failure(what: str, moment: str, consequence: str, error: Exception) -> None:
-    warnings.warn(
-        f"{what} after {moment}; training goes on. {consequence}. {type(error).__name__}: {error}", stacklevel=4
-    )

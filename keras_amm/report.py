@@ -1,20 +1,17 @@
 """What `evaluate_margins` measured: arrays, figures of merit, JSON and plots."""
 
-import json
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_amm import plots
+from keras_amm import plots, report_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_FORMAT = "keras_amm.MarginReport"
-_ARRAYS = {"norms": "float32", "signed": "float32", "predictions": "int64", "labels": "int64", "success": "bool"}
 _QUANTILES = (0.05, 0.25, 0.75, 0.95)
 
 
@@ -66,7 +63,7 @@ class MarginReport:
         units: str = "",
     ) -> None:
         given = {"norms": norms, "signed": signed, "predictions": predictions, "labels": labels, "success": success}
-        arrays = {name: np.asarray(values, dtype=_ARRAYS[name]) for name, values in given.items()}
+        arrays = {name: np.asarray(values, dtype=report_json.ARRAYS[name]) for name, values in given.items()}
         shapes = {name: array.shape for name, array in arrays.items()}
         if len(set(shapes.values())) != 1 or arrays["norms"].ndim != 1 or not arrays["norms"].size:
             raise ValueError(
@@ -204,16 +201,13 @@ class MarginReport:
         >>> keras_amm.report.MarginReport.from_json(report.to_json()).norms
         array([0.1], dtype=float32)
         """
-        content = {
-            "format": _FORMAT,
-            "version": 1,
-            "model_name": self.model_name,
-            "units": self.units,
-            "seconds": _number(self.seconds),
-            "attack": self.attack,
-            **{name: _plain(getattr(self, name)) for name in _ARRAYS},
-        }
-        text = json.dumps(content, allow_nan=False)
+        text = report_json.dumps(
+            {name: getattr(self, name) for name in report_json.ARRAYS},
+            model_name=self.model_name,
+            units=self.units,
+            seconds=self.seconds,
+            attack=self.attack,
+        )
         if path is not None:
             with open(path, "w", encoding="utf-8") as file:
                 file.write(text + "\n")
@@ -241,27 +235,7 @@ class MarginReport:
         >>> keras_amm.report.MarginReport.from_json(path).mean == report.mean
         True
         """
-        if isinstance(source, str) and source.lstrip().startswith(("{", "[")):
-            text = source
-        else:
-            with open(source, encoding="utf-8") as file:
-                text = file.read()
-        content = json.loads(text)
-        if not isinstance(content, dict) or content.get("format") != _FORMAT or content.get("version") != 1:
-            raise ValueError(f"Expected the JSON of a margin report, version 1. Received: {text[:80]!r}.")
-        missing = sorted(set(_ARRAYS) - set(content))
-        if missing:
-            raise ValueError(f"The JSON of a margin report must hold {list(_ARRAYS)}. Missing: {missing}.")
-        floats = {name: [_float(v) for v in content[name]] for name in ("norms", "signed")}
-        others = {name: content[name] for name in _ARRAYS if name not in floats}
-        return cls(
-            **floats,
-            **others,
-            seconds=_float(content.get("seconds", 0.0)),
-            attack=content.get("attack"),
-            model_name=content.get("model_name", ""),
-            units=content.get("units", ""),
-        )
+        return cls(**report_json.read(source))
 
     @classmethod
     def concatenate(cls, reports: "Sequence[MarginReport]") -> "MarginReport":
@@ -288,7 +262,7 @@ class MarginReport:
                 f"Received: {len(reports)} reports, of attacks {[report.attack for report in reports[:3]]}."
             )
         return cls(
-            **{name: np.concatenate([getattr(report, name) for report in reports]) for name in _ARRAYS},
+            **{name: np.concatenate([getattr(report, name) for report in reports]) for name in report_json.ARRAYS},
             seconds=sum(report.seconds for report in reports),
             attack=reports[0].attack,
             model_name=reports[0].model_name,
@@ -319,19 +293,3 @@ class MarginReport:
         histogram, robustness = plots.style.panels(axes, 2, 5.0, 4.0)
         plots.margin_histogram(self, histogram)
         return plots.robust_accuracy(self, robustness)
-
-
-def _plain(array: np.ndarray) -> list[Any]:
-    return [_number(v) for v in array] if array.dtype == np.float32 else array.tolist()
-
-
-def _number(value: Any) -> float | str | None:
-    """A float as standard JSON has it, in the fewest digits that give it back."""
-    if not np.isfinite(value):
-        return None if np.isnan(value) else str(float(value))
-    short = float(str(value))
-    return short if type(value)(short) == value else float(value)
-
-
-def _float(value: Any) -> float:
-    return float("nan") if value is None else float(value)

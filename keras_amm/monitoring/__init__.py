@@ -1,4 +1,4 @@
 """What watches margins while `fit` trains, for `keras_amm.callbacks`.
 
-`tensorboard` writes summaries; the other modules know the callbacks and steps of `fit`.
+`tensorboard` writes summaries; `fit` knows the callbacks, the steps and the validation data of the training.
 """

@@ -38,12 +38,12 @@ class RunningFit:
 
 
 class TrainingSteps:
-    """Counts the training steps of a model inside `fit`, from those that it has done before.
+    """Counts the training steps of a model inside `fit`, going on from those of earlier trainings.
 
     Args:
-        model: `keras.Model`, compiled. Its optimizer says how many there were, so
-            a callback makes the counter when a resumed run has restored it.
-        every: int, of which steps to tell, the multiples of this number.
+        model: `keras.Model`, compiled. Its optimizer knows the earlier steps, so make
+            the counter only after a resumed run has restored the optimizer.
+        every: int; `advance` tells when a multiple of this number was reached.
 
     Attributes:
         done: int, the number of steps done.
@@ -65,20 +65,16 @@ class TrainingSteps:
         self._last_batch = -1
 
     def begin_epoch(self) -> None:
-        """Note that batches are counted from 0 again."""
+        """Note that Keras counts batches from 0 again."""
         self._last_batch = -1
 
     def advance(self, batch: int, per_epoch: int | None) -> bool:
-        """Note the end of one batch or, under `steps_per_execution`, of several.
+        """Note the end of the batch with this index, and of those before it; was one a multiple of `every`?
 
-        Args:
-            batch: int, the index of the last one, as Keras tells it.
-            per_epoch: int, the number of steps in an epoch; None if unknown.
-
-        Returns:
-            Whether one of them was a multiple of `every`.
+        With `steps_per_execution`, Keras reports only the last of several batches.
+        `per_epoch` is the number of steps in an epoch, None if unknown.
         """
-        # Keras counts beyond the last batch of an epoch.
+        # The index that Keras reports may lie beyond the last batch of an epoch.
         batch = min(batch, (per_epoch or batch + 1) - 1)
         before, self.done = self.done, self.done + batch - self._last_batch
         self._last_batch = batch
@@ -86,24 +82,8 @@ class TrainingSteps:
 
 
 def validation_data(model: keras.Model) -> Any:
-    """The validation data of the `fit` that is running, once it has validated.
-
-    Args:
-        model: `keras.Model` inside `fit`, at the end of an epoch.
-
-    Returns:
-        A `tf.data.Dataset` or `keras.utils.PyDataset` of batches.
-
-    Raises:
-        ValueError: nothing was validated so far, or the data cannot be read a second time.
-
-    Example:
-    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
-    >>> keras_amm.monitoring.fit.validation_data(model)
-    Traceback (most recent call last):
-    ValueError: There are no validation data to measure: ...
-    """
-    # Keras keeps them nowhere else, and makes the iterator when it first validates.
+    """The validation data of the `fit` that is running, as a data set of batches, once it has validated."""
+    # Keras keeps the validation data nowhere else, and makes this iterator when it validates for the first time.
     iterator = getattr(model, "_eval_epoch_iterator", None)
     if iterator is None:
         raise ValueError(
@@ -127,12 +107,7 @@ def validation_data(model: keras.Model) -> Any:
 
 
 def warn_of_earlier_readers(callback: keras.callbacks.Callback, entries: Sequence[str]) -> None:
-    """Warn of callbacks that read entries of the logs, and are called before the one that adds them.
-
-    Args:
-        callback: the one that adds them, while one of its methods is called by `fit`.
-        entries: what it adds.
-    """
+    """Warn of callbacks that read the `entries` of the logs but are called before `callback`, which adds them."""
     for earlier in _callbacks_before(callback):
         if isinstance(earlier, _READERS) and _reads(earlier, entries):
             warnings.warn(
@@ -142,16 +117,23 @@ def warn_of_earlier_readers(callback: keras.callbacks.Callback, entries: Sequenc
             )
 
 
+def warn_of_failure(what: str, moment: str, consequence: str, error: Exception) -> None:
+    """Warn of a failure that does not end the training."""
+    message = f"{what} after {moment}; training goes on. {consequence}. {type(error).__name__}: {error}"
+    # The warning is attributed to Keras, which called the callback, not to the callback's own methods.
+    warnings.warn(message, stacklevel=4)
+
+
 def _reads(reader: keras.callbacks.Callback, entries: Sequence[str]) -> bool:
     monitored = getattr(reader, "monitor", None)
-    # Without one it reads everything.
+    # A reader that monitors nothing reads everything.
     return monitored in (None, *entries) or any(f"{{{entry}" in getattr(reader, "filepath", "") for entry in entries)
 
 
 def _callbacks_before(callback: keras.callbacks.Callback) -> list[keras.callbacks.Callback]:
     """The callbacks that are called earlier; none where that cannot be found out."""
-    # Keras tells a callback of the model and of the parameters of fit, and the model knows its History alone: nothing
-    # leads to the list of callbacks, which is a local variable of fit. But it is the list that calls.
+    # Neither the callback nor the model knows the list of callbacks, which is a local variable of fit. But the list is
+    # what calls the callback, so it is found on the call stack.
     frame = inspect.currentframe()
     while frame is not None:
         caller = frame.f_locals.get("self")
