@@ -80,7 +80,7 @@ def evaluate_margins(
     if not len(measurer):
         raise no_images(data)
     report = measurer.report()
-    # Reading the images is part of it.
+    # Reading the images counts as well.
     report.seconds = time.perf_counter() - start
     bar.target = done
     bar.update(done, [("margin", measurer.mean)], finalize=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_amm import plots, report_json
+from keras_amm.typing import TensorLike
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,11 +53,11 @@ class MarginReport:
     def __init__(
         self,
         *,
-        norms: Any,
-        signed: Any,
-        predictions: Any,
-        labels: Any,
-        success: Any,
+        norms: TensorLike,
+        signed: TensorLike,
+        predictions: TensorLike,
+        labels: TensorLike,
+        success: TensorLike,
         seconds: float = 0.0,
         attack: dict[str, Any] | None = None,
         model_name: str = "",
@@ -117,7 +118,7 @@ class MarginReport:
         """The fraction of images whose attack changed the prediction."""
         return float(np.mean(self.success))
 
-    def robust_accuracy(self, radii: Any) -> np.ndarray:
+    def robust_accuracy(self, radii: TensorLike) -> np.ndarray:
         """The fraction of images correctly classified and not led astray within a radius.
 
         An image counts if its prediction is right and its norm is greater than

@@ -1,15 +1,18 @@
 """Batches of labelled images, of whatever form they come in."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_amm.network.inputs import as_images
+from keras_amm.typing import TensorLike
 
 DEFAULT_BATCH_SIZE = 128
+# Images x [n, ...] and their labels y [n, ...].
+LabelledImages: TypeAlias = tuple[TensorLike, TensorLike]
 
 
 class LabelledBatches(NamedTuple):
@@ -20,24 +23,18 @@ class LabelledBatches(NamedTuple):
         number: int, how many batches there will be; None if unknown.
     """
 
-    batches: Iterable[Iterable[tuple[Any, Any]]]
+    batches: Iterable[Iterable[LabelledImages]]
     number: int | None
 
 
 def labelled_batches(data: Any, model: keras.Model, batch_size: int | None = None) -> LabelledBatches:
-    """Labelled images of any form that `evaluate_margins` takes, batch by batch.
+    """Labelled images of any form that `evaluate_margins` takes, to be iterated once; a ValueError if they are unfit.
 
     Args:
         data: a pair (x, y) of arrays or tensors, or a `tf.data.Dataset` or `keras.utils.PyDataset`.
-        model: `keras.Model`, whose input tells single images from batches.
+        model: `keras.Model`; the shape of its input tells whether a data set holds single images or batches.
         batch_size: int, the most images of a part; None for 128 of arrays and single
             images, and for a dataset's batches as they come.
-
-    Returns:
-        `LabelledBatches`, to be iterated once.
-
-    Raises:
-        ValueError: the data are infinite, without labels, or images and labels are not equally many.
 
     Example:
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
@@ -55,23 +52,8 @@ def labelled_batches(data: Any, model: keras.Model, batch_size: int | None = Non
     return _from_arrays(data, batch_size or DEFAULT_BATCH_SIZE)
 
 
-def labelled_arrays(data: Any) -> tuple[Any, Any]:
-    """Labelled images that are at hand as a whole.
-
-    Args:
-        data: a pair (x, y) of arrays or tensors, or (x, y, sample_weight).
-
-    Returns:
-        A pair (x, y) of arrays or tensors of equal lengths.
-
-    Raises:
-        ValueError: there are no labels, or images and labels are not equally many.
-
-    Example:
-    >>> x, y = keras_amm.measuring.batches.labelled_arrays((np.zeros((5, 2)), [0, 1, 2, 0, 1]))
-    >>> y
-    array([0, 1, 2, 0, 1])
-    """
+def labelled_arrays(data: Any) -> LabelledImages:
+    """Images x [n, ...] and labels y [n, ...] of a pair (x, y) or (x, y, sample_weight), as arrays or tensors."""
     return _arrays(*_labelled(data, data))
 
 
@@ -79,7 +61,8 @@ def _from_dataset(data: Any, model: keras.Model, batch_size: int | None) -> Labe
     x, y = _labelled(data.element_spec, data)
     inputs = getattr(model, "inputs", None)
     rank, expected = getattr(x, "shape", tf.TensorShape(None)).rank, inputs and len(inputs[0].shape)
-    # A subclassed model does not say its rank, but a single label has none.
+    # A label without an axis belongs to a single image. Labels of probabilities have an axis even then, and the model
+    # tells by the rank of its input, unless it is a subclassed one.
     if getattr(y, "shape", tf.TensorShape(None)).rank == 0 or (rank and expected and rank == expected - 1):
         data = data.batch(batch_size or DEFAULT_BATCH_SIZE)
     number = int(data.cardinality())
@@ -95,11 +78,11 @@ def _from_arrays(data: Any, batch_size: int) -> LabelledBatches:
     return LabelledBatches(([part] for part in _slices(x, y, batch_size)), -(-int(x.shape[0]) // batch_size))
 
 
-def _in_parts(elements: Iterable[Any], data: Any, batch_size: int | None) -> Iterator[Iterator[tuple[Any, Any]]]:
+def _in_parts(elements: Iterable[Any], data: Any, batch_size: int | None) -> Iterator[Iterator[LabelledImages]]:
     return (_slices(*_arrays(*_labelled(element, data)), batch_size) for element in elements)
 
 
-def _arrays(x: Any, y: Any) -> tuple[Any, Any]:
+def _arrays(x: TensorLike, y: TensorLike) -> LabelledImages:
     """Images and labels as arrays or tensors of equal lengths."""
     x = x if hasattr(x, "shape") else as_images(x)
     y = y if hasattr(y, "shape") else np.asarray(y)
@@ -111,17 +94,17 @@ def _arrays(x: Any, y: Any) -> tuple[Any, Any]:
     return x, y
 
 
-def _slices(x: Any, y: Any, size: int | None) -> Iterator[tuple[Any, Any]]:
-    """A batch in parts of bounded size; nothing of an empty one."""
+def _slices(x: TensorLike, y: TensorLike, size: int | None) -> Iterator[LabelledImages]:
+    """A batch in parts of at most `size` images; none if it is empty."""
     number = int(y.shape[0])
     size = size or max(number, 1)
     for start in range(0, number, size):
         yield x[start : start + size], y[start : start + size]
 
 
-def _labelled(element: Any, data: Any) -> tuple[Any, Any]:
+def _labelled(element: Any, data: Any) -> LabelledImages:
     """Images and labels of (x, y) or (x, y, sample_weight)."""
-    # Iterated, not measured: a named tuple may have a length of its own.
+    # Iterated rather than asked for its length: a subclass of tuple may define another one.
     parts = [*element] if isinstance(element, (tuple, list)) else [element]
     if len(parts) not in (2, 3) or parts[1] is None:
         raise ValueError(
@@ -132,7 +115,7 @@ def _labelled(element: Any, data: Any) -> tuple[Any, Any]:
     return parts[0], parts[1]
 
 
-def rebatched(parts: Iterable[tuple[Any, Any]], size: int) -> Iterator[tuple[Any, Any]]:
+def rebatched(parts: Iterable[LabelledImages], size: int) -> Iterator[LabelledImages]:
     """Parts (x, y) joined and cut into batches of `size` images; the last may be smaller.
 
     Example:
@@ -140,7 +123,7 @@ def rebatched(parts: Iterable[tuple[Any, Any]], size: int) -> Iterator[tuple[Any
     >>> [y.tolist() for x, y in keras_amm.measuring.batches.rebatched(parts, 5)]
     [[0, 1, 2, 0, 1], [2, 3]]
     """
-    held: list[tuple[Any, Any]] = []
+    held: list[LabelledImages] = []
     for part in parts:
         held.append(part)
         if sum(len(y) for _, y in held) >= size:
@@ -151,7 +134,7 @@ def rebatched(parts: Iterable[tuple[Any, Any]], size: int) -> Iterator[tuple[Any
         yield _joined(held)
 
 
-def _joined(parts: list[tuple[Any, Any]]) -> tuple[Any, Any]:
+def _joined(parts: list[LabelledImages]) -> LabelledImages:
     if len(parts) == 1:
         return parts[0]
     x, y = zip(*parts, strict=True)
@@ -178,16 +161,5 @@ def _describe(data: Any) -> str:
 
 
 def hint_of_pair(value: Any) -> str:
-    """What to add to a message where labels may have been given as an argument of their own.
-
-    Args:
-        value: what was given instead of what that argument takes.
-
-    Returns:
-        String, empty where it is no array.
-
-    Example:
-    >>> keras_amm.measuring.batches.hint_of_pair(np.zeros(5))
-    ' Images and labels are one argument, a pair (x, y).'
-    """
+    """What to add to a message about an argument that was given an array, perhaps the labels; empty for all else."""
     return " Images and labels are one argument, a pair (x, y)." if hasattr(value, "shape") else ""

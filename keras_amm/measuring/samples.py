@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_amm.measuring.batches import (
     DEFAULT_BATCH_SIZE,
     LabelledBatches,
+    LabelledImages,
     labelled_arrays,
     labelled_batches,
     no_images,
@@ -41,12 +42,12 @@ class FixedSamples:
         self._model = unwrapped(model)
         self._batch_size = batch_size
 
-    def batches(self) -> Iterator[tuple[Any, Any]]:
+    def batches(self) -> Iterator[LabelledImages]:
         """Iterator of batches (x, y)."""
         parts = labelled_batches(self._data, self._model, self._batch_size).batches
         return rebatched(itertools.chain.from_iterable(parts), self._batch_size or DEFAULT_BATCH_SIZE)
 
-    def first_batch(self) -> tuple[Any, Any]:
+    def first_batch(self) -> LabelledImages:
         """The first batch (x, y), as a trial; a ValueError where there is none."""
         for batch in self.batches():
             return batch
@@ -87,27 +88,12 @@ def fixed_samples(
 
 
 def subsample(batches: LabelledBatches, number: int, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Draw images at random without replacement, each as likely as any other.
+    """Draw images at random without replacement, each as likely as any other, in the order of the data.
 
-    One pass, in the memory of the images drawn and one batch: reservoir
-    sampling. How the images are batched does not matter.
-
-    Args:
-        batches: `LabelledBatches`.
-        number: int, how many to draw; all, if there are fewer.
-        seed: int.
-
-    Returns:
-        Arrays x [number, ...] and y [number, ...] in the order of the data; None if there are none.
-
-    Raises:
-        ValueError: the images differ in shape.
-
-    Example:
-    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
-    >>> data = keras_amm.measuring.batches.labelled_batches((np.zeros((50, 2)), np.arange(50)), model)
-    >>> keras_amm.measuring.samples.subsample(data, 4, seed=0)[1]
-    array([...])
+    This is reservoir sampling: one pass over the data, in the memory of the
+    images drawn and one batch. How the images are batched does not matter.
+    Gives x [number, ...] and y [number, ...], fewer if there are no more, and
+    None if there are none; a ValueError if the images differ in shape.
 
     Reference: Vitter (1985), Random sampling with a reservoir, Algorithm R.
     """
@@ -129,7 +115,7 @@ def subsample(batches: LabelledBatches, number: int, seed: int) -> tuple[np.ndar
             slots = np.where(index < number, index, (rng.random(len(y)) * (index + 1)).astype("int64"))
             chosen = np.flatnonzero(slots < number)
             for array, values in zip((*held, positions), (x, y, index), strict=True):
-                # Of several for one slot the last stays, as if they came one by one.
+                # Where several are drawn for one slot, the last one stays, as if they had come one by one.
                 array[slots[chosen]] = values[chosen]
             seen += len(y)
     if held is None or not seen:

@@ -28,14 +28,6 @@ class MarginSummaries:
 
     Raises:
         ImportError: tensorboard or matplotlib is not installed.
-
-    Example:
-    >>> import tempfile
-    >>> summaries = keras_amm.monitoring.tensorboard.MarginSummaries(tempfile.mkdtemp())
-    >>> report = keras_amm.report.MarginReport(norms=[1.5, 0.5], signed=[1.5, -0.2],
-    ...     predictions=[3, 1], labels=[3, 2], success=[True, True])
-    >>> summaries.write(report, None, step=0)
-    >>> summaries.close()
     """
 
     def __init__(
@@ -56,24 +48,11 @@ class MarginSummaries:
         self._first: tuple[int, MarginReport] | None = None
 
     def write(self, report: MarginReport, nearest: PerturbedImages | None, step: int) -> None:
-        """Write all summaries of one measurement.
-
-        Args:
-            report: `MarginReport`.
-            nearest: images to show; None for none.
-            step: int, where on TensorBoard's horizontal axis.
-
-        Example:
-        >>> import tempfile
-        >>> summaries = keras_amm.monitoring.tensorboard.MarginSummaries(tempfile.mkdtemp())
-        >>> report = keras_amm.report.MarginReport(norms=[1.5], signed=[1.5], predictions=[3], labels=[3],
-        ...     success=[True])
-        >>> summaries.write(report, None, step=7)
-        """
+        """Write all summaries of one measurement at a step of the horizontal axis; `nearest` are images to show."""
         if self._writer is None:
             self._writer = tf.summary.create_file_writer(self._folder)
         self._first = self._first or (step, report)
-        # keras.callbacks.TensorBoard may have left a condition in force.
+        # keras.callbacks.TensorBoard may have set a condition under which no summary is recorded.
         with self._writer.as_default(step=step), tf.summary.record_if(True):
             _write_scalars(report)
             self._write_classes(report)
@@ -84,28 +63,11 @@ class MarginSummaries:
         self._writer.flush()
 
     def require_names(self, num_classes: int) -> None:
-        """See that all classes have names.
-
-        Args:
-            num_classes: int, the number of the classifier's outputs.
-
-        Raises:
-            ValueError: a class has none.
-
-        Example:
-        >>> import tempfile
-        >>> summaries = keras_amm.monitoring.tensorboard.MarginSummaries(tempfile.mkdtemp(), class_names=["cat", "dog"])
-        >>> summaries.require_names(2)
-        """
+        """Raise a ValueError if one of the classes has no name."""
         plots.style.class_name(num_classes - 1, self._class_names)
 
     def close(self) -> None:
-        """Close the file; a later `write` begins another beside it.
-
-        Example:
-        >>> import tempfile
-        >>> keras_amm.monitoring.tensorboard.MarginSummaries(tempfile.mkdtemp()).close()
-        """
+        """Close the file; a later `write` begins another one beside it."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -131,7 +93,7 @@ class MarginSummaries:
             nearest.perturbed,
             labels=nearest.labels,
             class_names=self._class_names,
-            # TensorBoard shows images in small.
+            # TensorBoard shows images in a small size.
             columns=4,
         )
 

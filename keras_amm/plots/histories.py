@@ -5,30 +5,23 @@ from typing import Any
 
 import numpy as np
 
-# What `CSVLogger` writes where an epoch has no value, and what spreadsheets leave there.
+# What `CSVLogger` writes for an epoch without a value, and what spreadsheets leave there.
 _MISSING = ("NA", "")
 
 
 def values_by_epoch(
     histories: Any, metric: str, name: str, validation_freq: int | None = None
 ) -> list[dict[int, float]]:
-    """The values of a metric, of one training or of several that differ in their seed.
+    """The values of a metric, of one training or of several: for each, a dictionary from epochs, counted from 1.
 
     Args:
         histories: a history, or an iterable of them. A history is what `fit`
             returns, its `history`, or an iterable of the rows of a `CSVLogger`,
-            one mapping per epoch. Of an epoch that stands there twice the later row counts.
+            one mapping per epoch. Of two rows for one epoch the later one counts.
         metric: string, the entry of the histories.
         name: string, what the run is called in messages.
-        validation_freq: int, the epochs between the values of a metric of which
-            there are fewer than epochs; None infers it.
-
-    Returns:
-        For each history a dictionary from epochs, counted from 1, to values.
-
-    Raises:
-        TypeError: these are no histories.
-        ValueError: a history lacks the metric, is empty, or does not tell which epochs its values are of.
+        validation_freq: int, how many epochs lie between two values; None infers it if there are fewer values
+            than epochs.
 
     Example:
     >>> rows = [{"epoch": "0", "val_loss": "NA"}, {"epoch": "1", "val_loss": "0.5"}]
@@ -42,7 +35,7 @@ def _seeds(histories: Any, name: str) -> list[Any]:
     if isinstance(histories, Mapping) or hasattr(histories, "history"):
         return [histories]
     parts = _listed(histories, name)
-    # Rows of one run are mappings from names to single values.
+    # The rows of one run are mappings from names to single values, those of `history` to lists.
     return [parts] if all(_is_row(part) for part in parts) else parts
 
 
@@ -80,7 +73,7 @@ def _of_columns(
     _require_metric(metric, table, name)
     columns = {key: np.atleast_1d(values) for key, values in table.items()}
     values, number = columns[metric].tolist(), max(map(len, columns.values()))
-    # One `History` of several fits holds the values of all, but the epochs of the last.
+    # If `fit` was called several times, `History` holds the values of all calls, but the epochs of the last only.
     epochs = [epoch + 1 for epoch in trained] if len(trained) == number else [*range(1, number + 1)]
     if 0 < len(values) < number:
         epochs = _logged_epochs(epochs, len(values), metric, name, validation_freq)
@@ -105,11 +98,11 @@ def _require_metric(metric: str, known: Iterable[str], name: str) -> None:
 
 
 def _logged_epochs(epochs: list[int], number: int, metric: str, name: str, validation_freq: int | None) -> list[int]:
-    """Which epochs the values of a shorter series are of: Keras does not record it."""
+    """The epochs of a series of fewer values than epochs, which Keras does not record."""
     freqs = range(1, epochs[-1] + 1) if validation_freq is None else [validation_freq]
     fitting = {found for freq in freqs if len(found := tuple(e for e in epochs if e % freq == 0)) == number}
     if len(fitting) > 1:
-        # The frequency is likely to be one that has the final network validated.
+        # Whoever chooses a frequency is likely to choose one by which the final network is validated.
         fitting = {found for found in fitting if epochs[-1] in found}
     if len(fitting) != 1:
         raise ValueError(

@@ -8,25 +8,26 @@ import numpy as np
 
 from keras_amm.arguments import require_whole
 from keras_amm.plots.style import class_name, literal, new_figure
+from keras_amm.typing import TensorLike
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _ROWS = ("image", "perturbation", "perturbed")
-# In inches, of one image and what stands above it.
+# The size in inches of one image with what stands above it.
 _WIDTH, _HEIGHT = 1.15, 1.3
-# Characters in a line above an image, and points.
+# The characters in a line above an image, and the size of the letters in points.
 _LINE, _FONT_SIZE = 18, 10.0
 
 
 def perturbation_grid(
-    images: Any,
-    perturbations: Any,
-    before: Any,
-    after: Any,
+    images: TensorLike,
+    perturbations: TensorLike,
+    before: TensorLike,
+    after: TensorLike,
     *,
-    labels: Any = None,
+    labels: TensorLike | None = None,
     class_names: Sequence[str] | None = None,
     value_range: tuple[float, float] | None = None,
     columns: int = 8,
@@ -78,7 +79,7 @@ def perturbation_grid(
     blocks = -(-len(images) // columns)
     titles = _titles(before, after, labels, perturbations, class_names)
     size, lines = _font_size(titles), max(title.count("\n") for title in np.ravel(titles)) + 1
-    # Lines are 1.2 times as high as the letters, of which there are 72 points in an inch.
+    # Lines are 1.2 times as high as the letters, whose size is in points, 72 to an inch.
     figure = new_figure(_WIDTH * columns + 1.4, (3 * _HEIGHT + (lines - 1) * size / 60) * blocks)
     grid = figure.subplots(3 * blocks, columns, squeeze=False)
     for panel in grid.flat:
@@ -98,7 +99,7 @@ def perturbation_grid(
     return figure
 
 
-def _as_pictures(x: Any) -> np.ndarray:
+def _as_pictures(x: TensorLike) -> np.ndarray:
     """Float array [n, height, width, 1 or 3]."""
     x = np.asarray(x, dtype="float32")
     x = x[..., None] if x.ndim == 3 else x

@@ -9,6 +9,7 @@ import numpy as np
 from keras_amm.arguments import require_whole
 from keras_amm.network.classifier import Classifier
 from keras_amm.plots.style import COLORS, MARKERS, class_name, figure_of, literal, panels
+from keras_amm.typing import TensorLike
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
 def decision_regions(
     model: keras.Model,
-    x: Any = None,
-    y: Any = None,
+    x: TensorLike | None = None,
+    y: TensorLike | None = None,
     *,
     limits: tuple[tuple[float, float], tuple[float, float]] | None = None,
     axes: "Axes | None" = None,
@@ -88,8 +89,8 @@ def decision_regions(
 
 def boundary_cross_section(
     model: keras.Model,
-    image: Any,
-    perturbation: Any,
+    image: TensorLike,
+    perturbation: TensorLike,
     *,
     axes: "Axes | None" = None,
     class_names: Sequence[str] | None = None,
@@ -157,7 +158,7 @@ def boundary_cross_section(
     return figure_of(panel)
 
 
-def _points(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+def _points(x: TensorLike | None, y: TensorLike | None) -> tuple[np.ndarray, np.ndarray]:
     if (x is None) != (y is None):
         given, missing = ("x", "y") if y is None else ("y", "x")
         raise ValueError(f"Points x [n, 2] and their classes y [n] go together. Received: {given} without {missing}.")
@@ -186,7 +187,7 @@ def _logits(classifier: Classifier, x: np.ndarray, batch_size: int) -> np.ndarra
 
 
 def _row(image: np.ndarray, along: np.ndarray, sideways: np.ndarray, steps: np.ndarray, up: float) -> np.ndarray:
-    # A row at a time: the whole plane of images might not fit into memory.
+    # One row of the plane at a time, since the images of the whole plane might not fit into memory.
     return image + steps.reshape(-1, *[1] * image.ndim) * along + up * sideways
 
 
@@ -197,7 +198,7 @@ def _orthogonal(along: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _colors(logits: np.ndarray, classes: np.ndarray) -> dict[int, str]:
-    """A colour for each class to be seen: its own where there are few classes, so that pictures agree."""
+    """A colour for each class that is seen. Where classes are few, each has its own, the same in all pictures."""
     seen = np.union1d(np.unique(np.argmax(logits, axis=-1)), classes).astype(int)
     few = logits.shape[-1] <= len(COLORS)
     return {int(k): COLORS[(k if few else i) % len(COLORS)] for i, k in enumerate(seen)}
@@ -205,7 +206,7 @@ def _colors(logits: np.ndarray, classes: np.ndarray) -> dict[int, str]:
 
 def _paint(panel: "Axes", across: np.ndarray, up: np.ndarray, logits: np.ndarray, colors: dict[int, str]) -> None:
     for k, color in colors.items():
-        # Positive where the class wins; its zeros between grid points are where the boundary runs.
+        # Positive where this class wins. The boundary runs where it is zero, between the points of the grid.
         lead = logits[..., k] - np.max(np.delete(logits, k, axis=-1), axis=-1)
         if np.max(lead) > 0.0:
             panel.contourf(across, up, lead, levels=[0.0, float(np.max(lead))], colors=[color], alpha=0.45)
@@ -240,5 +241,5 @@ def _add_legend(
             )
         else:
             classes.append(Patch(facecolor=color, alpha=0.45, label=name))
-    # Beside the picture, all of which is data.
+    # Beside the picture, since the whole of it shows data.
     panel.legend(handles=[*marks, *classes], loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_amm.arguments import require_whole
 from keras_amm.plots.style import COLORS, LINE_STYLES, figure_of, literal, panels
+from keras_amm.typing import TensorLike
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +35,7 @@ class ReportLike(Protocol):
     def mean(self) -> float:
         """The mean of `norms`."""
 
-    def robust_accuracy(self, radii: Any) -> np.ndarray:
+    def robust_accuracy(self, radii: TensorLike) -> np.ndarray:
         """Float array of the shape of `radii`, the fraction of images correctly classified beyond each."""
 
 
@@ -94,7 +95,7 @@ def robust_accuracy(
     reports: ReportLike | Iterable[ReportLike] | Mapping[str, ReportLike],
     axes: "Axes | None" = None,
     *,
-    radii: Any = None,
+    radii: TensorLike | None = None,
 ) -> "Figure":
     """Draw how accuracy falls with the radius of an attack, one line per report.
 
@@ -142,7 +143,7 @@ def robust_accuracy(
     panel.set_title("Robust accuracy, by DeepFool")
     panel.grid(alpha=0.3)
     if len(named) > 1:
-        # Curves fall, so this corner is empty.
+        # The curves fall, so the upper right corner is empty.
         panel.legend(loc="upper right", frameon=False)
     return figure_of(panel)
 
@@ -165,7 +166,7 @@ def _by_name(reports: Any) -> list[tuple[str, ReportLike]]:
 
 
 def _numbered(named: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    """The same with names that tell them apart."""
+    """The same reports, where several of one name are numbered."""
     all_of_name, seen = Counter(name for name, _ in named), Counter[str]()
     for i, (name, report) in enumerate(named):
         seen[name] += 1
@@ -178,14 +179,14 @@ def _edges(signed: list[np.ndarray], bins: int) -> list[float]:
     values = np.concatenate(signed)
     finite = values[np.isfinite(values)]
     low, high = float(np.min(finite, initial=0.0)), float(np.max(finite, initial=0.0))
-    # Zero is an edge, so that no bar mixes the two sides.
+    # Zero is an edge, so that no bar counts both correct and misclassified images.
     width = max(high - low, 1e-6) / bins
     edges: list[float] = (width * np.arange(np.floor(low / width), max(np.ceil(high / width), 1.0) + 1.0)).tolist()
     return edges
 
 
 def _draw_histogram(panel: "Axes", report: ReportLike, edges: list[float]) -> float:
-    """Draw the bars of a report, and say how high they go."""
+    """Draw the bars of a report; gives the height of the highest."""
     finite, tallest = np.isfinite(report.signed), 1.0
     for mask, name, color in ((report.correct, "correct", _RIGHT), (~report.correct, "misclassified", _WRONG)):
         if np.any(mask & finite):

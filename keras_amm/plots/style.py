@@ -28,22 +28,8 @@ LINE_STYLES = ("-", "--", "-.", ":")
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """An empty figure, laid out so that nothing is clipped.
-
-    Args:
-        width: float, in inches.
-        height: float, in inches.
-
-    Returns:
-        The matplotlib figure, unknown to pyplot, which would keep it and pick a window system.
-
-    Raises:
-        ImportError: matplotlib is not installed.
-
-    Example:
-    >>> keras_amm.plots.style.new_figure(4.0, 3.0).axes
-    []
-    """
+    """An empty figure of a size in inches, laid out so that nothing is clipped; an ImportError without matplotlib."""
+    # Made without pyplot, which would keep the figure and choose a window system.
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -55,26 +41,7 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def panels(axes: Any, number: int, width: float, height: float, *, share: bool = False) -> "list[Axes]":
-    """The axes to draw into: those given, or a row of new ones.
-
-    Args:
-        axes: matplotlib axes, or a sequence or array of them; None for a new figure.
-        number: int, how many are needed.
-        width: float, the width of a new panel in inches.
-        height: float, its height in inches.
-        share: bool, whether new panels have the same scales.
-
-    Returns:
-        A list of `number` axes.
-
-    Raises:
-        ImportError: matplotlib is not installed.
-        ValueError: the given axes are not as many as needed.
-
-    Example:
-    >>> len(keras_amm.plots.style.panels(None, 2, 4.0, 3.0))
-    2
-    """
+    """`number` axes to draw into: those given, or, for None, a row of new ones of a size in inches each."""
     if axes is None:
         figure = new_figure(width * number, height)
         return list(figure.subplots(1, number, squeeze=False, sharex=share, sharey=share)[0])
@@ -85,41 +52,14 @@ def panels(axes: Any, number: int, width: float, height: float, *, share: bool =
 
 
 def figure_of(axes: "Axes") -> "Figure":
-    """The figure that holds the axes.
-
-    Args:
-        axes: matplotlib axes.
-
-    Returns:
-        The outermost matplotlib figure.
-
-    Example:
-    >>> figure = keras_amm.plots.style.new_figure(4.0, 3.0)
-    >>> keras_amm.plots.style.figure_of(figure.subplots()) is figure
-    True
-    """
-    # Axes of a subfigure know only that; its `figure` is the outermost one.
+    """The outermost figure that holds the axes."""
+    # Axes of a subfigure know only the subfigure, whose own `figure` is the outermost one.
     figure: Figure = axes.figure.figure
     return figure
 
 
 def class_name(index: Any, class_names: Sequence[str] | None) -> str:
-    """What to call a class: its name, or its index where there are no names.
-
-    Args:
-        index: int, the class.
-        class_names: sequence of strings, by class; None for none.
-
-    Returns:
-        A string.
-
-    Raises:
-        ValueError: the class has no name.
-
-    Example:
-    >>> keras_amm.plots.style.class_name(1, ["cat", "dog"])
-    'dog'
-    """
+    """The name of a class, or its index where there are no names; a ValueError where its name is missing."""
     if class_names is None:
         return str(int(index))
     if not 0 <= index < len(class_names):
@@ -132,16 +72,10 @@ def class_name(index: Any, class_names: Sequence[str] | None) -> str:
 def literal(name: Any) -> str:
     r"""A name as a text that matplotlib shows as it is, in titles, labels and legends.
 
-    Args:
-        name: anything, such as a model's name.
-
-    Returns:
-        A string.
-
     Example:
     >>> keras_amm.plots.style.literal("_lr$1$")
     ' _lr\\$1\\$'
     """
-    # Between dollars it would be a formula, and legends leave out what begins with an underscore.
+    # Matplotlib takes what stands between dollars for a formula, and leaves out of legends what begins with "_".
     text = str(name).replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text
