@@ -11,39 +11,16 @@ import keras_amm
 from keras_amm.margins import evaluate_margins
 from keras_amm.measuring import measurer
 from keras_amm.measuring.measurer import Measurer
-
-INPUTS, CLASSES, IMAGES = 6, 4, 50
-
-
-def linear(weights, bias, activation=None):
-    layer = keras.layers.Dense(weights.shape[1], activation=activation)
-    model = keras.Sequential([keras.Input((weights.shape[0],)), layer])
-    layer.set_weights([weights, bias])
-    return model
-
-
-def data_of(num_classes=CLASSES, seed=0):
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(IMAGES, INPUTS)).astype("float32")
-    return x, rng.integers(num_classes, size=IMAGES).astype("int32")
-
-
-def weights_of(num_classes=CLASSES, seed=1):
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(INPUTS, num_classes)).astype("float32"), rng.normal(size=num_classes).astype("float32")
-
-
-def closed_form(x, weights, bias):
-    """Distance to the nearest boundary of a linear classifier, |w.x + b| / ||w||, in float64."""
-    x, weights, bias = (a.astype("float64") for a in (x, weights, bias))
-    logits = x @ weights + bias
-    predictions = np.argmax(logits, axis=1)
-    distances = np.full(logits.shape, np.inf)
-    for n, p in enumerate(predictions):
-        for k in range(weights.shape[1]):
-            if k != p:
-                distances[n, k] = (logits[n, p] - logits[n, k]) / np.linalg.norm(weights[:, p] - weights[:, k])
-    return predictions, distances.min(axis=1)
+from tests.library.measuring.problems import (
+    CLASSES,
+    INPUTS,
+    Batches,
+    assert_same,
+    closed_form,
+    data_of,
+    linear,
+    weights_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -54,26 +31,6 @@ def problem():
         [keras.Input((INPUTS,)), keras.layers.Dense(16, "relu"), keras.layers.Dense(CLASSES, "softmax")]
     )
     return model, *data_of()
-
-
-class Batches(keras.utils.PyDataset):
-    def __init__(self, x, y, size):
-        super().__init__()
-        self.parts = x, y
-        self.size = size
-
-    def __len__(self):
-        return -(-len(self.parts[1]) // self.size)
-
-    def __getitem__(self, index):
-        return tuple(part[index * self.size : (index + 1) * self.size] for part in self.parts)
-
-
-def assert_same(one, other):
-    for name in ("norms", "signed"):
-        np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-5, atol=1e-7)
-    for name in ("predictions", "labels", "success"):
-        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
 class TestClosedForm:
@@ -343,84 +300,6 @@ class TestProgress:
         model, x, y = problem
         evaluate_margins(model, (x, y), verbose=0)
         assert capsys.readouterr().out == ""
-
-
-class TestErrors:
-    @pytest.mark.parametrize(
-        ("form", "got"),
-        [
-            (lambda x, y: x, "ndarray of shape (50, 6)"),
-            (lambda x, y: (x,), "tuple of 1"),
-            (lambda x, y: (x, None), "None"),
-            (lambda x, y: tf.data.Dataset.from_tensor_slices(x).batch(8), "TensorSpec(shape=(None, 6)"),
-            (lambda x, y: tf.data.Dataset.from_tensor_slices((x,)).batch(8), "TensorSpec(shape=(None, 6)"),
-            (lambda x, y: {"x": x, "y": y}, "dict"),
-            (lambda x, y: None, "None"),
-            (lambda x, y: iter([(x, y)]), "list_iterator"),
-        ],
-    )
-    def test_no_labels(self, problem, form, got):
-        model, x, y = problem
-        with pytest.raises(ValueError, match=r"labels, and there are none.*perturb\(model, x\)") as caught:
-            evaluate_margins(model, form(x, y), verbose=0)
-        assert got in str(caught.value)
-
-    @pytest.mark.parametrize(
-        "form",
-        [
-            lambda x, y: (x[:0], y[:0]),
-            lambda x, y: tf.data.Dataset.from_tensor_slices((x, y)).take(0),
-            lambda x, y: tf.data.Dataset.from_tensor_slices((x, y)).batch(4).take(0),
-            lambda x, y: Batches(x[:0], y[:0], 4),
-        ],
-    )
-    def test_empty(self, problem, form):
-        model, x, y = problem
-        with pytest.raises(ValueError, match=r"no images.*empty data"):
-            evaluate_margins(model, form(x, y), verbose=0)
-
-    @pytest.mark.parametrize(
-        ("form", "message"),
-        [
-            (lambda x, y: (x, y[:-1]), r"equally many.*\(50, 6\).*\(49,\)"),
-            (lambda x, y: (x, y + 1), "0..3.*such as 4"),
-            (lambda x, y: (x, y + 0.5), "whole numbers"),
-            (lambda x, y: (x, np.stack([y, y], 1)), r"\[batch, 4\].*\(None, 2\)"),
-            (lambda x, y: (np.where(x > 1, np.nan, x), y), "finite"),
-            (lambda x, y: (x[:, :3], y), r"\(None, 6\).*\(50, 3\)"),
-            (lambda x, y: ([tf.constant(x), tf.constant(x)], y), "one array of images.*2 arrays"),
-            (lambda x, y: tf.data.Dataset.from_tensor_slices((x, y)).batch(4).repeat(), "finite.*repeats for ever"),
-        ],
-    )
-    def test_data(self, problem, form, message):
-        model, x, y = problem
-        with pytest.raises(ValueError, match=message):
-            evaluate_margins(model, form(x, y), verbose=0)
-
-    @pytest.mark.parametrize("batch_size", [0, -1, 2.0, True])
-    def test_batch_size(self, problem, batch_size):
-        model, x, y = problem
-        with pytest.raises(ValueError, match=f"batch_size={batch_size}"):
-            evaluate_margins(model, (x, y), batch_size=batch_size, verbose=0)
-
-    def test_verbose(self, problem):
-        model, x, y = problem
-        with pytest.raises(ValueError, match="verbose='loud'"):
-            evaluate_margins(model, (x, y), verbose="loud")
-
-    def test_attack(self, problem):
-        model, x, y = problem
-        with pytest.raises(TypeError, match="Received: attack of type str"):
-            evaluate_margins(model, (x, y), attack="deepfool", verbose=0)
-
-    def test_model(self, problem):
-        _, x, y = problem
-        with pytest.raises(TypeError, match="Keras model"):
-            evaluate_margins(lambda x: x, (x, y), verbose=0)
-        with pytest.raises(ValueError, match="one output unit"):
-            evaluate_margins(keras.Sequential([keras.Input((INPUTS,)), keras.layers.Dense(1)]), (x, y), verbose=0)
-        with pytest.raises(ValueError, match="must be built"):
-            evaluate_margins(keras.Sequential([keras.layers.Dense(CLASSES)]), (x, y), verbose=0)
 
 
 def spy_on_sizes(monkeypatch):

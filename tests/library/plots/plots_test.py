@@ -136,6 +136,19 @@ class TestMarginHistogram:
         values = plots.margin_histogram(reports.values())
         assert [panel.get_title() for panel in values.axes] == ["mlp", "cnn"]
 
+    def test_anything_with_the_arrays_of_a_report(self):
+        class Other:
+            """Not a MarginReport."""
+
+        other, report = Other(), report_of()
+        for name in ("norms", "signed", "correct", "mean", "model_name", "robust_accuracy"):
+            setattr(other, name, getattr(report, name))
+        heights = [[bar.get_height() for bar in plots.margin_histogram(r).axes[0].patches] for r in (other, report)]
+        assert heights[0] == heights[1]
+        np.testing.assert_array_equal(
+            *(plots.robust_accuracy(r).axes[0].lines[0].get_xydata() for r in (other, report))
+        )
+
     def test_no_report(self):
         with pytest.raises(ValueError, match="one margin report or more"):
             plots.margin_histogram([])
