@@ -65,7 +65,7 @@ def measure(request: Request) -> Measurement:
             for measurer in measurers.values():
                 # `report` would do it too, but here Ctrl-C is caught.
                 measurer.sign()
-        # Whatever it is, it must not cost what has been measured; the command raises it again.
+        # Whatever the failure is, what has been measured is kept; the command raises the failure again at its end.
         except (Exception, KeyboardInterrupt) as error:
             if not all(map(len, measurers.values())):
                 raise
@@ -107,7 +107,7 @@ def _count_classes(request: Request, report: MarginReport) -> str:
 
 
 def _refusing_unfit() -> contextlib.AbstractContextManager[None]:
-    # A ValueError is how the library refuses data; --debug shows one that is not.
+    """Turn a ValueError, by which the library refuses data, into a `CommandError`; --debug shows the original."""
     return raising_command_error("The data or the model are not fit to be measured:", ValueError)
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -109,7 +110,7 @@ class Measurer:
             predictions=margins.predictions,
             success=margins.success,
         )
-        # From here on the batch counts. An interruption before has changed nothing.
+        # From here on the batch counts. An interruption before leaves the report as it was.
         self._unsigned = unsigned
         self._batches.append(margins)
         self._sum_of_norms += float(np.sum(margins.norms, dtype="float64"))
@@ -126,12 +127,9 @@ class Measurer:
         """The report of all images added, or of those at `positions` among them; there must be one or more."""
         self.sign()
         chosen = slice(None) if positions is None else positions
-        columns = zip(*self._batches, strict=True)
+        arrays = [np.concatenate(column)[chosen] for column in zip(*self._batches, strict=True)]
         return MarginReport(
-            **{
-                name: np.concatenate(column)[chosen]
-                for name, column in zip(_BatchMargins._fields, columns, strict=True)
-            },
+            **_BatchMargins(*arrays)._asdict(),
             seconds=self._seconds,
             attack=self._attack.get_config(),
             model_name=self._model.name,
@@ -144,14 +142,9 @@ class Measurer:
 
     def _search(self, images: Tensor, y: Tensor) -> tuple[_BatchMargins, Tensor]:
         """The margins of a batch, and its perturbations [B, ...]."""
-        run = functools.partial(_search_untargeted, self._attack)
-        setting = ("untargeted", type(self._attack), *self._attack.get_config().values())
-        with clear_errors():
-            norms, predictions, labels, success, deltas = _compiled.get(self._model, setting, run, [images, y])(
-                images, y
-            )
-        norms = norms.numpy()
-        return _BatchMargins(norms, norms.copy(), predictions.numpy(), labels.numpy(), success.numpy()), deltas
+        *found, deltas = self._run(_search_untargeted, self._attack, images, y)
+        norms, predictions, labels, success = (part.numpy() for part in found)
+        return _BatchMargins(norms, norms.copy(), predictions, labels, success), deltas
 
     def _search_labels(self, unsigned: list[_Misclassified]) -> None:
         """Attack misclassified images towards their labels, and write the distances into their batches."""
@@ -159,14 +152,17 @@ class Measurer:
             return
         images = tf.convert_to_tensor(np.concatenate([part.images for part in unsigned]))
         labels = tf.convert_to_tensor(np.concatenate([part.labels for part in unsigned]))
-        run = functools.partial(_distances_to_labels, self._attack_on_labels)
-        setting = ("towards labels", type(self._attack), *self._attack.get_config().values())
-        with clear_errors():
-            distances = _compiled.get(self._model, setting, run, [images, labels])(images, labels).numpy()
-        for part, distance in zip(
-            unsigned, np.split(distances, np.cumsum([len(part.labels) for part in unsigned])[:-1]), strict=True
-        ):
+        distances = self._run(_distances_to_labels, self._attack_on_labels, images, labels).numpy()
+        ends = np.cumsum([len(part.labels) for part in unsigned])
+        for part, distance in zip(unsigned, np.split(distances, ends[:-1]), strict=True):
             part.signed[part.positions] = -distance
+
+    def _run(self, search: Callable[..., Any], attack: DeepFool, *batch: Tensor) -> Any:
+        """What `search(attack, model, *batch)` finds, compiled once."""
+        setting = (search, type(attack), *attack.get_config().values())
+        function = _compiled.get(self._model, setting, functools.partial(search, attack), [*batch])
+        with clear_errors():
+            return function(*batch)
 
 
 def default_attack(model: Any) -> DeepFool:
