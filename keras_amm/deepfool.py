@@ -13,7 +13,8 @@ from keras_amm.network.inputs import unwrapped
 from keras_amm.network.labels import class_indices
 from keras_amm.search.geometry import expand_to, squared_norm
 from keras_amm.search.linearisation import CleanPass, clean_pass
-from keras_amm.search.loop import Path, search
+from keras_amm.search.loop import search
+from keras_amm.search.path import Path
 from keras_amm.typing import Tensor
 
 

@@ -10,10 +10,12 @@ caller reads from outside.
 import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
-from tensorflow.python.ops import control_flow_util
+
+from keras_amm.execution.xla import in_xla
+from keras_amm.typing import Tensor
 
 _MARK = "keras_amm: "
 _FAILED = re.compile(r"assertion failed: \[" + _MARK + r"(?P<message>[^\]]*)\](?P<values>(?: \[[^\]]*\])*)", re.DOTALL)
@@ -31,9 +33,9 @@ class Check(NamedTuple):
         got: the words between message and values.
     """
 
-    ok: Any
+    ok: Tensor
     message: str
-    values: tuple[Any, ...] = ()
+    values: tuple[Tensor, ...] = ()
     got: str = "Got"
 
     @property
@@ -42,37 +44,10 @@ class Check(NamedTuple):
         return f"{self.message} {self.got}" if self.values else self.message
 
 
-def in_xla() -> bool:
-    """Whether the code is being traced for XLA, which needs static shapes.
+def enforce(checks: Sequence[Check]) -> list[tf.Operation]:
+    """Raise a ValueError for the first check that fails, at once or when the graph runs.
 
-    Returns:
-        True inside `tf.function(jit_compile=True)`, at any depth.
-
-    Example:
-    >>> keras_amm.execution.checks.in_xla()
-    False
-    """
-    return not tf.executing_eagerly() and bool(
-        control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
-    )
-
-
-def enforce(checks: Sequence[Check]) -> list[Any]:
-    """Raise for the first check that fails, now or when the graph runs.
-
-    Args:
-        checks: what must hold.
-
-    Returns:
-        The assertions as operations, for control dependencies; empty in eager
-        mode and under XLA, which cannot assert.
-
-    Raises:
-        ValueError: in eager mode, a check fails.
-
-    Example:
-    >>> keras_amm.execution.checks.enforce([Check(tf.constant(True), "never shown.")])
-    []
+    In a graph it returns the assertions, for control dependencies. Under XLA, which cannot assert, there are none.
     """
     if in_xla():
         return []
@@ -84,14 +59,8 @@ def enforce(checks: Sequence[Check]) -> list[Any]:
     return [tf.debugging.Assert(check.ok, [_MARK + check.before_values, *check.values]) for check in checks]
 
 
-def first_failure(checks: Sequence[Check]) -> Any:
-    """The number of the first check that fails, counted from 1; 0 where all hold.
-
-    Args:
-        checks: what must hold.
-
-    Returns:
-        Scalar int32 tensor.
+def first_failure(checks: Sequence[Check]) -> Tensor:
+    """The number of the first check that fails, counted from 1, or 0: a scalar int32 tensor.
 
     Example:
     >>> int(keras_amm.execution.checks.first_failure([Check(tf.constant(False), "got")]))
@@ -105,18 +74,7 @@ def first_failure(checks: Sequence[Check]) -> Any:
 
 @contextlib.contextmanager
 def clear_errors(where: Callable[[], str] = str) -> Iterator[None]:
-    """Raise a failed assertion of `enforce` as a `ValueError` with its message alone.
-
-    Args:
-        where: gives words to put before the message, such as the step; called after a failure only.
-
-    Raises:
-        ValueError: a check failed in the graph that ran.
-
-    Example:
-    >>> with keras_amm.execution.checks.clear_errors():
-    ...     pass
-    """
+    """Raise a failed assertion of `enforce` as a `ValueError` of its message, after the words that `where` gives."""
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
@@ -127,6 +85,7 @@ def clear_errors(where: Callable[[], str] = str) -> Iterator[None]:
 
 
 def _message(error: str) -> str | None:
+    """The message of a check within that of a TensorFlow error; None where there is none."""
     if found := _FAILED.search(error):
         # TensorFlow prints strings as C would: quotes with a backslash, bytes of UTF-8 as octal numbers.
         message = found["message"].encode().decode("unicode_escape").encode("latin-1").decode()

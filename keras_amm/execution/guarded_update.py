@@ -3,7 +3,8 @@
 import keras
 import tensorflow as tf
 
-from keras_amm.execution.checks import Check, enforce, first_failure, in_xla
+from keras_amm.execution.checks import Check, enforce, first_failure
+from keras_amm.execution.xla import in_xla
 from keras_amm.typing import Tensor, Variable
 
 

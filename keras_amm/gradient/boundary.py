@@ -5,7 +5,7 @@ import tensorflow as tf
 from keras_amm.network.classifier import Classifier
 from keras_amm.search.geometry import inner, squared_norm, unit
 from keras_amm.search.linearisation import logit_differences
-from keras_amm.search.loop import Path
+from keras_amm.search.path import Path
 from keras_amm.typing import Tensor, Variable
 
 # If the cosine between the perturbation and the boundary's normal is below this, the path runs along the boundary, and

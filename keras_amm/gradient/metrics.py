@@ -5,7 +5,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_amm.search.loop import Path
+from keras_amm.search.path import Path
 from keras_amm.typing import Tensor
 
 

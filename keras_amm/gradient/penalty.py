@@ -8,14 +8,15 @@ import tensorflow as tf
 
 from keras_amm.deepfool import DeepFool
 from keras_amm.execution import replicas
-from keras_amm.execution.checks import Check, enforce, first_failure, in_xla
+from keras_amm.execution.checks import Check, enforce, first_failure
+from keras_amm.execution.xla import indices
 from keras_amm.gradient import adjoint, boundary
 from keras_amm.gradient.metrics import MarginStatistics, batch_statistics
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.labels import class_indices
 from keras_amm.regularizer import MarginRegularizer
 from keras_amm.search.linearisation import CleanPass
-from keras_amm.search.loop import Path
+from keras_amm.search.path import Path
 from keras_amm.typing import Tensor, TensorLike, Variable
 
 
@@ -111,7 +112,7 @@ def _compute(
     value, slope, selected = _penalize(regularizer, path, labels, strength)
     is_finite = tf.reduce_all(tf.math.is_finite(slope)) & tf.math.is_finite(value)
     checks = [*path.checks, *checks, Check(is_finite, "The margin penalty must be finite.", (value,))]
-    index = _indices(selected, regularizer.max_selected(clean.x.shape[0] or tf.shape(labels)[0], num_classes))
+    index = indices(selected, regularizer.max_selected(clean.x.shape[0] or tf.shape(labels)[0], num_classes))
     factor = tf.gather(tf.where(selected, slope, tf.zeros_like(slope)), index) * tf.cast(loss_scale, slope.dtype)
     if regularizer.gradient == "boundary":
         gradients = boundary.differentiate(classifier, path, index, factor, weights)
@@ -186,11 +187,3 @@ def unless_off(
 def _none(dtype: tf.DType) -> MarginStatistics:
     """The statistics of a batch in which nothing was measured."""
     return MarginStatistics(tf.zeros((), dtype), tf.zeros(()), tf.zeros(()), tf.zeros(()))
-
-
-def _indices(selected: Tensor, at_most: int | Tensor) -> Tensor:
-    """The selected samples' indices [K]; at least one, and exactly `at_most` under XLA."""
-    if in_xla():
-        return tf.math.top_k(tf.cast(selected, tf.int32), at_most).indices
-    first = tf.range(tf.shape(selected)[0]) == 0
-    return tf.cast(tf.where(tf.where(tf.reduce_any(selected), selected, first))[:, 0], tf.int32)

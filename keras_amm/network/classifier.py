@@ -5,7 +5,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_amm.execution.checks import Check, in_xla
+from keras_amm.execution.checks import Check
+from keras_amm.execution.xla import in_xla
 from keras_amm.network.inputs import images_for, require_class_scores, require_classifier, unwrapped
 from keras_amm.network.kernels.convolution import cheap_gradient_convolution
 from keras_amm.network.kernels.half_precision import HALF_PRECISION, float32_properties

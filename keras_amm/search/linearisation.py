@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_amm.execution.checks import Check
+from keras_amm.execution.xla import in_xla
 from keras_amm.network.classifier import Classifier
 from keras_amm.search.geometry import distance, squared_norm
+from keras_amm.typing import Tensor
 
 # A class is looked at again unless its boundary, by the last known length of its gradient, is over this many times
 # as far as the nearest one. It would be missed only if, from step to step, its gradient grew this many times as much as
@@ -30,8 +32,8 @@ class CleanPass(NamedTuple):
         tape: persistent `tf.GradientTape` that recorded the pass.
     """
 
-    x: Any
-    logits: Any
+    x: Tensor
+    logits: Tensor
     checks: list[Check]
     tape: tf.GradientTape
 
@@ -46,42 +48,24 @@ class NearestBoundary(NamedTuple):
         squared: float tensor [b, k], the last known squared norms of the gradients towards all candidates.
     """
 
-    w: Any
-    g: Any
-    target: Any
-    squared: Any
+    w: Tensor
+    g: Tensor
+    target: Tensor
+    squared: Tensor
 
 
-def clean_pass(classifier: Classifier, x: Any) -> CleanPass:
-    """Run the network over images and record it.
-
-    Args:
-        classifier: the network.
-        x: float tensor [B, ...].
-
-    Returns:
-        A `CleanPass`.
-    """
+def clean_pass(classifier: Classifier, x: Tensor) -> CleanPass:
+    """Run the network over images [B, ...] and record it."""
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
         logits, checks = classifier.logits(x)
     return CleanPass(x, logits, checks, tape)
 
 
-def linearise_towards_all(classifier: Classifier, clean: CleanPass, source: Any, candidates: Any) -> NearestBoundary:
-    """Linearise towards every candidate class.
-
-    Args:
-        classifier: the network.
-        clean: its pass over the images.
-        source: int32 tensor [B], the class of each image.
-        candidates: int32 tensor [B, k].
-
-    Returns:
-        The `NearestBoundary` boundaries.
-
-    Reference: Equation 3.
-    """
+def linearise_towards_all(
+    classifier: Classifier, clean: CleanPass, source: Tensor, candidates: Tensor
+) -> NearestBoundary:
+    """Linearise from each image's class, source [B], towards every one of its candidates [B, k] (Equation 3)."""
     with clean.tape:
         values = logit_differences(clean.logits, source, candidates)
         columns = tf.unstack(values, axis=1)
@@ -96,14 +80,14 @@ def linearise_towards_all(classifier: Classifier, clean: CleanPass, source: Any,
 
 def linearise_towards_few(
     classifier: Classifier,
-    x: Any,
-    logits: Any,
-    source: Any,
-    candidates: Any,
-    allowed: Any,
-    squared: Any,
+    x: Tensor,
+    logits: Tensor,
+    source: Tensor,
+    candidates: Tensor,
+    allowed: Tensor,
+    squared: Tensor,
     *,
-    at_a_time: Any,
+    at_a_time: Tensor | int,
 ) -> NearestBoundary:
     """Linearise towards the candidate classes that may be nearest, by the last known lengths of the gradients.
 
@@ -116,11 +100,6 @@ def linearise_towards_few(
         allowed: boolean tensor [b, k], the candidates that count.
         squared: float tensor [b, k], the last known squared norms of the gradients.
         at_a_time: int or scalar integer tensor, the most images that go through the network together.
-
-    Returns:
-        The `NearestBoundary` boundaries.
-
-    Reference: Equation 3.
     """
     number = candidates.shape[1]
     estimate = distance(logit_differences(logits, source, candidates), squared)
@@ -141,26 +120,32 @@ def linearise_towards_few(
     return NearestBoundary(tf.gather(w, at), tf.gather(g, at), tf.gather(target, at), squared)
 
 
-def logit_differences(logits: Any, source: Any, candidates: Any) -> Any:
-    """Logits of the candidates less the one of the source class.
+def linearise_again(
+    classifier: Classifier,
+    x: Tensor,
+    logits: Tensor,
+    source: Tensor,
+    candidates: Tensor,
+    allowed: Tensor,
+    squared: Tensor,
+    *,
+    at_a_time: Tensor | int,
+) -> NearestBoundary:
+    """Linearise from a further point: towards few classes, and under XLA, which cannot leave classes out, towards all.
 
-    Args:
-        logits: float tensor [B, C].
-        source: int32 tensor [B].
-        candidates: int32 tensor [B, k].
-
-    Returns:
-        Float tensor [B, k].
-
-    Example:
-    >>> logits, source, candidates = tf.constant([[1.0, 4.0]]), tf.constant([1]), tf.constant([[0]])
-    >>> keras_amm.search.linearisation.logit_differences(logits, source, candidates).numpy()
-    array([[-3.]], dtype=float32)
+    Its arguments are those of `linearise_towards_few`.
     """
+    if in_xla():
+        return linearise_towards_all(classifier, clean_pass(classifier, x), source, candidates)
+    return linearise_towards_few(classifier, x, logits, source, candidates, allowed, squared, at_a_time=at_a_time)
+
+
+def logit_differences(logits: Tensor, source: Tensor, candidates: Tensor) -> Tensor:
+    """g [B, k]: of logits [B, C], those of the candidates [B, k] less the one of the source class [B]."""
     return tf.gather(logits, candidates, batch_dims=1) - tf.gather(logits, source[:, None], batch_dims=1)
 
 
-def _gradients(classifier: Classifier, clean: CleanPass, values: Any, columns: list[Any]) -> Any:
+def _gradients(classifier: Classifier, clean: CleanPass, values: Tensor, columns: list[Tensor]) -> Tensor:
     """The gradients of k logit differences, [k, B, ...]."""
     number = len(columns)
     if number == 1 or not classifier.is_dense:
@@ -172,7 +157,7 @@ def _gradients(classifier: Classifier, clean: CleanPass, values: Any, columns: l
         ]
         return tf.stack(found)
 
-    def gradient(k: Any) -> Any:
+    def gradient(k: Tensor) -> Tensor:
         seed = tf.repeat(tf.one_hot([k], number, dtype=values.dtype), tf.shape(values)[0], axis=0)
         return clean.tape.gradient(
             values, clean.x, output_gradients=seed, unconnected_gradients=tf.UnconnectedGradients.ZERO
@@ -182,12 +167,12 @@ def _gradients(classifier: Classifier, clean: CleanPass, values: Any, columns: l
 
 
 def _gradients_of_pairs(
-    classifier: Classifier, x: Any, source: Any, sample: Any, target: Any, at_a_time: Any
-) -> tuple[Any, Any]:
+    classifier: Classifier, x: Tensor, source: Tensor, sample: Tensor, target: Tensor, at_a_time: Tensor | int
+) -> tuple[Tensor, Tensor]:
     """The gradient [P, ...] and value [P] of one logit difference for each of P samples, which may occur repeatedly."""
     number = tf.shape(sample)[0]
 
-    def part(i: Any, *found: Any) -> tuple[Any, ...]:
+    def part(i: Tensor, *found: Tensor) -> tuple[Any, ...]:
         here, there = (all_[i * at_a_time : (i + 1) * at_a_time] for all_ in (sample, target))
         clean = clean_pass(classifier, tf.gather(x, here))
         with clean.tape:

@@ -1,0 +1,102 @@
+"""What differs under XLA, which compiles for shapes that are known beforehand.
+
+A batch of which only some rows still matter can be cut to these rows, but not under XLA, where the shape
+would depend on the values. There the whole batch is computed, and the rows that do not matter are masked.
+The functions here make that choice, so that their callers are written once.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.ops import control_flow_util
+
+from keras_amm.typing import Tensor, Variable
+
+
+def in_xla() -> bool:
+    """Whether the code is being traced for XLA: within `tf.function(jit_compile=True)`, at any depth."""
+    return not tf.executing_eagerly() and bool(
+        control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
+    )
+
+
+class Rows:
+    """The rows of a batch that matter, by a boolean mask [B]; None for every row.
+
+    Example:
+    >>> rows, batch = keras_amm.execution.xla.Rows(tf.constant([True, False, True])), tf.constant([1, 2, 3])
+    >>> rows.take(batch).numpy()
+    array([1, 3], dtype=int32)
+    >>> rows.put(batch, 10 * rows.take(batch)).numpy()
+    array([10,  2, 30], dtype=int32)
+    """
+
+    def __init__(self, mask: Tensor | None = None) -> None:
+        self._mask = mask
+        self._index = None if mask is None or in_xla() else tf.where(mask)
+
+    def take(self, batch: Any) -> Any:
+        """These rows of each tensor [B, ...] in a structure; under XLA all rows."""
+        if self._index is None:
+            return batch
+        return tf.nest.map_structure(lambda values: tf.gather(values, self._index[:, 0]), batch)
+
+    def put(self, batch: Any, new: Any) -> Any:
+        """The structure `batch`, with these rows from `new`, which has what `take` gave."""
+        return tf.nest.map_structure(self._put, batch, new)
+
+    def _put(self, old: Tensor, new: Tensor) -> Tensor:
+        if self._index is not None:
+            new = tf.tensor_scatter_nd_update(old, self._index, new)
+        elif self._mask is not None:
+            new = tf.where(tf.reshape(self._mask, [-1] + [1] * (new.shape.rank - 1)), new, old)
+        return tf.ensure_shape(new, old.shape)
+
+
+def indices(mask: Tensor, at_most: Any) -> Tensor:
+    """The rows under a mask [B], int32 [K]; under XLA `at_most` rows, of which those under the mask come first.
+
+    It is one row at least, for networks refuse empty batches.
+    """
+    if in_xla():
+        return tf.math.top_k(tf.cast(mask, tf.int32), at_most).indices
+    first = tf.range(tf.shape(mask)[0]) == 0
+    return tf.cast(tf.where(tf.where(tf.reduce_any(mask), mask, first))[:, 0], tf.int32)
+
+
+def largest(counts: Tensor, at_most: Any) -> Tensor:
+    """The largest of some counts, at least 1; under XLA `at_most`, which none of them exceeds."""
+    return at_most if in_xla() else tf.maximum(tf.reduce_max(counts), 1)
+
+
+def array_of_steps(dtype: Any, shape: Any, at_most: int) -> tf.TensorArray:
+    """An array for one tensor of the given shape per step, as long as the steps taken; under XLA `at_most` long."""
+    static = in_xla()
+    return tf.TensorArray(dtype, size=at_most if static else 0, dynamic_size=not static, element_shape=shape)
+
+
+def sum_of_gradients(
+    gradients: Callable[[Any], list[Tensor | None]], rows: Any, mask: Tensor, weights: list[Variable], at_a_time: Any
+) -> list[Tensor | None]:
+    """The gradients that a structure of rows [Q, ...] gives in all, where the mask [Q] holds for the first ones.
+
+    Outside of XLA the rows go through `gradients` at once. Under XLA there may be many more of them than
+    matter, so they go through it `at_a_time` by `at_a_time`, of which Q is a multiple, until those under the
+    mask are done.
+    """
+    if not in_xla():
+        return gradients(rows)
+    number = tf.reduce_sum(tf.cast(mask, tf.int32))
+
+    def add_part(first: Tensor, total: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        index = first + tf.range(at_a_time)
+        part = tf.nest.map_structure(lambda values: None if values is None else tf.gather(values, index), rows)
+        found = gradients(part)
+        return first + at_a_time, [
+            t if f is None else t + tf.cast(f, t.dtype) for t, f in zip(total, found, strict=True)
+        ]
+
+    zeros = [tf.zeros(weight.shape, weight.dtype) for weight in weights]
+    _, total = tf.while_loop(lambda first, _: first < number, add_part, (tf.constant(0), zeros))
+    return total

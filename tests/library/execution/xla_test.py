@@ -1,0 +1,72 @@
+"""Rows that are dropped, and under XLA masked: what matters is the same."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_amm.execution import xla
+
+MASKS = [[True, False, True, True], [False] * 4, [True] * 4]
+
+
+def _both(function):
+    return [tf.function(function, autograph=False, jit_compile=jit)() for jit in (False, True)]
+
+
+def test_in_xla_at_any_depth():
+    def nested():
+        return tf.function(lambda: tf.constant(xla.in_xla()))()
+
+    assert not xla.in_xla()
+    assert [bool(found) for found in _both(nested)] == [False, True]
+
+
+@pytest.mark.parametrize("mask", [*MASKS, None])
+def test_rows_are_changed_and_the_others_stay(mask):
+    batch = {"vectors": np.arange(12.0).reshape(4, 3), "classes": np.arange(4)}
+
+    def change():
+        rows = xla.Rows(None if mask is None else tf.constant(mask))
+        whole = {name: tf.constant(values) for name, values in batch.items()}
+        return rows.put(whole, {name: -values for name, values in rows.take(whole).items()})
+
+    sign = np.where([True] * 4 if mask is None else mask, -1, 1)
+    for found in _both(change):
+        np.testing.assert_array_equal(found["vectors"], sign[:, None] * batch["vectors"])
+        np.testing.assert_array_equal(found["classes"], sign * batch["classes"])
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_indices_begin_with_the_rows_under_the_mask(mask):
+    dropped, masked = _both(lambda: xla.indices(tf.constant(mask), at_most=3))
+    wanted = np.flatnonzero(mask)
+    np.testing.assert_array_equal(dropped, wanted if any(mask) else [0])
+    assert len(masked) == 3
+    np.testing.assert_array_equal(masked[: len(wanted)], wanted[:3])
+
+
+@pytest.mark.parametrize(("counts", "wanted"), [([2, 3, 1], 3), ([0, 0], 1)])
+def test_largest(counts, wanted):
+    assert [int(found) for found in _both(lambda: xla.largest(tf.constant(counts), at_most=6))] == [wanted, 6]
+
+
+@pytest.mark.parametrize(("number", "parts"), [(0, 0), (2, 1), (3, 2), (6, 3)])
+def test_gradients_are_summed_until_no_row_is_left(number, parts):
+    weight = tf.Variable([1.0, 1.0])
+    x = tf.reshape(tf.range(12.0), (6, 2))
+    mask = tf.range(6) < number
+    calls = tf.Variable(0)
+
+    def total():
+        def gradients(rows):
+            calls.assign_add(1)
+            factor, vectors, nothing = rows
+            assert nothing is None
+            return [tf.reduce_sum(factor[:, None] * vectors, axis=0)]
+
+        rows = (tf.cast(mask, tf.float32), x, None)
+        return xla.sum_of_gradients(gradients, rows, mask, [weight], at_a_time=2)
+
+    for (found,) in _both(total):
+        np.testing.assert_array_equal(found, np.sum(x[:number], axis=0))
+    assert int(calls) == 1 + parts
