@@ -15,7 +15,7 @@ from keras_amm.search.geometry import expand_to, squared_norm
 from keras_amm.search.linearisation import CleanPass, clean_pass
 from keras_amm.search.loop import search
 from keras_amm.search.path import Path
-from keras_amm.typing import Tensor
+from keras_amm.typing import Tensor, TensorLike
 
 
 class Perturbation(NamedTuple):
@@ -30,11 +30,11 @@ class Perturbation(NamedTuple):
             the label for a misclassified sample, if labels were given).
     """
 
-    delta: Any
-    norm: Any
-    target: Any
-    iterations: Any
-    success: Any
+    delta: Tensor
+    norm: Tensor
+    target: Tensor
+    iterations: Tensor
+    success: Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_amm")
@@ -44,8 +44,8 @@ class DeepFool:
     Each step linearises the network and goes to the nearest boundary,
     `r = (1 + overshoot) * |f_k - f_p| / ||w|| * w / ||w||` with
     `w = grad f_k - grad f_p`, until the prediction changes. After the first
-    step, classes whose boundary was far away are not linearised again, unless
-    under XLA (`keras_amm.search.linearisation`).
+    step, classes whose boundary was far away are not linearised again, except
+    under XLA.
 
     Args:
         max_iterations: int, steps after which a sample is given up.
@@ -94,7 +94,7 @@ class DeepFool:
         self.from_logits = from_logits
         self._compiled = CompiledPerModel()
 
-    def perturb(self, model: keras.Model, x: Any, labels: Any = None) -> Perturbation:
+    def perturb(self, model: keras.Model, x: TensorLike, labels: TensorLike | None = None) -> Perturbation:
         """Find the perturbation that takes each image to its nearest decision boundary.
 
         Outside a `tf.function` the search is compiled once per model and setting.
@@ -132,7 +132,7 @@ class DeepFool:
         with clear_errors():
             return self._compiled.get(model, setting, self._search_model, batch)(*batch)
 
-    def perturb_from(self, classifier: Classifier, clean: CleanPass, labels: Any = None) -> Perturbation:
+    def perturb_from(self, classifier: Classifier, clean: CleanPass, labels: TensorLike | None = None) -> Perturbation:
         """`perturb`, going out from a pass over the images that has been made already.
 
         Args:
@@ -167,7 +167,7 @@ class DeepFool:
         self,
         classifier: Classifier,
         clean: CleanPass,
-        labels: Any | None,
+        labels: Tensor | None,
         *,
         screening: float | None = None,
         keep_path: bool = True,
@@ -247,16 +247,16 @@ class DeepFool:
         classifier = Classifier(model, self.from_logits)
         return self.perturb_from(classifier, clean_pass(classifier, x), labels)
 
-    def _refine(self, classifier: Classifier, path: Path, delta: Any, labels: Any) -> Any:
+    def _refine(self, classifier: Classifier, path: Path, delta: Tensor, labels: Tensor | None) -> Tensor:
         """Bisect for the first change of the prediction along a successful perturbation."""
         goal = path.prediction if labels is None else tf.where(path.correct, path.prediction, labels)
 
-        def body(i: Any, low: Any, high: Any) -> tuple[Any, ...]:
+        def halve(i: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, ...]:
             middle = 0.5 * (low + high)
             predicted = tf.argmax(classifier(path.x + expand_to(middle, delta) * delta), axis=1, output_type=tf.int32)
             crossed = tf.where(path.correct, predicted != goal, predicted == goal)
             return i + 1, tf.where(crossed, low, middle), tf.where(crossed, middle, high)
 
         one = tf.ones_like(path.norm)
-        _, _, high = tf.while_loop(lambda i, low, high: i < self.refine_steps, body, (0, tf.zeros_like(one), one))
+        _, _, high = tf.while_loop(lambda i, low, high: i < self.refine_steps, halve, (0, tf.zeros_like(one), one))
         return expand_to(tf.where(path.success, high, one), delta) * delta

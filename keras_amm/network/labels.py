@@ -1,27 +1,19 @@
 """Labels in any of Keras's forms, as class indices."""
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 
 from keras_amm.execution.checks import Check
+from keras_amm.typing import Tensor, TensorLike
 
 
-def class_indices(y: Any, num_classes: int) -> tuple[Any, list[Check]]:
-    """Class indices of integer, one-hot or smoothed labels.
+def class_indices(y: TensorLike, num_classes: int) -> tuple[Tensor, list[Check]]:
+    """The class of each label, int32 [B], and the checks that the values of the labels must pass.
 
     Args:
-        y: labels of a batch: whole numbers [B] or [B, 1] of any numeric dtype,
-            or class probabilities [B, C] (one-hot, smoothed or mixed).
-        num_classes: int, the number of the classifier's outputs C.
-
-    Returns:
-        A pair: int32 tensor [B], for probabilities the class of the largest,
-        and the checks that the values must pass.
-
-    Raises:
-        ValueError: there are no labels, or their shape fits neither form.
+        y: whole numbers [B] or [B, 1] of any numeric dtype, or class probabilities [B, C] (one-hot,
+            smoothed or mixed), of which the class of the largest counts.
+        num_classes: int, the number C of the classifier's outputs.
 
     Example:
     >>> indices, _ = keras_amm.network.labels.class_indices([[0.1, 0.9], [0.8, 0.2]], num_classes=2)
@@ -50,7 +42,7 @@ def class_indices(y: Any, num_classes: int) -> tuple[Any, list[Check]]:
     )
 
 
-def _from_integers(y: Any, num_classes: int) -> tuple[Any, list[Check]]:
+def _from_integers(y: Tensor, num_classes: int) -> tuple[Tensor, list[Check]]:
     checks = []
     if y.dtype.is_floating:
         is_whole = tf.reduce_all(tf.equal(y, tf.floor(y)))
@@ -66,7 +58,7 @@ def _from_integers(y: Any, num_classes: int) -> tuple[Any, list[Check]]:
         raise ValueError(
             f"Labels must be numbers, the indices of the classes. Received: labels of dtype {y.dtype.name}."
         )
-    # In 64 bits: a large label must not wrap around into the range.
+    # 64 bits, so that a large label cannot wrap around into the range.
     indices = tf.cast(y, tf.int64)
     outside = tf.logical_or(indices < 0, indices >= num_classes)
     checks.append(
@@ -77,11 +69,11 @@ def _from_integers(y: Any, num_classes: int) -> tuple[Any, list[Check]]:
             got="Got labels such as",
         )
     )
-    # In range whatever they are, so that it is the check that fails.
+    # They are brought into the range, so that of all that follows it is the check that fails.
     return tf.cast(tf.clip_by_value(indices, 0, num_classes - 1), tf.int32), checks
 
 
-def _from_probabilities(y: Any) -> tuple[Any, list[Check]]:
+def _from_probabilities(y: Tensor) -> tuple[Tensor, list[Check]]:
     values = tf.cast(y, tf.float32)
     total = tf.reduce_sum(values, axis=1)
     bad = tf.logical_not(tf.logical_and(tf.abs(total - 1.0) < 1e-2, tf.reduce_min(values, axis=1) >= 0.0))
@@ -95,8 +87,8 @@ def _from_probabilities(y: Any) -> tuple[Any, list[Check]]:
     return tf.argmax(values, axis=1, output_type=tf.int32), [check]
 
 
-def _first(values: Any, mask: Any) -> Any:
+def _first(values: Tensor, mask: Tensor) -> Tensor:
     """The first value under the mask (any value where the mask is empty), without a dynamic shape."""
-    # One more value: a replica's part of a batch may be empty.
+    # One value is appended, because a replica's part of a batch may be empty.
     values, mask = tf.pad(values, [[0, 1]]), tf.pad(mask, [[0, 1]], constant_values=True)
     return tf.gather(values, tf.argmax(tf.cast(mask, tf.int32)))

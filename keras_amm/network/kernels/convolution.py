@@ -1,10 +1,9 @@
 """Convolutions of images whose gradient with respect to the images is cheap on a CPU.
 
-Plain training never takes that gradient of its first layer; a search for margins takes
-it once per candidate class. CPU kernels compute a whole vector of channels at a
-time, and an image's gradient has one channel or three: most of the vector
-is waste. So several neighbouring pixels are computed as channels of one position
-(space to depth), which halves the time of the first layer's gradient.
+Plain training never takes that gradient of its first layer, but a search for margins takes it once per
+candidate class. On a CPU, TensorFlow computes a whole vector of channels at a time, and since an image's
+gradient has only one channel or three, most of the vector is wasted. So several neighbouring pixels are
+computed as channels of one position (space to depth), which halves the time of the first layer's gradient.
 """
 
 from typing import Any
@@ -14,6 +13,7 @@ import tensorflow as tf
 from keras_amm.typing import Tensor, TensorLike
 
 _MOST_CHANNELS = 4
+# The number of channels computed at a time.
 _VECTOR = 16
 
 _convolution = tf.nn.convolution
@@ -37,8 +37,8 @@ def cheap_gradient_convolution(
     if not _applies(x, kernel, strides, padding, data_format, dilations):
         return _convolution(x, kernel, strides, padding, data_format, dilations, name)
 
-    def convolve(x: Any, kernel: Any) -> Any:
-        def gradients(seed: Any) -> tuple[Any, Any]:
+    def convolve(x: Tensor, kernel: Tensor) -> Tensor:
+        def gradients(seed: Tensor) -> tuple[Tensor, Tensor]:
             return (
                 image_gradient(seed, kernel, x.shape[1:3], padding),
                 tf.compat.v1.nn.conv2d_backprop_filter(x, kernel.shape, seed, [1, 1, 1, 1], padding),
@@ -49,7 +49,8 @@ def cheap_gradient_convolution(
     return tf.custom_gradient(convolve)(x, kernel)
 
 
-def _applies(x: Any, kernel: Any, strides: Any, padding: Any, data_format: str | None, dilations: Any) -> bool:
+def _applies(x: Tensor, kernel: Tensor, strides: Any, padding: Any, data_format: str | None, dilations: Any) -> bool:
+    """Whether the gradient of this module is right for the convolution, and cheaper."""
     return (
         x.shape.rank == 4
         and not tf.config.list_physical_devices("GPU")
@@ -62,17 +63,11 @@ def _applies(x: Any, kernel: Any, strides: Any, padding: Any, data_format: str |
     )
 
 
-def image_gradient(seed: Any, kernel: Any, size: Any, padding: str) -> Any:
-    """The gradient of a convolution without strides with respect to its input.
+def image_gradient(seed: Tensor, kernel: Tensor, size: Any, padding: str) -> Tensor:
+    """The gradient of a convolution without strides with respect to its input, [B, height, width, in].
 
-    Args:
-        seed: float tensor [B, h, w, out], the gradient with respect to its output.
-        kernel: float tensor [kh, kw, in, out].
-        size: pair of ints, the input's height and width.
-        padding: "SAME" or "VALID".
-
-    Returns:
-        Float tensor [B, height, width, in].
+    `seed` [B, h, w, out] is the gradient with respect to its output, `kernel` is [kh, kw, in, out], and `size` the
+    input's height and width.
 
     Example:
     >>> from keras_amm.network.kernels.convolution import image_gradient
@@ -96,7 +91,7 @@ def _block_size(channels: int) -> int:
     return max(side for side in (1, 2, 4) if side * side * channels <= _VECTOR)
 
 
-def _kernel_of_blocks(kernel: Any, block: int) -> Any:
+def _kernel_of_blocks(kernel: Tensor, block: int) -> Tensor:
     """The flipped kernel at each place of a block, [kh + block - 1, kw + block - 1, out, block * block * in]."""
     flipped = tf.transpose(kernel[::-1, ::-1], [0, 1, 3, 2])
     places = [

@@ -1,8 +1,8 @@
 """Max pooling whose second derivative is exact under XLA.
 
-XLA finds the maxima again, in a lower precision, when it differentiates a max
-pooling twice, and where two values of a window nearly agree it may take the other
-one. A chain of elementwise maxima has no such choice to repeat.
+When XLA differentiates a max pooling twice, it finds the maxima again, in a lower precision. Where two
+values of a window nearly agree it may then take the other one. A chain of elementwise maxima leaves no
+such choice to be repeated.
 """
 
 from collections.abc import Sequence
@@ -54,6 +54,7 @@ def _max_along(x: Tensor, axis: int, size: int, stride: int, padding: str) -> Te
 
 
 def _spatial(value: Any, rank: int) -> Sequence[int]:
+    """A size or stride, given in any of TensorFlow's forms, for each of the spatial axes."""
     if isinstance(value, int):
         return (value,) * rank
     value = tuple(value)
