@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import keras_amm
@@ -68,6 +68,7 @@ def test_name_survives_saving(entry):
 @pytest.mark.parametrize("name", [entry.identifier for entry in aggregation.ENTRIES])
 @settings(max_examples=100, deadline=None)
 @given(batch=_batches(), fraction=st.sampled_from(FRACTIONS))
+@example(batch=BATCH, fraction=0.4)  # correct and wrong samples count
 def test_selects_some_that_succeeded_and_never_more_than_its_bound(name, batch, fraction):
     entry = aggregation.find_entry(name)
     mask = np.asarray(entry.function(**batch, top_fraction=fraction))
