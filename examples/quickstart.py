@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 import keras_amm
 from paper.data.arrays import Images, load_subset
+from paper.figure_files import save_figure
 from paper.training.small_mlp import BATCH_SIZE, compiled_mlp
 
 flags.DEFINE_integer("epochs", 30, "number of epochs", lower_bound=1)
@@ -39,8 +40,7 @@ def main(argv: list[str]) -> None:
     for name, report in reports.items():
         print(f"{name:12}{report.error:>12.2%}{report.mean:>13.3f}{seconds[name]:>13.2f}")
     print(f"{len(test):,} test images. Margin: l2 distance to the decision boundary, pixels ranging over [0, 1].")
-    draw(reports).savefig(FLAGS.out, dpi=150)
-    print(f"Saved {FLAGS.out}")
+    print(f"Saved {save_figure(draw(reports), FLAGS.out)}")
 
 
 def train_and_measure(with_amm: bool, train: Images, test: Images) -> tuple[keras_amm.MarginReport, float]:

@@ -25,6 +25,7 @@ import tensorflow as tf
 from absl import app, flags
 
 import keras_amm
+from paper.figure_files import save_figure
 from paper.json_files import write_json
 from paper.reproduce.toy_boundaries import (
     Line,
@@ -95,8 +96,7 @@ def main(argv: list[str]) -> None:
             "panels": panels,
         }
         write_json(pathlib.Path(FLAGS.json), record)
-    draw(lines, train, test).savefig(FLAGS.out, dpi=150)
-    print(f"Saved {FLAGS.out}")
+    print(f"Saved {save_figure(draw(lines, train, test), FLAGS.out)}")
 
 
 def configurations() -> dict[str, keras_amm.MarginRegularizer | None]:

@@ -3,6 +3,7 @@
 import ast
 import os
 import pathlib
+import re
 import shlex
 import subprocess
 import sys
@@ -53,6 +54,19 @@ def test_tutorial_ends_with_a_better_classifier(clone):
 def test_every_block_has_a_language(page):
     opening = [line.strip() for line in page.read_text().splitlines() if line.lstrip().startswith("```")][::2]
     assert set(opening) <= {f"```{language}" for language in LANGUAGES}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_code_fits_into_a_window(page):
+    """`docs/stylesheets/width.css` makes room for as many characters on a window 1280 pixels wide."""
+    blocks = page.read_text().split("```")[1::2]
+    assert max((len(line) for block in blocks for line in block.splitlines()), default=0) <= 100
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.stem)
+def test_files_that_pages_name_exist(page):
+    names = re.findall(r"(?<![\w/.-])(?:examples|benchmarks|keras_amm)/[\w/.-]+\w", page.read_text())
+    assert [name for name in names if not (ROOT / name).exists()] == []
 
 
 @pytest.mark.parametrize(
