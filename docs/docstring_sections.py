@@ -1,4 +1,4 @@
-"""A Griffe extension: mkdocstrings knows the section `Example:`, as Keras writes it, as `Examples:` only."""
+"""A Griffe extension: mkdocstrings knows `Examples:` only, and Keras writes `Example:`."""
 
 import re
 import textwrap

@@ -98,11 +98,12 @@ def raise_early_end(measured: Measurement) -> None:
 
 def _count_classes(request: Request, report: MarginReport) -> str:
     """How many images of each class a report is of, in words."""
+    names = request.images.class_names or []
     known = [num_classes(model) or 0 for model in request.models.values()]
-    counts = np.bincount(report.labels, minlength=max(known))
+    counts = np.bincount(report.labels, minlength=max(len(names), *known))
     if len(counts) > _MOST_CLASSES_LISTED:
         return f"{counts.min():,} to {counts.max():,} of each of {len(counts):,} classes"
-    names = request.images.class_names or [f"class {k}" for k in range(len(counts))]
+    names = [*names, *(f"class {k}" for k in range(len(names), len(counts)))]
     return ", ".join(f"{count:,} of {name}" for count, name in zip(counts, names, strict=True))
 
 

@@ -60,4 +60,5 @@ def input_shape(model: keras.Model) -> tuple[int | None, ...] | None:
 def num_classes(model: keras.Model) -> int | None:
     """The number of classes; None for a subclassed model, which does not say it."""
     outputs = getattr(unwrapped(model), "outputs", None)
-    return int(outputs[0].shape[-1]) if outputs else None
+    # A single unit is the probability of the second of two classes.
+    return max(2, int(outputs[0].shape[-1])) if outputs else None

@@ -13,7 +13,7 @@ from keras_amm.cli.loading import Request
 from keras_amm.cli.pixels import Pixels
 from keras_amm.measuring.measurer import Measurer
 from tests.library.cli.command_line import command, saved
-from tests.library.cli.linear_models import NUM_IMAGES, SHAPE, linear
+from tests.library.cli.linear_models import NUM_IMAGES, SHAPE, Subclassed, linear
 
 
 class TestInterruption:
@@ -140,6 +140,17 @@ class TestCountsOfClasses:
         model = linear(0, classes=4)
         request = Request({"one": model}, images_of_two, Pixels(1.0, (0.0,)), {"one": keras_amm.DeepFool()}, 40)
         assert measuring.measure(request).classes == "20 of cat, 20 of dog, 0 of owl, 0 of elk"
+
+    def test_fewer_names_than_classes_of_a_model_and_more_than_it_tells(self):
+        named = noise()._replace(class_names=["cat", "dog", "owl"])
+        named.data[1][:] = 0
+        models = {"one": linear(0), "two": linear(1, classes=4)}
+        request = Request(models, named, Pixels(1.0, (0.0,)), dict.fromkeys(models, keras_amm.DeepFool()), 40)
+        assert measuring.measure(request).classes == "40 of cat, 0 of dog, 0 of owl, 0 of class 3"
+        subclassed = Subclassed()
+        subclassed.build((None, *SHAPE))
+        request = Request({"one": subclassed}, named, Pixels(1.0, (0.0,)), {"one": keras_amm.DeepFool()}, 40)
+        assert measuring.measure(request).classes == "40 of cat, 0 of dog, 0 of owl"
 
     def test_many_classes(self):
         many = noise()
