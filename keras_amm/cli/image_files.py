@@ -4,7 +4,6 @@ import os
 import pathlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import keras
 import numpy as np
@@ -43,7 +42,7 @@ class ImageFiles:
         self.size = size
         self.colours = colours
 
-    def __getitem__(self, part: Any) -> np.ndarray:
+    def __getitem__(self, part: slice | np.ndarray) -> np.ndarray:
         with ThreadPoolExecutor() as pool:
             return np.stack(list(pool.map(lambda file: read_image(file, self.size, self.colours), self.files[part])))
 

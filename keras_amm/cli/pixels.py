@@ -2,7 +2,6 @@
 
 import dataclasses
 from fractions import Fraction
-from typing import Any
 
 import keras
 import numpy as np
@@ -11,6 +10,7 @@ from keras_amm.cli.errors import CommandError
 from keras_amm.cli.models import input_shape
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.layers import input_rescaling
+from keras_amm.typing import TensorLike
 
 COLOUR_MODES = {1: "grayscale", 3: "rgb", 4: "rgba"}
 
@@ -27,7 +27,7 @@ class Pixels:
         mean = "" if not any(self.mean) else f" - {self.mean[0] if len(self.mean) == 1 else list(self.mean)}"
         return scale + mean
 
-    def __call__(self, x: Any, model: keras.Model) -> np.ndarray:
+    def __call__(self, x: TensorLike, model: keras.Model) -> np.ndarray:
         """Images of any numeric dtype, [B, height, width, channels] or [B, height, width], as the model takes them."""
         try:
             x = keras.ops.convert_to_numpy(Classifier(model).inputs(np.asarray(x).astype("float32")))
