@@ -13,7 +13,7 @@ from keras import ops
 from keras_amm import arguments
 from keras_amm.typing import Tensor, TensorLike
 
-__all__ = ["avg", "get", "min"]
+__all__ = ["avg", "get", "min", "nearest"]
 
 Aggregation = Callable[..., Tensor]
 
@@ -91,6 +91,61 @@ def min(  # noqa: A001
     )
 
 
+def nearest(
+    norm: TensorLike, labels: TensorLike, correct: TensorLike, success: TensorLike, *, top_fraction: float = 0.2
+) -> Tensor:
+    """The nearest part of the batch, whatever the classes: milder than MIN, since more samples share the pull.
+
+    A correctly classified sample counts iff its norm is among the
+    `max(1, floor(top_fraction * B))` smallest of all correctly classified samples.
+    Misclassified samples are mirrored, as under MIN: the farthest from their labels count.
+
+    Args:
+        norm: float tensor [B], the perturbation norms.
+        labels: integer tensor [B], not used.
+        correct: boolean tensor [B], whether the sample is correctly classified.
+        success: boolean tensor [B], whether the attack reached its goal.
+        top_fraction: float in (0, 1], the fraction of the batch.
+
+    Returns:
+        Boolean tensor [B], the samples that the penalty counts.
+
+    Example:
+    >>> import numpy as np
+    >>> mask = keras_amm.aggregation.nearest(
+    ...     np.array([0.5, 1.0, 0.7]), np.array([3, 3, 3]), np.ones(3, bool), np.ones(3, bool), top_fraction=0.7)
+    >>> np.asarray(mask)
+    array([ True, False,  True])
+
+    Reference: not in the paper.
+    """
+    del labels
+    norm = ops.convert_to_tensor(norm)
+    correct, success = ops.convert_to_tensor(correct, "bool"), ops.convert_to_tensor(success, "bool")
+    num_top = num_selected_per_side(ops.shape(norm)[0], top_fraction)
+    right = ops.logical_and(correct, success)
+    wrong = ops.logical_and(ops.logical_not(correct), success)
+    return ops.logical_or(_first(norm, right, num_top), _first(-norm, wrong, num_top))
+
+
+def misclassified(
+    rule: str, norm: Tensor, labels: Tensor, correct: Tensor, success: Tensor, top_fraction: float
+) -> Tensor:
+    """The misclassified samples that count by a rule, "all", "farthest" or "none", [B]."""
+    wrong = ops.logical_and(ops.logical_not(correct), success)
+    if rule == "none":
+        return ops.zeros_like(wrong)
+    if rule == "all":
+        return wrong
+    return _first_of_each_label(-norm, labels, wrong, num_selected_per_side(ops.shape(norm)[0], top_fraction))
+
+
+def _first(key: Tensor, eligible: Tensor, num_top: int | Tensor) -> Tensor:
+    """Mask [B] of the eligible samples whose keys are among the `num_top` smallest of these."""
+    rank = _rank(ops.where(eligible, key, ops.full_like(key, float("inf"))))
+    return ops.logical_and(eligible, ops.less(rank, ops.cast(num_top, rank.dtype)))
+
+
 def _first_of_each_label(key: Tensor, labels: Tensor, eligible: Tensor, num_top: int | Tensor) -> Tensor:
     """Mask [B] of the eligible samples with the smallest key of their label and among the `num_top` smallest of all."""
     rank = _rank(ops.where(eligible, key, ops.full_like(key, float("inf"))))
@@ -135,6 +190,12 @@ def _one_per_class_and_side(batch_size: int | Tensor, num_classes: int, top_frac
     return smaller(2 * smaller(num_classes, top), batch_size)
 
 
+def _top_of_both_sides(batch_size: int | Tensor, num_classes: int, top_fraction: float) -> int | Tensor:
+    """The first of the correct samples and the first of the wrong."""
+    smaller = builtins.min if isinstance(batch_size, int) else ops.minimum
+    return smaller(2 * num_selected_per_side(batch_size, top_fraction), batch_size)
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """An aggregation with all that the penalty has to know of it; a user's callable takes the defaults.
@@ -157,6 +218,7 @@ class Entry:
 ENTRIES = (
     Entry("avg", avg),
     Entry("min", min, max_selected=_one_per_class_and_side, counts_near_only=True),
+    Entry("nearest", nearest, max_selected=_top_of_both_sides, counts_near_only=True),
 )
 
 
@@ -175,7 +237,7 @@ def get(identifier: str | Aggregation) -> Aggregation:
     """Find an aggregation function by name, or pass a callable through.
 
     Args:
-        identifier: `"min"`, `"avg"`, or a callable with the signature
+        identifier: `"min"`, `"avg"`, `"nearest"`, or a callable with the signature
             `(norm, labels, correct, success, *, top_fraction)` that returns
             a mask [B].
 

@@ -11,7 +11,7 @@ from keras_amm.execution.checks import enforce
 from keras_amm.execution.guarded_update import values_before
 from keras_amm.execution.keras_hooks import KerasHooks
 from keras_amm.gradient import metrics
-from keras_amm.gradient.penalty import MarginPenalty, find_penalty
+from keras_amm.gradient.penalty import MarginPenalty, accuracy_of, find_penalty
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.inputs import ClassifierWrapper, as_images, finite_images, require_classifier
 from keras_amm.regularizer import MarginRegularizer
@@ -65,6 +65,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         super().__init__(base_model, **kwargs)
         self.regularizer = instance_or_default("regularizer", regularizer, MarginRegularizer)
         self.attack = instance_or_default("attack", attack, DeepFool)
+        self.regularizer.prepare()
         self._margin_metrics = metrics.margin_metrics()
 
     @property
@@ -148,6 +149,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
             [*found.checks, found.finite_gradients()],
             before=before,
             after=loss,
+            also=lambda: self._remember(found, clean, y),
         )
         trackers = [self._loss_tracker, *self._margin_metrics]
         metrics.update(trackers, loss, extra_losses, found.value, found.statistics, tf.shape(y_pred)[0])
@@ -215,6 +217,11 @@ class AMMModel(ClassifierWrapper, KerasHooks):
             for name, value in config.items()
         }
         return cls(**parts)
+
+    def _remember(self, found: MarginPenalty, clean: CleanPass, y: TensorLike) -> None:
+        """Add a batch to what the regularizer remembers."""
+        if self.regularizer.running is not None:
+            self.regularizer.running.update(found.statistics.median, accuracy_of(clean, y))
 
     def _find_penalty(
         self, classifier: Classifier, clean: CleanPass, y: TensorLike, step: TensorLike, loss_scale: TensorLike

@@ -7,23 +7,33 @@ from keras import ops
 
 from keras_amm import aggregation as aggregations
 from keras_amm import shrinkage as shrinkages
-from keras_amm.arguments import require_real, require_whole, serialize_function, serialize_schedule
+from keras_amm.arguments import serialize_function, serialize_schedule
+from keras_amm.regularizer_arguments import OF_PAPER, require_valid
+from keras_amm.running import RunningStatistics
+from keras_amm.strength import StrengthOverTime
 from keras_amm.typing import Tensor, TensorLike
 
-_GRADIENTS = ("unrolled", "masked", "boundary")
+# The arguments that are saved as they are.
+_PLAIN = (
+    "c d top_fraction max_penalty gradient screening only_successful interval misclassified normalize max_influence "
+    "warmup_steps above_chance"
+).split()
 
 
 @keras.saving.register_keras_serializable(package="keras_amm")
-class MarginRegularizer(keras.layers.Layer):
+class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
     """The penalty of a batch's margins (Equation 6), as a serialisable layer.
 
     `strength / B * [sum_correct R(-c ||delta||) + sum_wrong R(d ||delta||)]` over the samples that the aggregation
-    selects, B the whole batch. It has no weights; `AMMModel` computes the norms and their gradients.
+    selects, B the whole batch; `AMMModel` computes the norms and their gradients.
 
     Args:
         strength: float >= 0, lambda, or a `keras.optimizers.schedules.LearningRateSchedule` of the optimizer's
-            iterations. While it is 0 nothing is searched.
-        aggregation: `"min"`, `"avg"`, or a callable `(norm, labels, correct, success, *, top_fraction) -> mask [B]`.
+            iterations. While it is 0 nothing is searched. `"auto"` gives each sample the strength by which it is
+            pulled with `max_influence * R'(t)`, of which R'(t) counts up to 1: a correct sample at the boundary is
+            pulled by `max_influence`, one further away by less.
+        aggregation: `"min"`, `"avg"`, `"nearest"`, or a callable `(norm, labels, correct, success, *, top_fraction)
+            -> mask [B]`.
         shrinkage: `"lin"`, `"exp"`, `"inv"`, `"hinge"`, or a callable of `t = -c ||delta||` or `t = d ||delta||`.
             For `"hinge"` c is the margin that is wanted: `max(0, c - ||delta||)` and `max(0, c + ||delta||)`.
         c: float > 0, the scale of correctly classified samples.
@@ -41,6 +51,16 @@ class MarginRegularizer(keras.layers.Layer):
             of Elsayed et al. (2018).
         interval: int >= 1, the training steps from one penalty to the next. The penalty is then multiplied by it,
             caps included, and in the steps between nothing is searched. That is cheaper, and not the paper's method.
+        misclassified: which misclassified samples count: `"all"`; `"farthest"`, those farthest from their label, one
+            of each label and among the first `top_fraction` of the batch (the authors' code under MIN); `"none"`
+            (their option `--pos-only`); None for what the aggregation itself does.
+        normalize: the unit of the norms that c and d scale: None for the units of the images (Equation 6);
+            `"input"`, the norm of the image itself (Equation 5 of Deep Defense); `"median"`, the running mean of the
+            batches' median margins, a weight of this layer.
+        max_influence: float > 0, how hard the penalty may pull on a sample's logits at the boundary, as a multiple
+            of the most that cross-entropy can; None for no bound. The bound has no units.
+        warmup_steps: int >= 0, updates in which the strength grows linearly to its full value.
+        above_chance: bool, whether there is no penalty until the training's running accuracy is better than chance.
         **kwargs: arguments of `keras.layers.Layer`, such as `name`.
 
     Raises:
@@ -57,7 +77,7 @@ class MarginRegularizer(keras.layers.Layer):
 
     def __init__(
         self,
-        strength: float | keras.optimizers.schedules.LearningRateSchedule = 32.0,
+        strength: float | keras.optimizers.schedules.LearningRateSchedule | str = 32.0,
         aggregation: str | aggregations.Aggregation = "min",
         shrinkage: str | shrinkages.Shrinkage = "exp",
         c: float = 2.0,
@@ -68,35 +88,16 @@ class MarginRegularizer(keras.layers.Layer):
         screening: float | None = None,
         only_successful: bool = True,
         interval: int = 1,
+        misclassified: str | None = None,
+        normalize: str | None = None,
+        max_influence: float | None = None,
+        warmup_steps: int = 0,
+        above_chance: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not isinstance(strength, keras.optimizers.schedules.LearningRateSchedule):
-            require_real("strength", strength, lambda v: v >= 0, "at least 0, or a LearningRateSchedule")
-        require_real("c", c, lambda v: v > 0, "greater than 0")
-        require_real("d", d, lambda v: v > 0, "greater than 0")
-        require_real("top_fraction", top_fraction, lambda v: 0 < v <= 1, "in (0, 1]")
-        require_real("max_penalty", max_penalty, lambda v: v > 0, "greater than 0")
-        if gradient not in _GRADIENTS:
-            raise ValueError(f"`gradient` must be one of {_GRADIENTS}. Received: gradient={gradient!r}.")
         self._aggregation = aggregations.find_entry(aggregation)
         self._shrinkage = shrinkages.find_entry(shrinkage)
-        if screening is not None:
-            require_real("screening", screening, lambda v: 0 < v <= 1, "in (0, 1], or None")
-            if not self._aggregation.counts_near_only:
-                near = " or ".join(repr(e.identifier) for e in aggregations.ENTRIES if e.counts_near_only)
-                raise ValueError(
-                    "`screening` leaves out samples far from the boundary, which only "
-                    f"aggregation={near} never counts. "
-                    f"Received: screening={screening!r}, aggregation={aggregation!r}."
-                )
-        if not only_successful and (gradient == "boundary" or screening is not None):
-            raise ValueError(
-                "`only_successful=False` counts samples that are not at a boundary, and all must be searched: it goes "
-                "neither with gradient='boundary' nor with `screening`. "
-                f"Received: gradient={gradient!r}, screening={screening!r}."
-            )
-        require_whole("interval", interval, 1)
         self.strength = strength
         self.aggregation = self._aggregation.identifier
         self.shrinkage = self._shrinkage.identifier
@@ -107,34 +108,20 @@ class MarginRegularizer(keras.layers.Layer):
         self.gradient = gradient
         self.screening = screening
         self.only_successful = only_successful
-        self.interval = int(interval)
+        self.interval = interval
+        self.misclassified = misclassified
+        self.normalize = normalize
+        self.max_influence = max_influence
+        self.warmup_steps = warmup_steps
+        self.above_chance = above_chance
+        require_valid({name: getattr(self, name) for name in ("strength", "aggregation", *_PLAIN)})
+        self.running: RunningStatistics | None = None
         self.built = True
 
-    @property
-    def is_off(self) -> bool:
-        """Whether the strength is the constant 0."""
-        return not callable(self.strength) and self.strength == 0
-
-    @property
-    def is_scheduled(self) -> bool:
-        """Whether the strength differs from step to step."""
-        return callable(self.strength) or self.interval > 1
-
-    def strength_at(self, step: TensorLike) -> Tensor:
-        """The strength lambda at a step, 0 in the steps of an interval that have no penalty.
-
-        Args:
-            step: scalar integer tensor, the optimizer's iterations.
-
-        Returns:
-            Scalar float32 tensor.
-
-        Example:
-        >>> float(keras_amm.MarginRegularizer(strength=4.0).strength_at(0))
-        4.0
-        """
-        value = ops.cast(self.strength(step) if callable(self.strength) else self.strength, "float32")
-        return value if self.interval == 1 else ops.where(step % self.interval == 0, value, ops.zeros_like(value))
+    def prepare(self) -> None:
+        """Make the weights that the arguments need; `AMMModel` does, in the scope of its strategy."""
+        if self.running is None and (self.normalize == "median" or self.above_chance):
+            self.running = RunningStatistics(name="running")
 
     def select(self, norm: Tensor, labels: Tensor, correct: Tensor, success: Tensor) -> Tensor:
         """Which samples the penalty counts.
@@ -158,7 +145,11 @@ class MarginRegularizer(keras.layers.Layer):
         """
         success = success if self.only_successful else ops.ones_like(success)
         mask = self._aggregation.function(norm, labels, correct, success, top_fraction=self.top_fraction)
-        return ops.logical_and(ops.cast(mask, "bool"), success)
+        mask = ops.logical_and(ops.cast(mask, "bool"), success)
+        if self.misclassified is None:
+            return mask
+        wrong = aggregations.misclassified(self.misclassified, norm, labels, correct, success, self.top_fraction)
+        return ops.where(correct, mask, wrong)
 
     def max_selected(self, batch_size: int | Tensor, num_classes: int) -> int | Tensor:
         """The largest number of samples that `select` can return.
@@ -174,6 +165,8 @@ class MarginRegularizer(keras.layers.Layer):
         >>> keras_amm.MarginRegularizer().max_selected(100, num_classes=10)
         20
         """
+        if self.misclassified == "all":
+            return batch_size
         return self._aggregation.max_selected(batch_size, num_classes, self.top_fraction)
 
     def penalize(
@@ -233,18 +226,7 @@ class MarginRegularizer(keras.layers.Layer):
         return self.penalize(norm, correct, selected, self.strength_at(step), ops.shape(norm)[0])
 
     def compute_output_shape(self, norm_shape: Any, *_: Any) -> tuple[()]:
-        """The penalty is a scalar.
-
-        Args:
-            norm_shape: not used.
-
-        Returns:
-            The empty tuple.
-
-        Example:
-        >>> keras_amm.MarginRegularizer().compute_output_shape((8,))
-        ()
-        """
+        """The penalty is a scalar; `norm_shape` is not used. Returns the empty tuple."""
         return ()
 
     def get_config(self) -> dict[str, Any]:
@@ -265,15 +247,34 @@ class MarginRegularizer(keras.layers.Layer):
             "strength": serialize_schedule("strength", self.strength) if callable(self.strength) else self.strength,
             "aggregation": serialize_function("aggregation", self.aggregation),
             "shrinkage": serialize_function("shrinkage", self.shrinkage),
-            "c": self.c,
-            "d": self.d,
-            "top_fraction": self.top_fraction,
-            "max_penalty": self.max_penalty,
-            "gradient": self.gradient,
-            "screening": self.screening,
-            "only_successful": self.only_successful,
-            "interval": self.interval,
+            **{name: getattr(self, name) for name in _PLAIN},
         }
+
+    @classmethod
+    def from_paper(cls, name: str, **changes: Any) -> "MarginRegularizer":
+        """The paper's own penalty.
+
+        Args:
+            name: aggregation and shrinkage: `"avg-lin"`, `"avg-inv"`, `"avg-exp"`, `"min-lin"`, `"min-inv"` or
+                `"min-exp"`.
+            **changes: arguments that differ from the paper's, such as `gradient="boundary"`.
+
+        Returns:
+            A `MarginRegularizer`, of the paper's strength, c and d.
+
+        Raises:
+            ValueError: there is no such row.
+
+        Example:
+        >>> regularizer = keras_amm.MarginRegularizer.from_paper("min-exp")
+        >>> regularizer.strength, regularizer.c, regularizer.d
+        (32.0, 2.0, 1.0)
+
+        Reference: Table 1 of the paper's appendix; misclassified samples as in the authors' code.
+        """
+        if name not in OF_PAPER:
+            raise ValueError(f"The paper's penalties are {sorted(OF_PAPER)}. Received: {name!r}.")
+        return cls(**{**OF_PAPER[name], **changes})
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "MarginRegularizer":

@@ -1,5 +1,7 @@
 """Updates on condition: a fault in a batch is reported and never reaches the weights."""
 
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 
@@ -39,6 +41,7 @@ class GuardedUpdate:
         *,
         before: list[tuple[Variable, Tensor]],
         after: Tensor | None = None,
+        also: Callable[[], None] | None = None,
     ) -> None:
         """Update the weights if all checks hold.
 
@@ -49,6 +52,7 @@ class GuardedUpdate:
             checks: what must hold.
             before: what `values_before` gave, to be put back if a check fails.
             after: a tensor that must have been computed before, such as a loss that refuses its labels.
+            also: what else changes variables if all checks hold.
 
         Raises:
             ValueError: in eager mode, a check fails.
@@ -56,6 +60,8 @@ class GuardedUpdate:
         if not in_xla():
             with tf.control_dependencies([*enforce(checks), *([] if after is None else [after])]):
                 optimizer.apply([g if g is None else tf.identity(g) for g in gradients], weights)
+                if also is not None:
+                    also()
             return
         if not optimizer.built:
             optimizer.build(weights)
@@ -66,6 +72,8 @@ class GuardedUpdate:
 
         def update() -> int:
             optimizer.apply(gradients, weights)
+            if also is not None:
+                also()
             return 0
 
         def undo() -> int:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from keras_amm.execution import xla
+from keras_amm.gradient.influence import Pull, unbounded
 from keras_amm.network.classifier import Classifier
 from keras_amm.search.geometry import divide_by_squared_norm, expand_to, inner, squared_norm, unit
 from keras_amm.search.linearisation import logit_differences
@@ -55,6 +56,7 @@ def differentiate(
     *,
     overshoot: float,
     with_curvature: bool = True,
+    pull: Pull = unbounded,
 ) -> list[Tensor | None]:
     """The gradient of `sum_k factor_k * norm_k` over selected samples (Equations 2-4 and Section 3.1.1).
 
@@ -67,13 +69,18 @@ def differentiate(
         overshoot: float, the overshoot of the search.
         with_curvature: bool, whether grad g depends on the weights (`gradient="unrolled"`)
             or is held constant (`gradient="masked"`, the ablation of Table 2).
+        pull: what becomes of the factors, given the slopes of the paths' last steps.
 
     Returns:
         A list of one tensor, or None where the norm does not depend on it, per variable.
     """
     scale = 1.0 + overshoot
     steps = _steps(path, index, scale)
-    v = _adjoint(classifier, steps, tf.gather(path.delta, index), scale, with_curvature=with_curvature)
+    delta = tf.gather(path.delta, index)
+    if pull is not unbounded:
+        slope = _last_slope(steps, unit(delta))
+        factor = slope * pull(factor, slope)
+    v = _adjoint(classifier, steps, delta, scale, with_curvature=with_curvature)
     along = inner(v, steps.w, lead=2)
     a = factor * -scale * divide_by_squared_norm(along, steps.squared)
     b = expand_to(factor * tf.ones_like(a), v) * _curvature(steps.g, steps.w, steps.squared, v, along, scale)
@@ -105,6 +112,13 @@ def _steps(path: Path, index: Tensor, scale: float) -> _Steps:
     step = -scale * expand_to(divide_by_squared_norm(g, squared), w) * w
     x = tf.gather(path.x, index)[None] + tf.cumsum(step, axis=0, exclusive=True)
     return _Steps(x, w, g, squared, source, target, taken)
+
+
+def _last_slope(steps: _Steps, direction: Tensor) -> Tensor:
+    """How steeply g rises along the direction [K, ...] of each path, by its last step [K]; 0 where that is not up."""
+    num_taken = tf.reduce_sum(tf.cast(steps.taken, tf.int32), axis=0)
+    last = tf.stack([tf.maximum(num_taken - 1, 0), tf.range(tf.size(num_taken))], axis=1)
+    return tf.maximum(inner(tf.gather_nd(steps.w, last), direction), 0.0)
 
 
 def _curvature(g: Tensor, w: Tensor, squared: Tensor, v: Tensor, along: Tensor, scale: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from keras_amm.gradient.influence import Pull, unbounded
 from keras_amm.network.classifier import Classifier
 from keras_amm.search.geometry import inner, squared_norm, unit
 from keras_amm.search.linearisation import logit_differences
@@ -14,7 +15,13 @@ _GRAZING = 1e-3
 
 
 def differentiate(
-    classifier: Classifier, path: Path, index: Tensor, factor: Tensor, weights: list[Variable]
+    classifier: Classifier,
+    path: Path,
+    index: Tensor,
+    factor: Tensor,
+    weights: list[Variable],
+    *,
+    pull: Pull = unbounded,
 ) -> list[Tensor | None]:
     """The gradient of `sum_k factor_k * norm_k`, by the implicit function theorem; not in the paper.
 
@@ -27,6 +34,7 @@ def differentiate(
         index: int32 [K], the selected samples.
         factor: float [K], the weight of each norm.
         weights: the variables to differentiate with respect to; those that g does not depend on get None.
+        pull: what becomes of the factors, given the slopes.
     """
     delta = tf.gather(path.delta, index)
     direction = unit(delta)
@@ -38,5 +46,6 @@ def differentiate(
     w = tape.gradient(g, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     slope = inner(w, direction)
     is_steep = slope > _GRAZING * tf.sqrt(squared_norm(w))
-    seed = tf.where(is_steep, -factor / tf.where(is_steep, slope, tf.ones_like(slope)), tf.zeros_like(slope))
+    seed = -pull(factor, tf.where(is_steep, slope, tf.ones_like(slope)))
+    seed = tf.where(is_steep, seed, tf.zeros_like(seed))
     return tape.gradient(g, weights, output_gradients=seed)

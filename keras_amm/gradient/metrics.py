@@ -18,20 +18,24 @@ class MarginStatistics(NamedTuple):
         num_margins: how many these are.
         num_success: how many attacks succeeded.
         num_searched: how many samples were attacked.
+        median: the median of the correct samples' norms, of the global batch; 0 if no attack on them succeeded.
     """
 
     margin: Tensor
     num_margins: Tensor
     num_success: Tensor
     num_searched: Tensor
+    median: Tensor
 
 
-def batch_statistics(path: Path) -> MarginStatistics:
-    """The statistics of a searched batch."""
+def batch_statistics(path: Path, median: Tensor) -> MarginStatistics:
+    """The statistics of a searched batch with the given median margin."""
     known = path.correct & (path.success | tf.logical_not(path.searched))
     margin = tf.reduce_sum(tf.where(known, path.norm, tf.zeros_like(path.norm)))
-    counts = (tf.reduce_sum(tf.cast(mask, tf.float32)) for mask in (known, path.success, path.searched))
-    return MarginStatistics(margin, *counts)
+    num_margins, num_success, num_searched = (
+        tf.reduce_sum(tf.cast(mask, tf.float32)) for mask in (known, path.success, path.searched)
+    )
+    return MarginStatistics(margin, num_margins, num_success, num_searched, median)
 
 
 class NanMean(keras.metrics.Mean):
@@ -72,7 +76,7 @@ def update(
     compiled_loss = loss - sum(tf.cast(extra, loss.dtype) for extra in extra_losses)
     cross_entropy.update_state(compiled_loss, sample_weight=batch_size)
     margin_penalty.update_state(penalty, sample_weight=batch_size)
-    norms, num_margins, num_success, num_searched = statistics
+    norms, num_margins, num_success, num_searched, _ = statistics
     all_failed = (num_searched > 0) & (num_success == 0)
     margin.update_state(
         tf.math.divide_no_nan(norms, tf.cast(num_margins, norms.dtype)),

@@ -10,13 +10,15 @@ from keras_amm.deepfool import DeepFool
 from keras_amm.execution import replicas
 from keras_amm.execution.checks import Check, enforce, first_failure
 from keras_amm.execution.xla import indices
-from keras_amm.gradient import adjoint, boundary
+from keras_amm.gradient import adjoint, boundary, influence
 from keras_amm.gradient.metrics import MarginStatistics, batch_statistics
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.labels import class_indices
 from keras_amm.regularizer import MarginRegularizer
+from keras_amm.search.geometry import squared_norm
 from keras_amm.search.linearisation import CleanPass
 from keras_amm.search.path import Path
+from keras_amm.shrinkage import find_entry
 from keras_amm.typing import Tensor, TensorLike, Variable
 
 
@@ -90,8 +92,24 @@ def find_penalty(
         ValueError: images or labels are not fit for the network.
     """
     strength = regularizer.strength_at(step)
+    if regularizer.above_chance and regularizer.running is not None:
+        waits = tf.convert_to_tensor(regularizer.running.accuracy) <= _clearly_above_chance(clean.logits.shape[1])
+        strength = tf.where(waits, tf.zeros_like(strength), strength)
     compute = functools.partial(_compute, classifier, attack, regularizer, clean, y, weights, strength, loss_scale)
     return unless_off(strength, weights, compute, clean.logits.dtype) if regularizer.is_scheduled else compute()
+
+
+def accuracy_of(clean: CleanPass, y: TensorLike) -> Tensor:
+    """The fraction of the global batch that is classified correctly, a scalar."""
+    labels, _ = class_indices(y, clean.logits.shape[1])
+    correct = tf.equal(tf.argmax(clean.logits, axis=1, output_type=tf.int32), labels)
+    return tf.reduce_mean(tf.cast(replicas.gather(correct), tf.float32))
+
+
+def _clearly_above_chance(num_classes: int) -> float:
+    """An accuracy that guessing among the classes hardly reaches over many batches."""
+    chance = 1.0 / num_classes
+    return chance + 0.1 * (1.0 - chance)
 
 
 def _compute(
@@ -109,33 +127,92 @@ def _compute(
     labels, checks = class_indices(y, num_classes)
     keep_path = regularizer.gradient != "boundary"
     path = attack.path(classifier, clean, labels, screening=regularizer.screening, keep_path=keep_path)
-    value, slope, selected = _penalize(regularizer, path, labels, strength)
+    value, slope, selected, median = _penalize(regularizer, path, labels, strength)
     is_finite = tf.reduce_all(tf.math.is_finite(slope)) & tf.math.is_finite(value)
     checks = [*path.checks, *checks, Check(is_finite, "The margin penalty must be finite.", (value,))]
     index = indices(selected, regularizer.max_selected(clean.x.shape[0] or tf.shape(labels)[0], num_classes))
-    factor = tf.gather(tf.where(selected, slope, tf.zeros_like(slope)), index) * tf.cast(loss_scale, slope.dtype)
+    loss_scale = tf.cast(loss_scale, slope.dtype)
+    factor = tf.gather(tf.where(selected, slope, tf.zeros_like(slope)), index) * loss_scale
+    pull = _pull(regularizer, loss_scale / tf.cast(_global_size(labels), slope.dtype))
     if regularizer.gradient == "boundary":
-        gradients = boundary.differentiate(classifier, path, index, factor, weights)
+        gradients = boundary.differentiate(classifier, path, index, factor, weights, pull=pull)
     else:
-        with_curvature = regularizer.gradient == "unrolled"
         gradients = adjoint.differentiate(
-            classifier, path, index, factor, weights, overshoot=attack.overshoot, with_curvature=with_curvature
+            classifier,
+            path,
+            index,
+            factor,
+            weights,
+            overshoot=attack.overshoot,
+            with_curvature=regularizer.gradient == "unrolled",
+            pull=pull,
         )
-    return MarginPenalty(value, gradients, batch_statistics(path), checks)
+    return MarginPenalty(value, gradients, batch_statistics(path, median), checks)
+
+
+def _pull(regularizer: MarginRegularizer, of_cross_entropy: Tensor) -> influence.Pull:
+    """What becomes of a sample's factor, given the scalar by which cross-entropy pulls a sample at most."""
+    if regularizer.is_automatic:
+        return influence.given
+    if regularizer.max_influence is None:
+        return influence.unbounded
+    return influence.bounded(regularizer.interval * regularizer.max_influence * of_cross_entropy)
+
+
+def _global_size(labels: Tensor) -> Tensor:
+    """The number of samples of all replicas, a scalar."""
+    return tf.size(replicas.gather(labels))
 
 
 def _penalize(
     regularizer: MarginRegularizer, path: Path, labels: Tensor, strength: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The global batch's penalty, its slope in each norm of this replica [b], and which of them it counts [b]."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The global batch's penalty, the factors of this replica's samples [b], which of them count [b], the median norm.
+
+    The factor of a sample is the derivative of the penalty in its norm; of an automatic strength, its pull.
+    """
     size = tf.shape(labels)[0]
     norm, labels, correct, success = (replicas.gather(part) for part in (path.norm, labels, path.correct, path.success))
-    selected = regularizer.select(norm, labels, correct, success)
+    median = _median(norm, correct & success)
+    unit = _unit_of_margins(regularizer, path, median)
+    selected = regularizer.select(norm / unit, labels, correct, success)
     with tf.GradientTape() as tape:
         tape.watch(norm)
-        value = regularizer.penalize(norm, correct, selected, strength, tf.shape(norm)[0])
-    slope = tape.gradient(value, norm)
-    return value, replicas.own_part(slope, size), replicas.own_part(selected, size)
+        value = regularizer.penalize(norm / unit, correct, selected, strength, tf.shape(norm)[0])
+    if regularizer.is_automatic:
+        factor = _automatic_pull(regularizer, norm / unit, correct, strength)
+    else:
+        factor = tape.gradient(value, norm)
+    return value, replicas.own_part(factor, size), replicas.own_part(selected, size), median
+
+
+def _unit_of_margins(regularizer: MarginRegularizer, path: Path, median: Tensor) -> Tensor:
+    """What norms are divided by: a scalar, or [B] for the norms of the images themselves."""
+    if regularizer.normalize == "input":
+        size = replicas.gather(tf.sqrt(squared_norm(path.x)))
+        return tf.where(size > 0.0, size, tf.ones_like(size))
+    if regularizer.normalize == "median" and regularizer.running is not None:
+        return regularizer.running.margin_or(median)
+    return tf.where(median > 0.0, median, 1.0) if regularizer.normalize == "median" else tf.ones_like(median)
+
+
+def _automatic_pull(regularizer: MarginRegularizer, margin: Tensor, correct: Tensor, influence: Tensor) -> Tensor:
+    """The pull of each sample, [B]: `influence * R'(t) / B`, R' counted up to 1; negative for correct samples."""
+    shrinkage = find_entry(regularizer.shrinkage)
+    t = shrinkage.argument(margin, correct, regularizer.c, regularizer.d)
+    with tf.GradientTape() as tape:
+        tape.watch(t)
+        total = tf.reduce_sum(shrinkage.function(t))
+    steepness = tf.clip_by_value(tape.gradient(total, t), 0.0, 1.0)
+    pull = regularizer.interval * tf.cast(influence, t.dtype) / tf.cast(tf.size(t), t.dtype) * steepness
+    return tf.where(correct, -pull, pull)
+
+
+def _median(norm: Tensor, counts: Tensor) -> Tensor:
+    """The (lower) median of the norms [B] that count, a scalar; 0 if there are none."""
+    ordered = tf.sort(tf.where(counts, norm, tf.fill(tf.shape(norm), norm.dtype.max)))
+    number = tf.reduce_sum(tf.cast(counts, tf.int32))
+    return tf.where(number > 0, ordered[tf.maximum(number - 1, 0) // 2], tf.zeros((), norm.dtype))
 
 
 def unless_off(
@@ -186,4 +263,4 @@ def unless_off(
 
 def _none(dtype: tf.DType) -> MarginStatistics:
     """The statistics of a batch in which nothing was measured."""
-    return MarginStatistics(tf.zeros((), dtype), tf.zeros(()), tf.zeros(()), tf.zeros(()))
+    return MarginStatistics(tf.zeros((), dtype), tf.zeros(()), tf.zeros(()), tf.zeros(()), tf.zeros((), dtype))

@@ -1,0 +1,79 @@
+"""Which arguments `MarginRegularizer` takes: their ranges, what goes together, and those of the paper."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import keras
+
+from keras_amm import aggregation as aggregations
+from keras_amm.arguments import require_real, require_whole
+
+_GRADIENTS = ("unrolled", "masked", "boundary")
+_NORMALIZATIONS = (None, "input", "median")
+_MISCLASSIFIED = (None, "all", "farthest", "none")
+
+# Table 1 of the paper's appendix.
+OF_PAPER: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        f"{aggregation}-{shrinkage}": MappingProxyType(
+            {"aggregation": aggregation, "shrinkage": shrinkage, "strength": strength, "c": c, "d": d}
+        )
+        for aggregation, shrinkage, strength, c, d in (
+            ("avg", "lin", 1.0, 4.0, 4.0),
+            ("avg", "inv", 32.0, 4.0, 2.0),
+            ("avg", "exp", 32.0, 2.0, 2.0),
+            ("min", "lin", 1.0, 0.5, 4.0),
+            ("min", "inv", 32.0, 1.0, 0.5),
+            ("min", "exp", 32.0, 2.0, 1.0),
+        )
+    }
+)
+
+
+def require_valid(given: Mapping[str, Any]) -> None:
+    """Refuse values out of their range, and what does not go together; `given` are arguments by name.
+
+    Raises:
+        ValueError: one of the arguments, or a combination, is not valid.
+    """
+    _require_valid_strength(given["strength"], given["max_influence"])
+    for name in ("c", "d", "max_penalty"):
+        require_real(name, given[name], lambda v: v > 0, "greater than 0")
+    require_real("top_fraction", given["top_fraction"], lambda v: 0 < v <= 1, "in (0, 1]")
+    require_whole("interval", given["interval"], 1)
+    require_whole("warmup_steps", given["warmup_steps"], 0)
+    for name, known in (("gradient", _GRADIENTS), ("normalize", _NORMALIZATIONS), ("misclassified", _MISCLASSIFIED)):
+        if given[name] not in known:
+            raise ValueError(f"`{name}` must be one of {known}. Received: {name}={given[name]!r}.")
+    _require_valid_search(**{name: given[name] for name in ("aggregation", "gradient", "screening", "only_successful")})
+
+
+def _require_valid_strength(strength: Any, max_influence: Any) -> None:
+    if max_influence is not None:
+        require_real("max_influence", max_influence, lambda v: v > 0, "greater than 0, or None")
+    if isinstance(strength, str):
+        if strength != "auto" or max_influence is None:
+            raise ValueError(
+                "`strength` must be a number, a LearningRateSchedule or, with `max_influence`, 'auto'. "
+                f"Received: strength={strength!r}, max_influence={max_influence!r}."
+            )
+    elif not isinstance(strength, keras.optimizers.schedules.LearningRateSchedule):
+        require_real("strength", strength, lambda v: v >= 0, "at least 0, a LearningRateSchedule or 'auto'")
+
+
+def _require_valid_search(aggregation: Any, gradient: str, screening: Any, only_successful: bool) -> None:
+    if screening is not None:
+        require_real("screening", screening, lambda v: 0 < v <= 1, "in (0, 1], or None")
+        if not aggregations.find_entry(aggregation).counts_near_only:
+            near = " or ".join(repr(e.identifier) for e in aggregations.ENTRIES if e.counts_near_only)
+            raise ValueError(
+                f"`screening` leaves out samples far from the boundary, which only aggregation={near} never counts. "
+                f"Received: screening={screening!r}, aggregation={aggregation!r}."
+            )
+    if not only_successful and (gradient == "boundary" or screening is not None):
+        raise ValueError(
+            "`only_successful=False` counts samples that are not at a boundary, and all must be searched: it goes "
+            "neither with gradient='boundary' nor with `screening`. "
+            f"Received: gradient={gradient!r}, screening={screening!r}."
+        )

@@ -1,0 +1,47 @@
+"""What a regularizer remembers of the batches so far: the network's margins, and how often it is right."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_amm.typing import Tensor
+
+# The share of the past that a batch leaves: fifty batches count, as many as the margins of a network need to change.
+_MOMENTUM = 0.98
+
+
+@keras.saving.register_keras_serializable(package="keras_amm")
+class RunningStatistics(keras.layers.Layer):
+    """Running means over batches, as weights that are saved and resumed with the model.
+
+    Attributes:
+        margin: scalar weight, the running mean of the batches' median margins; 0 while none is known.
+        accuracy: scalar weight, the running mean of the batches' accuracy, from 0 on.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(trainable=False, dtype="float32", **kwargs)
+        scalar = {"shape": (), "initializer": "zeros", "trainable": False, "aggregation": "mean"}
+        self.margin = self.add_weight(name="margin", **scalar)
+        self.accuracy = self.add_weight(name="accuracy", **scalar)
+        self.built = True
+
+    def margin_or(self, of_batch: Tensor) -> Tensor:
+        """The running margin, a positive scalar; before there is one, the batch's, and without either, 1."""
+        of_batch = ops.where(of_batch > 0.0, of_batch, ops.ones_like(of_batch))
+        known = ops.cast(self.margin, of_batch.dtype)
+        return ops.where(known > 0.0, known, of_batch)
+
+    def update(self, margin: Tensor, accuracy: Tensor) -> None:
+        """Add a batch: scalars, its median margin, 0 for none, and its accuracy."""
+        margin, accuracy = ops.cast(margin, "float32"), ops.cast(accuracy, "float32")
+        moved = _MOMENTUM * self.margin + (1.0 - _MOMENTUM) * margin
+        first = ops.where(self.margin > 0.0, moved, margin)
+        self.margin.assign(ops.where(margin > 0.0, first, ops.convert_to_tensor(self.margin)))
+        self.accuracy.assign(_MOMENTUM * self.accuracy + (1.0 - _MOMENTUM) * accuracy)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Read both weights; a file from before there were any leaves them as they are."""
+        if store.keys():
+            super().load_own_variables(store)

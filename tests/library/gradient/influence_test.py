@@ -1,0 +1,195 @@
+"""The penalty without units: bounds on the pull, automatic strength, normalisation, and what is remembered."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_amm
+from keras_amm.gradient import influence
+from tests.helpers.networks import LOSS, small_data, small_network
+
+KERNEL = np.array([[1.0, -1.0], [0.5, 0.0], [0.0, 2.0]], "float32")
+BIAS = np.array([0.3, -0.2], "float32")
+X = np.array([[1.0, 2.0, -1.0], [0.4, -1.0, 0.6], [2.0, 1.0, 0.3]], "float32")
+
+
+def linear(scale=1.0):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    model.set_weights([scale * KERNEL, scale * BIAS])
+    return model
+
+
+def gradient_of(model, x, y, **arguments):
+    """The penalty and its gradient in kernel and bias."""
+    regularizer = keras_amm.MarginRegularizer(**{"aggregation": "avg", **arguments})
+    wrapped = keras_amm.wrap(model, regularizer=regularizer, attack=keras_amm.DeepFool(overshoot=1e-4))
+    with tf.GradientTape() as tape:
+        penalty = wrapped.margin_penalty(x, y)
+    return float(penalty), [g.numpy() for g in tape.gradient(penalty, model.trainable_variables)]
+
+
+def pulls(model, x, y, **arguments):
+    """The pull on each sample's difference of the two logits, in units of 1/B: one sample at a time, from the bias."""
+    found = []
+    for i in range(len(x)):
+        _, (_, bias) = gradient_of(model, x[i : i + 1], y[i : i + 1], **arguments)
+        found.append(bias[0])
+    return np.array(found)
+
+
+@pytest.mark.parametrize("gradient", ["boundary", "masked", "unrolled"])
+def test_the_bound_clips_the_pull(gradient):
+    """Equation 6 pulls with `lambda c exp(-c N) / ||w||`, for a linear classifier in closed form."""
+    model, w = linear(0.01), 0.01 * (KERNEL[:, 0] - KERNEL[:, 1])
+    g = X @ w + 0.01 * 0.5
+    y = (g < 0).astype("int32")
+    norms = np.abs(g) / np.linalg.norm(w)
+    free = 3.0 * 2.0 * np.exp(-2.0 * norms) / np.linalg.norm(w)
+    limit = float(np.sort(free)[1])
+    # For one sample, the cross-entropy's largest pull is 1.
+    for bound in (None, limit):
+        wanted = -np.sign(g) * np.minimum(free, bound or np.inf)
+        got = pulls(model, X, y, strength=3.0, c=2.0, gradient=gradient, max_influence=bound)
+        np.testing.assert_allclose(got, wanted, rtol=2e-3)
+
+
+@pytest.mark.parametrize("gradient", ["boundary", "masked", "unrolled"])
+@pytest.mark.parametrize(
+    ("shrinkage", "steepness"), [("exp", lambda t: np.exp(t)), ("inv", lambda t: 1 / (1 - t) ** 2)]
+)
+def test_an_automatic_strength_pulls_without_units(gradient, shrinkage, steepness):
+    """A correct sample is pulled by `max_influence * R'(-c N)`, whatever the scale of the logits."""
+    for scale in (1.0, 1e-3):
+        w = scale * (KERNEL[:, 0] - KERNEL[:, 1])
+        g = X @ w + scale * 0.5
+        norms = np.abs(g) / np.linalg.norm(w)
+        wanted = -np.sign(g) * 0.3 * steepness(-1.5 * norms)
+        got = pulls(
+            linear(scale), X, (g < 0).astype("int32"), strength="auto", max_influence=0.3, c=1.5,
+            shrinkage=shrinkage, gradient=gradient,
+        )  # fmt: skip
+        np.testing.assert_allclose(got, wanted, rtol=2e-3)
+
+
+def test_wrong_samples_are_pulled_by_no_more_than_the_influence():
+    y = (X @ (KERNEL[:, 0] - KERNEL[:, 1]) + 0.5 > 0).astype("int32")
+    got = pulls(linear(), X, y, strength="auto", max_influence=0.3, gradient="boundary")
+    np.testing.assert_allclose(np.abs(got), 0.3, rtol=2e-3)
+    # They are pulled towards their label: class 1 where the first logit is larger.
+    assert np.all(np.sign(got) == np.where(y == 1, 1.0, -1.0))
+
+
+def test_the_pull_has_no_units():
+    """Pixels in other units, with c in the network's own margins: the same gradient in the bias."""
+    y = (X @ (KERNEL[:, 0] - KERNEL[:, 1]) + 0.5 < 0).astype("int32")
+    settings = {"strength": "auto", "max_influence": 0.3, "c": 1.0, "normalize": "median", "gradient": "boundary"}
+    _, (_, here) = gradient_of(linear(), X, y, **settings)
+    other = linear()
+    other.set_weights([KERNEL / 255.0, BIAS])
+    _, (_, there) = gradient_of(other, 255.0 * X, y, **settings)
+    np.testing.assert_allclose(there, here, rtol=2e-3)
+    value, _ = gradient_of(other, 255.0 * X, y, **settings)
+    norms = np.abs(X @ (KERNEL[:, 0] - KERNEL[:, 1]) + 0.5)
+    np.testing.assert_allclose(value, 0.3 * np.mean(np.exp(-norms / np.sort(norms)[1])), rtol=2e-3)
+
+
+def test_normalized_by_the_input():
+    """Equation 5 of Deep Defense: the norm over that of the image."""
+    w = KERNEL[:, 0] - KERNEL[:, 1]
+    g = X @ w + 0.5
+    ratio = np.abs(g) / np.linalg.norm(w) / np.linalg.norm(X, axis=1)
+    value, _ = gradient_of(linear(), X, (g < 0).astype("int32"), strength=2.0, c=3.0, normalize="input")
+    np.testing.assert_allclose(value, 2.0 * np.mean(np.exp(-3.0 * ratio)), rtol=2e-3)
+
+
+def test_bounded_is_odd_and_monotone():
+    factor, slope = tf.constant([-4.0, -0.1, 0.1, 4.0]), tf.constant([2.0, 1.0, 1.0, 2.0])
+    np.testing.assert_allclose(influence.bounded(tf.constant(0.5))(factor, slope), [-0.5, -0.1, 0.1, 0.5])
+
+
+@pytest.mark.parametrize("compiled", [{"run_eagerly": True}, {"jit_compile": True}])
+@pytest.mark.parametrize("gradient", ["boundary", "unrolled"])
+def test_modes_of_execution_agree(compiled, gradient):
+    x, y = small_data()
+
+    def fit(**compiled):
+        regularizer = keras_amm.MarginRegularizer(
+            "auto", "nearest", c=1.0, top_fraction=0.5, gradient=gradient, misclassified="none", normalize="median",
+            max_influence=0.5, warmup_steps=2,
+        )  # fmt: skip
+        model = keras_amm.wrap(small_network(), regularizer, keras_amm.DeepFool(2, 3))
+        model.compile(keras.optimizers.SGD(0.05), LOSS, **compiled)
+        return model.fit(x, y, batch_size=16, epochs=2, shuffle=False, verbose=0).history, model.regularizer.running
+
+    (history, running), (wanted, other) = fit(**compiled), fit(jit_compile=False)
+    for name, values in wanted.items():
+        np.testing.assert_allclose(history[name], values, rtol=1e-2, atol=1e-5, err_msg=name)
+    assert float(running.margin) > 0 and float(running.accuracy) > 0
+    np.testing.assert_allclose(running.margin, other.margin, rtol=1e-2)
+
+
+def test_what_is_remembered_is_saved_and_resumed(tmp_path):
+    x, y = small_data()
+    regularizer = keras_amm.MarginRegularizer(
+        strength="auto", max_influence=0.3, normalize="median", gradient="boundary"
+    )
+    model = keras_amm.wrap(small_network(), regularizer)
+    model.compile(keras.optimizers.SGD(0.05), LOSS)
+    model.fit(x, y, batch_size=16, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert float(loaded.regularizer.running.margin) == float(model.regularizer.running.margin) > 0
+    histories = [m.fit(x, y, batch_size=16, shuffle=False, verbose=0).history for m in (model, loaded)]
+    for name, values in histories[0].items():
+        np.testing.assert_allclose(histories[1][name], values, rtol=1e-5)
+
+
+def test_no_penalty_before_the_classifier_is_better_than_chance():
+    x, _ = small_data()
+    y = np.random.default_rng(0).integers(0, 3, len(x))
+    model = keras_amm.wrap(small_network(), keras_amm.MarginRegularizer(above_chance=True))
+    model.compile(keras.optimizers.SGD(0.0), LOSS)
+    assert model.fit(x, y, batch_size=16, verbose=0).history["margin_penalty"] == [0.0]
+
+
+@pytest.mark.parametrize("rule", ["all", "farthest", "none"])
+def test_which_misclassified_samples_count(rule):
+    norm = np.array([0.5, 0.2, 0.9, 0.4, 0.8], "float32")
+    labels = np.array([0, 0, 0, 1, 1])
+    correct = np.array([True, True, False, False, False])
+    for aggregation in ("avg", "min", "nearest"):
+        regularizer = keras_amm.MarginRegularizer(aggregation=aggregation, misclassified=rule, top_fraction=0.4)
+        mask = np.asarray(regularizer.select(norm, labels, correct, np.ones(5, bool)))
+        wanted = {"all": [True, True, True], "farthest": [True, False, True], "none": [False, False, False]}[rule]
+        assert mask[2:].tolist() == wanted
+        assert mask[:2].tolist() == ([False, True] if aggregation == "min" else [True, True])
+        assert mask.sum() <= regularizer.max_selected(5, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    {"avg-lin": (1, 4, 4), "avg-inv": (32, 4, 2), "avg-exp": (32, 2, 2),
+     "min-lin": (1, 0.5, 4), "min-inv": (32, 1, 0.5), "min-exp": (32, 2, 1)}.items(),
+)  # fmt: skip
+def test_rows_of_the_paper(name, row):
+    regularizer = keras_amm.MarginRegularizer.from_paper(name)
+    assert (regularizer.strength, regularizer.c, regularizer.d) == row
+    assert (regularizer.aggregation, regularizer.shrinkage) == tuple(name.split("-"))
+    assert regularizer.max_influence is None and regularizer.normalize is None and regularizer.gradient == "unrolled"
+    assert keras_amm.MarginRegularizer.from_paper(name, gradient="boundary").gradient == "boundary"
+
+
+def test_wrong_arguments():
+    for arguments, message in (
+        ({"strength": "auto"}, "with `max_influence`"),
+        ({"strength": "much", "max_influence": 1.0}, "'auto'"),
+        ({"max_influence": 0.0}, "max_influence=0.0"),
+        ({"normalize": "mean"}, "normalize='mean'"),
+        ({"misclassified": "near"}, "misclassified='near'"),
+        ({"warmup_steps": -1}, "warmup_steps=-1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            keras_amm.MarginRegularizer(**arguments)
+    with pytest.raises(ValueError, match="min-cube"):
+        keras_amm.MarginRegularizer.from_paper("min-cube")
