@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_amm.arguments import require_real, require_whole
-from keras_amm.execution.checks import Check, clear_errors, enforce
+from keras_amm.execution.checks import Check, as_value_errors, enforce
 from keras_amm.execution.compiled import CompiledPerModel
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.inputs import unwrapped
@@ -129,7 +129,7 @@ class DeepFool:
             raise ValueError(f"Images and labels must be equally many. Received: {x.shape[0]} and {labels.shape[0]}.")
         batch = [x] if labels is None else [x, labels]
         setting = tuple(self.get_config().values())
-        with clear_errors():
+        with as_value_errors():
             return self._compiled.get(model, setting, self._search_model, batch)(*batch)
 
     def perturb_from(self, classifier: Classifier, clean: CleanPass, labels: TensorLike | None = None) -> Perturbation:

@@ -57,8 +57,8 @@ def exp(t: TensorLike) -> Tensor:
 def inv(t: TensorLike) -> Tensor:
     """The inverse, R(t) = 1 / (1 - t), for t < 1.
 
-    From `t = 1 - 1e-6` on the function is constant, so that it stays finite;
-    `MarginRegularizer` caps the margin of misclassified samples long before.
+    From `t = 1 - 1e-6` on the function is constant, so that it stays finite.
+    `MarginRegularizer` caps `t` before, at `1 - strength / max_penalty`.
 
     Args:
         t: float tensor of any shape, the signed and scaled margin.
@@ -81,8 +81,8 @@ def hinge(t: TensorLike, threshold: TensorLike = 0.0) -> Tensor:
     Args:
         t: float tensor of any shape: `-||delta||` for correctly classified
             and `||delta||` for misclassified samples (c and d do not scale it).
-        threshold: float, the margin that is wanted; `MarginRegularizer`
-            passes its `c`.
+        threshold: float, the margin that is wanted. `MarginRegularizer`
+            leaves it at 0 and adds the wanted margin, its `c`, to `t`.
 
     Returns:
         A tensor like `t`.
@@ -102,32 +102,39 @@ def _scaled(norm: Tensor, correct: Tensor, c: float, d: float) -> Tensor:
     return ops.where(correct, -c * norm, d * norm)
 
 
-def _less_than_wanted(norm: Tensor, correct: Tensor, c: float, d: float) -> Tensor:
-    """What signed margins lack of the margin c that is wanted, [B]."""
+def _shortfall(norm: Tensor, correct: Tensor, c: float, d: float) -> Tensor:
+    """The wanted margin c minus the signed margin (negative where the sample is misclassified), [B]."""
     return c + ops.where(correct, -norm, norm)
 
 
+# The two caps below are those of the authors' code. `penalty_per_sample` also caps the penalty itself, but for exp that
+# comes too late: exp of a large norm is infinite, and the gradient would be 0 * infinity, which is NaN.
+
+
 def _cap_of_exp(strength: Tensor, d: float, max_penalty: float) -> Tensor:
-    """The authors' cap, where the weighted penalty is about `max_penalty`; a scalar."""
+    """The norm at which a misclassified sample's `strength * exp(d * norm)` is `max_penalty + strength`; a scalar."""
     return ops.log(max_penalty / ops.maximum(strength, keras.config.epsilon()) + 1.0) / d
 
 
 def _cap_of_inv(strength: Tensor, d: float, max_penalty: float) -> Tensor:
-    """The authors' cap, where the weighted penalty is `max_penalty`; a scalar."""
+    """The norm at which a misclassified sample's `strength * inv(d * norm)` is `max_penalty`; a scalar.
+
+    It is negative if `strength > max_penalty`: then every misclassified sample costs `max_penalty`, without gradient.
+    """
     return (1.0 - strength / max_penalty) / d
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
-    """A shrinkage with all that the penalty has to know of it; a user's callable takes the defaults.
+class ShrinkageEntry:
+    """A shrinkage function and how the penalty uses it; a user's callable takes the defaults.
 
     Attributes:
         identifier: the name, or a user's callable itself.
         function: R(t).
         argument: `(norm [B], correct [B], c, d) -> t [B]`.
         is_capped: whether a sample's `strength * R` is at most `max_penalty`.
-        wrong_norm_cap: `(strength, d, max_penalty) -> scalar`, the norm from which on all misclassified samples cost
-            the same; None if there is none.
+        wrong_norm_cap: `(strength, d, max_penalty) -> scalar`, the norm above which misclassified samples cost no
+            more; None if there is no such norm.
     """
 
     identifier: str | Shrinkage
@@ -149,17 +156,21 @@ class Entry:
 
 # A new shrinkage needs a function above and an entry here.
 ENTRIES = (
-    Entry("lin", lin, is_capped=False),
-    Entry("exp", exp, wrong_norm_cap=_cap_of_exp),
-    Entry("inv", inv, wrong_norm_cap=_cap_of_inv),
-    Entry("hinge", hinge, argument=_less_than_wanted, is_capped=False),
+    ShrinkageEntry("lin", lin, is_capped=False),
+    ShrinkageEntry("exp", exp, wrong_norm_cap=_cap_of_exp),
+    ShrinkageEntry("inv", inv, wrong_norm_cap=_cap_of_inv),
+    ShrinkageEntry("hinge", hinge, argument=_shortfall, is_capped=False),
 )
 
 
-def find_entry(identifier: str | Shrinkage) -> Entry:
+def find_entry(identifier: str | Shrinkage) -> ShrinkageEntry:
     """The entry of a name, of a built-in function, or of a user's callable."""
     return arguments.find_entry(
-        "shrinkage", identifier, ENTRIES, lambda function: Entry(function, function), "the signed, scaled margin"
+        "shrinkage",
+        identifier,
+        ENTRIES,
+        lambda function: ShrinkageEntry(function, function),
+        "the signed, scaled margin",
     )
 
 

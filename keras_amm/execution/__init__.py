@@ -1,4 +1,4 @@
 """How code runs: eagerly, in a graph, under XLA, on several replicas, inside Keras's `fit`.
 
-Nothing here knows of margins.
+Nothing here computes margins.
 """

@@ -1,10 +1,10 @@
 """Checks of values that are known only while a step runs.
 
 Data and logits pass through compiled functions, where Python cannot raise. A
-`Check` says what must hold; `enforce` raises at once in eager mode and puts an
-assertion into a graph; `clear_errors` turns a failed assertion back into a
-`ValueError`. XLA drops assertions: there `first_failure` gives a code that the
-caller reads from outside.
+`Check` says what must hold. `enforce` raises at once in eager mode and puts an
+assertion into a graph; `as_value_errors` turns a failed assertion into a
+`ValueError`. XLA drops assertions: there `first_failure` gives the number of the
+failed check, which the caller reads when the compiled function has returned.
 """
 
 import contextlib
@@ -24,13 +24,15 @@ _LABELS = re.compile(r"label value of (?P<label>\S+) which is outside the valid 
 
 
 class Check(NamedTuple):
-    """Something that must hold for the values of a batch.
+    """A condition on the values of a batch, and the error if it does not hold.
+
+    The error reads "`message` `got` `values`.", or `message` alone where values cannot be shown, as under XLA.
 
     Attributes:
-        ok: scalar boolean tensor.
-        message: what is wrong where it does not hold, and how to mend it, in whole sentences.
-        values: tensors to show after the message, where values can be shown.
-        got: the words between message and values.
+        ok: scalar boolean tensor, whether the condition holds.
+        message: whole sentences: what is expected, or how to mend the fault.
+        values: tensors, the offending values.
+        got: how the sentence that ends in the values begins.
     """
 
     ok: Tensor
@@ -39,32 +41,34 @@ class Check(NamedTuple):
     got: str = "Got"
 
     @property
-    def before_values(self) -> str:
-        """What to say before the values; the message alone if there are none."""
+    def text_before_values(self) -> str:
+        """The error without its values."""
         return f"{self.message} {self.got}" if self.values else self.message
 
 
 def enforce(checks: Sequence[Check]) -> list[tf.Operation]:
-    """Raise a ValueError for the first check that fails, at once or when the graph runs.
+    """Raise a ValueError for the first check that fails: at once, or in a graph when it runs.
 
-    In a graph it returns the assertions, for control dependencies. Under XLA, which cannot assert, there are none.
+    In a graph it returns the assertions, for `tf.control_dependencies`; in eager mode, and under XLA, which cannot
+    assert, an empty list.
     """
     if in_xla():
         return []
     if tf.executing_eagerly():
         for check in checks:
             if not check.ok:
-                raise ValueError(_sentence(check.before_values, " ".join(str(v.numpy()) for v in check.values)))
+                raise ValueError(_sentence(check.text_before_values, " ".join(str(v.numpy()) for v in check.values)))
         return []
-    return [tf.debugging.Assert(check.ok, [_MARK + check.before_values, *check.values]) for check in checks]
+    return [tf.debugging.Assert(check.ok, [_MARK + check.text_before_values, *check.values]) for check in checks]
 
 
 def first_failure(checks: Sequence[Check]) -> Tensor:
-    """The number of the first check that fails, counted from 1, or 0: a scalar int32 tensor.
+    """The number of the first check that fails, counted from 1, or 0 if none fails: a scalar int32 tensor.
 
     Example:
-    >>> int(keras_amm.execution.checks.first_failure([Check(tf.constant(False), "got")]))
-    1
+    >>> passed, failed = Check(tf.constant(True), "Fine."), Check(tf.constant(False), "Not fine.")
+    >>> [int(keras_amm.execution.checks.first_failure(c)) for c in ([passed, failed, failed], [passed])]
+    [2, 0]
     """
     code = tf.constant(0)
     for number, check in reversed(list(enumerate(checks, start=1))):
@@ -73,19 +77,19 @@ def first_failure(checks: Sequence[Check]) -> Tensor:
 
 
 @contextlib.contextmanager
-def clear_errors(where: Callable[[], str] = str) -> Iterator[None]:
-    """Raise a failed assertion of `enforce` as a `ValueError` of its message, after the words that `where` gives."""
+def as_value_errors(prefix: Callable[[], str] = lambda: "") -> Iterator[None]:
+    """Raise a failed assertion of `enforce` as a `ValueError` with its message, preceded by `prefix()`."""
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
         message = _message(str(error))
         if message is None:
             raise
-        raise ValueError(where() + message) from None
+        raise ValueError(prefix() + message) from None
 
 
 def _message(error: str) -> str | None:
-    """The message of a check within that of a TensorFlow error; None where there is none."""
+    """The message of a check, found in the text of a TensorFlow error; None if it is an error of another kind."""
     if found := _FAILED.search(error):
         # TensorFlow prints strings as C would: quotes with a backslash, bytes of UTF-8 as octal numbers.
         message = found["message"].encode().decode("unicode_escape").encode("latin-1").decode()

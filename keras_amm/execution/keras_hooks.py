@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_amm.execution import replicas
-from keras_amm.execution.checks import clear_errors
+from keras_amm.execution.checks import as_value_errors
 from keras_amm.execution.guarded_update import GuardedUpdate, in_failed_step
 from keras_amm.typing import Tensor, TensorLike
 
@@ -90,7 +90,7 @@ class KerasHooks(keras.Model):
         run = self.train_function
 
         def train_function(iterator: Any) -> Any:
-            with clear_errors(self._in_failed_step):
+            with as_value_errors(self._in_failed_step):
                 logs = run(iterator)
             self._guarded_update.raise_fault()
             return logs

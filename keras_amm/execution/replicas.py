@@ -1,7 +1,8 @@
 """The global batch of `tf.distribute`, of which each replica holds a part.
 
-MIN selects among the whole batch, and the penalty is a mean over it. So replicas exchange a few numbers per sample
-(norms, labels, flags), never images. Each differentiates its own samples, and the optimizer sums the gradients.
+The margin penalty depends on the whole batch: MIN selects among all of its samples, and the penalty is a mean over
+them. So replicas exchange a few numbers per sample (norms, labels, flags), never images. Each replica differentiates
+its own samples, and the optimizer sums the gradients.
 """
 
 import tensorflow as tf
@@ -17,7 +18,7 @@ _UNSUPPORTED = (
 
 
 def require_supported_strategy(strategy: tf.distribute.Strategy) -> None:
-    """Refuse a strategy under which there is no global batch, or which was never tried.
+    """Refuse a strategy that has no global batch, or that this library was never tried with.
 
     Raises:
         ValueError: it is a parameter server, central storage or TPU strategy.
@@ -36,13 +37,13 @@ def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:
 
 
 def are_several() -> bool:
-    """Whether what runs now is one replica of several, and sees a part of the batch."""
+    """Whether the code runs in one of several replicas, and so sees only a part of the batch."""
     is_whole = tf.distribute.in_cross_replica_context()
     return not is_whole and tf.distribute.get_strategy().num_replicas_in_sync > 1
 
 
 def gather(values: Tensor) -> Tensor:
-    """The values of the global batch [B, ...], in the order of the replicas, from those of this replica [b, ...]."""
+    """The values of the whole global batch [B, ...], in the order of the replicas; each passes its own, [b, ...]."""
     if not are_several():
         return values
     # Replicas can exchange numbers, but no booleans.
@@ -51,10 +52,10 @@ def gather(values: Tensor) -> Tensor:
 
 
 def own_part(values: Tensor, size: Tensor) -> Tensor:
-    """Of the values of the global batch [B, ...], those of this replica [b, ...]; `size` is the scalar b."""
+    """This replica's part [b, ...] of values of the global batch [B, ...]; `size` is the scalar b."""
     if not are_several():
         return values
-    # Replicas may hold parts of different sizes of an epoch's last batch.
+    # The last batch of an epoch may be divided into parts of different sizes.
     sizes = gather(tf.reshape(size, [1]))
     first = tf.reduce_sum(sizes[: tf.distribute.get_replica_context().replica_id_in_sync_group])
     return values[first : first + size]

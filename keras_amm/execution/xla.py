@@ -1,8 +1,12 @@
-"""What differs under XLA, which compiles for shapes that are known beforehand.
+"""What differs under XLA, which compiles for fixed shapes and cannot raise errors.
 
-A batch of which only some rows still matter can be cut to these rows, but not under XLA, where the shape
-would depend on the values. There the whole batch is computed, and the rows that do not matter are masked.
-The functions here make that choice, so that their callers are written once.
+If only some rows of a batch still matter, the others can be dropped. Under XLA they cannot, for then the shape would
+depend on the values: the whole batch is computed there, and rows that do not matter are masked. The functions of this
+module make that choice, so that their callers are written once.
+
+A few other modules ask `in_xla` themselves: `search.linearisation` (XLA linearises towards all classes),
+`network.classifier` (XLA needs other replacements of slow operations), and `execution.checks` and
+`execution.guarded_update` (an assertion is lost under XLA, so a fault is kept in a variable).
 """
 
 from collections.abc import Callable
@@ -22,7 +26,7 @@ def in_xla() -> bool:
 
 
 class Rows:
-    """The rows of a batch that matter, by a boolean mask [B]; None for every row.
+    """The rows of a batch that a boolean mask [B] selects; None selects all rows.
 
     Example:
     >>> rows, batch = keras_amm.execution.xla.Rows(tf.constant([True, False, True])), tf.constant([1, 2, 3])
@@ -37,13 +41,13 @@ class Rows:
         self._index = None if mask is None or in_xla() else tf.where(mask)
 
     def take(self, batch: Any) -> Any:
-        """These rows of each tensor [B, ...] in a structure; under XLA all rows."""
+        """The selected rows of each tensor [B, ...] in a structure; under XLA all rows."""
         if self._index is None:
             return batch
         return tf.nest.map_structure(lambda values: tf.gather(values, self._index[:, 0]), batch)
 
     def put(self, batch: Any, new: Any) -> Any:
-        """The structure `batch`, with these rows from `new`, which has what `take` gave."""
+        """The structure `batch` with its selected rows replaced by `new`, which has the shape of `take(batch)`."""
         return tf.nest.map_structure(self._put, batch, new)
 
     def _put(self, old: Tensor, new: Tensor) -> Tensor:
@@ -55,9 +59,10 @@ class Rows:
 
 
 def indices(mask: Tensor, at_most: Any) -> Tensor:
-    """The rows under a mask [B], int32 [K]; under XLA `at_most` rows, of which those under the mask come first.
+    """The numbers of the rows that a mask [B] selects, int32 [K], the selected ones first.
 
-    It is one row at least, for networks refuse empty batches.
+    Under XLA there are always `at_most`, filled up with rows that are not selected; if no row is selected, there is one
+    all the same, because networks refuse empty batches. Callers give such rows the factor 0.
     """
     if in_xla():
         return tf.math.top_k(tf.cast(mask, tf.int32), at_most).indices
@@ -66,28 +71,26 @@ def indices(mask: Tensor, at_most: Any) -> Tensor:
 
 
 def largest(counts: Tensor, at_most: Any) -> Tensor:
-    """The largest of some counts, at least 1; under XLA `at_most`, which none of them exceeds."""
+    """The largest of some counts, at least 1; under XLA their upper bound, `at_most`."""
     return at_most if in_xla() else tf.maximum(tf.reduce_max(counts), 1)
 
 
 def array_of_steps(dtype: Any, shape: Any, at_most: int) -> tf.TensorArray:
-    """An array for one tensor of the given shape per step, as long as the steps taken; under XLA `at_most` long."""
+    """An array of one tensor of the given shape per step; it grows with the steps, under XLA its length is `at_most`."""
     static = in_xla()
     return tf.TensorArray(dtype, size=at_most if static else 0, dynamic_size=not static, element_shape=shape)
 
 
 def sum_of_gradients(
-    gradients: Callable[[Any], list[Tensor | None]], rows: Any, mask: Tensor, weights: list[Variable], at_a_time: Any
+    gradients: Callable[[Any], list[Tensor | None]], rows: Any, number: Tensor, weights: list[Variable], at_a_time: Any
 ) -> list[Tensor | None]:
-    """The gradients that a structure of rows [Q, ...] gives in all, where the mask [Q] holds for the first ones.
+    """The sum of the gradients of a structure of rows [Q, ...], of which the first `number` matter.
 
-    Outside of XLA the rows go through `gradients` at once. Under XLA there may be many more of them than
-    matter, so they go through it `at_a_time` by `at_a_time`, of which Q is a multiple, until those under the
-    mask are done.
+    Outside of XLA all rows go through `gradients` at once. Under XLA there may be many more rows than
+    matter. They go through it `at_a_time` together, which must divide Q, until the rows that matter are done.
     """
     if not in_xla():
         return gradients(rows)
-    number = tf.reduce_sum(tf.cast(mask, tf.int32))
 
     def add_part(first: Tensor, total: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         index = first + tf.range(at_a_time)

@@ -94,7 +94,11 @@ def differentiate(
         b=_flatten(b, keep) if with_curvature else None,
     )
     return xla.sum_of_gradients(
-        lambda part: _gradients(classifier, part, weights), points, matters, weights, at_a_time=tf.shape(index)[0]
+        lambda part: _gradients(classifier, part, weights),
+        points,
+        tf.reduce_sum(tf.cast(matters, tf.int32)),
+        weights,
+        at_a_time=tf.shape(index)[0],
     )
 
 

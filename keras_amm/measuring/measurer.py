@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_amm.deepfool import DeepFool
-from keras_amm.execution.checks import clear_errors, enforce
+from keras_amm.execution.checks import as_value_errors, enforce
 from keras_amm.execution.compiled import CompiledPerModel
 from keras_amm.measuring.nearest import NearestImages, PerturbedImages
 from keras_amm.network.classifier import Classifier
@@ -161,7 +161,7 @@ class Measurer:
         """What `search(attack, model, *batch)` finds, compiled once."""
         setting = (search, type(attack), *attack.get_config().values())
         function = _compiled.get(self._model, setting, functools.partial(search, attack), [*batch])
-        with clear_errors():
+        with as_value_errors():
             return function(*batch)
 
 

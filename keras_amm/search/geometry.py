@@ -1,15 +1,15 @@
-"""Per-sample l2 geometry, guarded where a gradient vanishes.
+"""Per-sample l2 geometry, without division by zero where a gradient vanishes.
 
-A vector is a tensor [..., D1, D2, ...] whose leading axes, `lead` in number, count samples (and steps). A value per
-sample has those leading axes alone.
+Here a vector is an image or gradient, whatever its rank. A tensor of vectors has `lead` leading axes, which count
+samples (or steps and samples); the axes after them belong to one vector. A value per sample has the leading axes alone.
 """
 
 import tensorflow as tf
 
 from keras_amm.typing import Tensor
 
-# Gradients whose squared norm is below this count as zero. The derivative of a
-# step divides by the fourth power of the norm: it stays a normal float32.
+# Gradients whose squared norm is below this count as zero. The derivative of a step divides by the fourth power of the
+# norm, which above this is still a normal float32.
 _TINY = 1e-18
 
 
@@ -17,19 +17,15 @@ def inner(u: Tensor, v: Tensor, lead: int = 1) -> Tensor:
     """Inner products of vectors, one for each sample.
 
     Example:
-    >>> keras_amm.search.geometry.inner(tf.ones((2, 3)), tf.ones((2, 3))).numpy()
-    array([3., 3.], dtype=float32)
+    >>> u, v = tf.constant([[[1.0, 2.0], [3.0, 4.0]]]), tf.constant([[[1.0, 0.0], [0.0, -1.0]]])
+    >>> keras_amm.search.geometry.inner(u, v).numpy(), keras_amm.search.geometry.inner(u, v, lead=2).numpy()
+    (array([-3.], dtype=float32), array([[ 1., -4.]], dtype=float32))
     """
     return tf.reduce_sum(u * v, axis=list(range(lead, u.shape.rank)))
 
 
 def squared_norm(v: Tensor, lead: int = 1) -> Tensor:
-    """Squared l2 norms of vectors, one for each sample.
-
-    Example:
-    >>> keras_amm.search.geometry.squared_norm(tf.ones((2, 3))).numpy()
-    array([3., 3.], dtype=float32)
-    """
+    """Squared l2 norms of vectors, one for each sample."""
     return tf.reduce_sum(tf.square(v), axis=list(range(lead, v.shape.rank)))
 
 
@@ -67,7 +63,7 @@ def divide_by_squared_norm(numerator: Tensor, squared: Tensor) -> Tensor:
 
 
 def distance(g: Tensor, squared: Tensor) -> Tensor:
-    """|g| / ||w||, the distance to the linear boundary g = 0; the largest float where w is zero.
+    """|g| / ||w||, the distance to the linear boundary g = 0; where w is zero, the largest finite float.
 
     Example:
     >>> keras_amm.search.geometry.distance(tf.constant([-6.0]), tf.constant([4.0])).numpy()

@@ -1,9 +1,9 @@
 """The nearest linear boundary of each sample: DeepFool's linearisation.
 
-A network is linearised towards several classes, each at the cost of a gradient with
-respect to the image. At a sample's first point all of its classes are looked at. From then on
-the lengths of its gradients are roughly known, and the logits alone tell most classes
-to be far beyond the nearest.
+Linearising the network towards a class costs one gradient with respect to the image. At a sample's
+first point this is done for all of its candidate classes (with screening, only for the likeliest). From
+then on, the norms of the gradients are roughly known. With them, the logits alone show that most
+classes are far beyond the nearest, and no gradient is spent on those.
 """
 
 from typing import Any, NamedTuple
@@ -16,9 +16,9 @@ from keras_amm.network.classifier import Classifier
 from keras_amm.search.geometry import distance, squared_norm
 from keras_amm.typing import Tensor
 
-# A class is looked at again unless its boundary, by the last known length of its gradient, is over this many times
-# as far as the nearest one. It would be missed only if, from step to step, its gradient grew this many times as much as
-# the nearest one's.
+# After the first step, a class is linearised again only if its estimated distance (logit difference / last known
+# gradient norm) is at most REACH times the smallest one. So the nearest class is missed only if its gradient grew over
+# REACH times as much as the gradient of the class that seemed nearest.
 REACH = 3.0
 
 
@@ -39,12 +39,12 @@ class CleanPass(NamedTuple):
 
 
 class NearestBoundary(NamedTuple):
-    """The nearest linear boundary of b samples, of which k candidate classes were considered.
+    """The nearest linear boundary of each of b samples, among those towards k candidate classes.
 
     Attributes:
         w: float tensor [b, ...], the gradient of g with respect to the image.
-        g: float tensor [b], the logit of the class beyond the boundary less the one of the source class.
-        target: int32 tensor [b], that class.
+        g: float tensor [b], the logit of the target class minus that of the source class.
+        target: int32 tensor [b], the class beyond the boundary.
         squared: float tensor [b, k], the last known squared norms of the gradients towards all candidates.
     """
 
@@ -65,7 +65,7 @@ def clean_pass(classifier: Classifier, x: Tensor) -> CleanPass:
 def linearise_towards_all(
     classifier: Classifier, clean: CleanPass, source: Tensor, candidates: Tensor
 ) -> NearestBoundary:
-    """Linearise from each image's class, source [B], towards every one of its candidates [B, k] (Equation 3)."""
+    """Linearise from each image's class, source [B], towards all of its candidates [B, k] (Equation 3)."""
     with clean.tape:
         values = logit_differences(clean.logits, source, candidates)
         columns = tf.unstack(values, axis=1)
@@ -89,7 +89,7 @@ def linearise_towards_few(
     *,
     at_a_time: Tensor | int,
 ) -> NearestBoundary:
-    """Linearise towards the candidate classes that may be nearest, by the last known lengths of the gradients.
+    """Linearise towards the candidate classes that may be nearest, by the last known norms of the gradients.
 
     Args:
         classifier: the network.
@@ -101,23 +101,29 @@ def linearise_towards_few(
         squared: float tensor [b, k], the last known squared norms of the gradients.
         at_a_time: int or scalar integer tensor, the most images that go through the network together.
     """
-    number = candidates.shape[1]
-    estimate = distance(logit_differences(logits, source, candidates), squared)
-    estimate = tf.where(allowed, estimate, tf.constant(float("inf"), estimate.dtype))
-    first = tf.one_hot(tf.argmin(estimate, axis=1), number, on_value=True, off_value=False, dtype=tf.bool)
-    # The first also where no gradient is left, and where logits are no numbers, which is refused later.
-    near = estimate <= REACH * tf.reduce_min(estimate, axis=1, keepdims=True)
-    pairs = tf.where(first | (allowed & near & (estimate < estimate.dtype.max)))
+    pairs = _pairs_within_reach(distance(logit_differences(logits, source, candidates), squared), allowed)
     sample, target = pairs[:, 0], tf.gather_nd(candidates, pairs)
-    # An image once for each of its classes.
     w, g = _gradients_of_pairs(classifier, x, source, sample, target, at_a_time)
     norms = squared_norm(w)
     squared = tf.tensor_scatter_nd_update(squared, pairs, norms)
+    # What was not linearised is infinitely far.
     far = tf.fill(tf.shape(squared), tf.constant(float("inf"), norms.dtype))
     nearest = tf.argmin(tf.tensor_scatter_nd_update(far, pairs, distance(g, norms)), axis=1)
-    order = tf.scatter_nd(pairs, tf.range(tf.shape(sample)[0]), tf.shape(squared, pairs.dtype))
-    at = tf.gather(order, nearest, batch_dims=1)
+    number_of_pair = tf.scatter_nd(pairs, tf.range(tf.shape(sample)[0]), tf.shape(squared, pairs.dtype))
+    at = tf.gather(number_of_pair, nearest, batch_dims=1)
     return NearestBoundary(tf.gather(w, at), tf.gather(g, at), tf.gather(target, at), squared)
+
+
+def _pairs_within_reach(estimate: Tensor, allowed: Tensor) -> Tensor:
+    """The pairs of sample and candidate number, int64 [P, 2], to linearise, by estimated distances [b, k]."""
+    estimate = tf.where(allowed, estimate, tf.constant(float("inf"), estimate.dtype))
+    has_gradient = estimate < estimate.dtype.max
+    is_near = estimate <= REACH * tf.reduce_min(estimate, axis=1, keepdims=True)
+    # Every sample needs one pair, even if none of its classes has a gradient, or its logits are NaN (which a check
+    # refuses later).
+    number = estimate.shape[1]
+    seems_nearest = tf.one_hot(tf.argmin(estimate, axis=1), number, on_value=True, off_value=False, dtype=tf.bool)
+    return tf.where(seems_nearest | (allowed & is_near & has_gradient))
 
 
 def linearise_again(
@@ -131,9 +137,9 @@ def linearise_again(
     *,
     at_a_time: Tensor | int,
 ) -> NearestBoundary:
-    """Linearise from a further point: towards few classes, and under XLA, which cannot leave classes out, towards all.
+    """Linearise at a later point of the walk, towards few classes; under XLA, where shapes are fixed, towards all.
 
-    Its arguments are those of `linearise_towards_few`.
+    It takes the arguments of `linearise_towards_few`.
     """
     if in_xla():
         return linearise_towards_all(classifier, clean_pass(classifier, x), source, candidates)
@@ -141,8 +147,19 @@ def linearise_again(
 
 
 def logit_differences(logits: Tensor, source: Tensor, candidates: Tensor) -> Tensor:
-    """g [B, k]: of logits [B, C], those of the candidates [B, k] less the one of the source class [B]."""
+    """The logits of the candidates [B, k] minus the logit of the source class [B], [B, k]; the logits are [B, C]."""
     return tf.gather(logits, candidates, batch_dims=1) - tf.gather(logits, source[:, None], batch_dims=1)
+
+
+def logit_difference(logits: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    """g [B], the logit of the target class [B] minus that of the source class [B]; the logits are [B, C]."""
+    return logit_differences(logits, source, target[:, None])[:, 0]
+
+
+def image_gradient(tape: tf.GradientTape, values: Tensor, x: Tensor, output_gradients: Tensor | None = None) -> Tensor:
+    """The gradient of values with respect to images x [B, ...]; zero, not None, where they do not depend on x."""
+    zero = tf.UnconnectedGradients.ZERO
+    return tape.gradient(values, x, output_gradients=output_gradients, unconnected_gradients=zero)
 
 
 def _gradients(classifier: Classifier, clean: CleanPass, values: Tensor, columns: list[Tensor]) -> Tensor:
@@ -151,17 +168,11 @@ def _gradients(classifier: Classifier, clean: CleanPass, values: Tensor, columns
     if number == 1 or not classifier.is_dense:
         # One pass per candidate: faster than a vectorised Jacobian where there
         # are convolutions, lighter in memory, and possible for any layer.
-        found = [
-            clean.tape.gradient(column, clean.x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-            for column in columns
-        ]
-        return tf.stack(found)
+        return tf.stack([image_gradient(clean.tape, column, clean.x) for column in columns])
 
     def gradient(k: Tensor) -> Tensor:
         seed = tf.repeat(tf.one_hot([k], number, dtype=values.dtype), tf.shape(values)[0], axis=0)
-        return clean.tape.gradient(
-            values, clean.x, output_gradients=seed, unconnected_gradients=tf.UnconnectedGradients.ZERO
-        )
+        return image_gradient(clean.tape, values, clean.x, output_gradients=seed)
 
     return tf.vectorized_map(gradient, tf.range(number))
 
@@ -169,15 +180,15 @@ def _gradients(classifier: Classifier, clean: CleanPass, values: Tensor, columns
 def _gradients_of_pairs(
     classifier: Classifier, x: Tensor, source: Tensor, sample: Tensor, target: Tensor, at_a_time: Tensor | int
 ) -> tuple[Tensor, Tensor]:
-    """The gradient [P, ...] and value [P] of one logit difference for each of P samples, which may occur repeatedly."""
+    """The gradient [P, ...] and value [P] of P logit differences, from samples [P] (repeated or not) to targets [P]."""
     number = tf.shape(sample)[0]
 
     def part(i: Tensor, *found: Tensor) -> tuple[Any, ...]:
         here, there = (all_[i * at_a_time : (i + 1) * at_a_time] for all_ in (sample, target))
         clean = clean_pass(classifier, tf.gather(x, here))
         with clean.tape:
-            g = logit_differences(clean.logits, tf.gather(source, here), there[:, None])[:, 0]
-        w = clean.tape.gradient(g, clean.x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            g = logit_difference(clean.logits, tf.gather(source, here), there)
+        w = image_gradient(clean.tape, g, clean.x)
         return i + 1, *(array.write(i, each) for array, each in zip(found, (w, g), strict=True))
 
     arrays = [

@@ -10,7 +10,7 @@ from keras_amm.typing import Tensor
 
 
 class Path(NamedTuple):
-    """What a search found, and the way it went. S steps, batch size B.
+    """What a search found, and the steps that it took: S steps at most, batch size B.
 
     Attributes:
         x: float tensor [B, ...], where the search started.

@@ -1,4 +1,4 @@
-"""Screening: which samples are near enough to a boundary to be searched, by a first-order estimate."""
+"""Screening: choose the samples to search, those nearest to a boundary by a first-order estimate."""
 
 from typing import NamedTuple
 
@@ -12,12 +12,12 @@ from keras_amm.typing import Tensor
 
 
 class Screening(NamedTuple):
-    """What one gradient per sample tells.
+    """The estimates of a batch, from one gradient per sample, and the choice that follows.
 
     Attributes:
-        estimate: float tensor [B], the norm by first order, towards the runner-up or the label.
+        estimate: float tensor [B], the first-order estimate of the margin, towards the runner-up or the label.
         squared: float tensor [B, 1], the squared norm of that gradient.
-        chosen: boolean tensor [B], whether the sample is to be searched.
+        chosen: boolean tensor [B], whether to search the sample.
     """
 
     estimate: Tensor
@@ -35,12 +35,15 @@ def screen(
     overshoot: float,
     fraction: float,
 ) -> Screening:
-    """Choose the misclassified samples and, as a fraction of the global batch, the nearest of the correct ones."""
+    """Choose all misclassified samples, and the nearest correct ones, up to a fraction of the global batch."""
     nearest = linearise_towards_all(classifier, clean, prediction, candidates[:, :1])
     estimate = (1.0 + overshoot) * distance(nearest.g, nearest.squared[:, 0])
     all_correct = replicas.gather(correct)
+    # The argsort of an argsort gives each sample's rank.
     rank = tf.argsort(tf.argsort(tf.where(all_correct, replicas.gather(estimate), estimate.dtype.max)))
-    # A fraction of the batch, which is what the aggregation counts by too: of few correct samples all may matter.
+    # Like the aggregation, count a fraction of the batch, not of its correct samples: if only few samples are correct,
+    # all of them may matter. The product is a float32, so its ceiling may be one too many (0.3 * 100 gives 31); the
+    # published results were computed that way.
     is_near = tf.cast(rank, tf.float32) < tf.math.ceil(fraction * tf.cast(tf.size(all_correct), tf.float32))
     is_near = replicas.own_part(is_near, tf.size(estimate))
     return Screening(estimate, nearest.squared, tf.logical_or(tf.logical_not(correct), is_near))

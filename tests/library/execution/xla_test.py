@@ -65,7 +65,7 @@ def test_gradients_are_summed_until_no_row_is_left(number, parts):
             return [tf.reduce_sum(factor[:, None] * vectors, axis=0)]
 
         rows = (tf.cast(mask, tf.float32), x, None)
-        return xla.sum_of_gradients(gradients, rows, mask, [weight], at_a_time=2)
+        return xla.sum_of_gradients(gradients, rows, tf.constant(number), [weight], at_a_time=2)
 
     for (found,) in _both(total):
         np.testing.assert_array_equal(found, np.sum(x[:number], axis=0))
