@@ -27,7 +27,10 @@ class Perturbation(NamedTuple):
         target: int32 tensor [B], the class that the last step aimed at.
         iterations: int32 tensor [B], the number of steps taken.
         success: boolean tensor [B], whether the prediction changed (towards
-            the label for a misclassified sample, if labels were given).
+            the label for a misclassified sample, if labels were given), or the
+            boundary was reached exactly: an image whose two largest logits are
+            equal is at one already, at distance 0 and after 0 steps. Where the
+            attack failed, `norm` is how far it went.
     """
 
     delta: Tensor

@@ -104,7 +104,8 @@ def differentiate(
 
 def _steps(path: Path, index: Tensor, scale: float) -> _Steps:
     """The steps of the selected samples [K], as many as the longest path among them has."""
-    iterations = tf.gather(path.iterations, index)
+    # At a boundary no step was taken. What was recorded there is its normal, which the norm's derivative needs.
+    iterations = tf.maximum(tf.gather(path.iterations, index), 1)
     length = xla.largest(iterations, at_most=tf.shape(path.g)[0])
     w, g, source, target = (
         tf.gather(record[:length], index, axis=1) for record in (path.w, path.g, path.sources, path.targets)
@@ -150,11 +151,14 @@ def _adjoint(classifier: Classifier, steps: _Steps, delta: Tensor, scale: float,
             shift += _hessian_product(classifier, steps.x[i], steps.source[i], steps.target[i], b)
         return i - 1, v + shift, record
 
+    # How the norm changes with the last point; from a boundary one can only go along its normal.
+    is_zero = squared_norm(delta) == 0.0
+    last = unit(tf.where(expand_to(is_zero, delta), steps.w[0], delta))
     # The adjoint before the first step is not needed: nothing precedes x.
     _, v, record = tf.while_loop(
         lambda i, v, record: i > 0,
         step_back,
-        (length - 1, unit(delta), record),
+        (length - 1, last, record),
         shape_invariants=(tf.TensorShape([]), delta.shape, tf.TensorShape(None)),
     )
     return record.write(0, v).stack()

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from keras_amm.gradient.influence import Pull, unbounded
 from keras_amm.network.classifier import Classifier
-from keras_amm.search.geometry import inner, squared_norm, unit
+from keras_amm.search.geometry import expand_to, inner, squared_norm, unit
 from keras_amm.search.linearisation import logit_differences
 from keras_amm.search.path import Path
 from keras_amm.typing import Tensor, Variable
@@ -37,14 +37,15 @@ def differentiate(
         pull: what becomes of the factors, given the slopes.
     """
     delta = tf.gather(path.delta, index)
-    direction = unit(delta)
     source, target = tf.gather(path.source, index), tf.gather(path.target, index)
     x = tf.gather(path.x, index) + delta
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
         g = logit_differences(classifier(x), source, target[:, None])[:, 0]
     w = tape.gradient(g, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    slope = inner(w, direction)
+    # Where the image itself is at the boundary, one leaves it along the normal.
+    is_zero = squared_norm(delta) == 0.0
+    slope = inner(w, unit(tf.where(expand_to(is_zero, delta), w, delta)))
     is_steep = slope > _GRAZING * tf.sqrt(squared_norm(w))
     seed = -pull(factor, tf.where(is_steep, slope, tf.ones_like(slope)))
     seed = tf.where(is_steep, seed, tf.zeros_like(seed))

@@ -63,7 +63,7 @@ def divide_by_squared_norm(numerator: Tensor, squared: Tensor) -> Tensor:
 
 
 def distance(g: Tensor, squared: Tensor) -> Tensor:
-    """|g| / ||w||, the distance to the linear boundary g = 0; where w is zero, the largest finite float.
+    """|g| / ||w||, the distance to the linear boundary g = 0; where w alone is zero, the largest finite float.
 
     Example:
     >>> keras_amm.search.geometry.distance(tf.constant([-6.0]), tf.constant([4.0])).numpy()
@@ -73,4 +73,5 @@ def distance(g: Tensor, squared: Tensor) -> Tensor:
     """
     is_zero = squared <= _TINY
     divisor = tf.sqrt(tf.where(is_zero, tf.ones_like(squared), squared))
-    return tf.where(is_zero, tf.fill(tf.shape(g), g.dtype.max), tf.abs(g) / divisor)
+    # Where g is zero too, the boundary is here.
+    return tf.where(is_zero & (g != 0.0), tf.fill(tf.shape(g), g.dtype.max), tf.abs(g) / divisor)

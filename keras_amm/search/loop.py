@@ -152,7 +152,6 @@ def _move(classifier: Classifier, goal: _Goal, state: _State, nearest: NearestBo
     point = state.point - (1.0 + overshoot) * expand_to(divide_by_squared_norm(g, squared_norm(w)), w) * w
     logits = classifier(point)
     prediction = tf.argmax(logits, axis=1, output_type=tf.int32)
-    reached = tf.where(goal.correct, prediction != state.current, prediction == goal.label)
     return _State(
         point=point,
         logits=logits,
@@ -160,9 +159,19 @@ def _move(classifier: Classifier, goal: _Goal, state: _State, nearest: NearestBo
         current=tf.where(goal.correct, state.current, prediction),
         source=state.current,
         target=target,
-        iterations=state.iterations + 1,
-        active=tf.logical_not(reached),
+        # From a boundary to itself is no step.
+        iterations=state.iterations + tf.cast(g != 0.0, tf.int32),
+        active=tf.logical_not(_has_reached(logits, goal, state.current)),
     )
+
+
+def _has_reached(logits: Tensor, goal: _Goal, current: Tensor) -> Tensor:
+    """Whether samples are at the boundary of their class, or misclassified ones of their label, or beyond; bool [B]."""
+    top = tf.reduce_max(logits, axis=1)
+    # At a boundary two logits are the largest, whichever of the two classes is called the prediction.
+    is_shared = tf.reduce_sum(tf.cast(logits == top[:, None], tf.int32), axis=1) > 1
+    own, wanted = (tf.gather(logits, classes, batch_dims=1) for classes in (current, goal.label))
+    return tf.where(goal.correct, (own < top) | is_shared, wanted == top)
 
 
 def _path(clean: CleanPass, goal: _Goal, state: _State, record: Any, estimate: Tensor, searched: Tensor) -> Path:

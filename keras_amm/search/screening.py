@@ -15,7 +15,8 @@ class Screening(NamedTuple):
     """The estimates of a batch, from one gradient per sample, and the choice that follows.
 
     Attributes:
-        estimate: float tensor [B], the first-order estimate of the margin, towards the runner-up or the label.
+        estimate: float tensor [B], the first-order estimate of the margin, towards the runner-up or the label; 0
+            where the network has no gradient.
         squared: float tensor [B, 1], the squared norm of that gradient.
         chosen: boolean tensor [B], whether to search the sample.
     """
@@ -46,4 +47,8 @@ def screen(
     # published results were computed that way.
     is_near = tf.cast(rank, tf.float32) < tf.math.ceil(fraction * tf.cast(tf.size(all_correct), tf.float32))
     is_near = replicas.own_part(is_near, tf.size(estimate))
-    return Screening(estimate, nearest.squared, tf.logical_or(tf.logical_not(correct), is_near))
+    # Of an image that seems to be at a boundary, a search makes sure.
+    chosen = is_near | tf.logical_not(correct) | (estimate == 0.0)
+    # Where there is no gradient, a search would go nowhere: the margin is not known, but it is not infinite.
+    estimate = tf.where(estimate < estimate.dtype.max, estimate, tf.zeros_like(estimate))
+    return Screening(estimate, nearest.squared, chosen)
