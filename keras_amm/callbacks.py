@@ -11,7 +11,7 @@ import keras
 from keras_amm.arguments import require_whole
 from keras_amm.deepfool import DeepFool
 from keras_amm.measuring.batches import hint_of_pair
-from keras_amm.measuring.measurer import Measurer
+from keras_amm.measuring.measurer import Measurer, warn_of_zero_gradients
 from keras_amm.measuring.nearest import PerturbedImages
 from keras_amm.measuring.samples import FixedSamples, fixed_samples
 from keras_amm.monitoring.fit import (
@@ -61,8 +61,7 @@ class MarginLogger(keras.callbacks.Callback):
     with `step_freq` it is the number of training steps done. A resumed run continues the count. Among several
     workers, all measure and the chief writes.
 
-    Any Keras classifier will do, not only an `AMMModel`. The weights, metrics and
-    random numbers of the training are left alone.
+    Any Keras classifier will do, not only an `AMMModel`. Weights, metrics and random numbers are left alone.
 
     Args:
         data: what `keras_amm.evaluate_margins` takes: arrays (x, y), or a
@@ -277,6 +276,7 @@ class MarginLogger(keras.callbacks.Callback):
                 self._fit.values = dict.fromkeys(_LOGGED, float("nan"))
                 warn_of_failure("Margins could not be measured", moment, "The margins in its logs are NaN", error)
                 return
+            warn_of_zero_gradients(report, stacklevel=3)
             self.report = report
             self._fit.values = {name: getattr(report, attribute) for name, attribute in _LOGGED.items()}
             self._fit.measured_at = now

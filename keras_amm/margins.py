@@ -8,7 +8,7 @@ import keras
 from keras_amm.arguments import require_whole
 from keras_amm.deepfool import DeepFool
 from keras_amm.measuring.batches import hint_of_pair, labelled_batches, no_images
-from keras_amm.measuring.measurer import Measurer
+from keras_amm.measuring.measurer import Measurer, warn_of_zero_gradients
 from keras_amm.network.inputs import unwrapped
 from keras_amm.report import MarginReport
 
@@ -24,6 +24,8 @@ def evaluate_margins(
 
     Every image is attacked untargeted, from the class predicted for it, and a
     misclassified one also towards its label. Sample weights are not used.
+    There is a warning if the network has no gradient at half of the images or
+    more, as a cast to integers within it makes: their norms are 0.
 
     Args:
         model: single-input `keras.Model` classifier or `AMMModel`, built. Its
@@ -84,4 +86,5 @@ def evaluate_margins(
     report.seconds = time.perf_counter() - start
     bar.target = done
     bar.update(done, [("margin", measurer.mean)], finalize=True)
+    warn_of_zero_gradients(report, stacklevel=2)
     return report

@@ -2,6 +2,7 @@
 
 import functools
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from keras_amm.network.classifier import Classifier
 from keras_amm.network.inputs import unwrapped
 from keras_amm.network.labels import class_indices
 from keras_amm.network.layers import input_rescaling
+from keras_amm.network.zero_gradients import have_no_gradient, warning_of_zero_gradients
 from keras_amm.report import MarginReport
 from keras_amm.search.linearisation import clean_pass
 from keras_amm.typing import Tensor, TensorLike
@@ -163,6 +165,20 @@ class Measurer:
         function = _compiled.get(self._model, setting, functools.partial(search, attack), [*batch])
         with as_value_errors():
             return function(*batch)
+
+
+def note_of_zero_gradients(report: MarginReport) -> str:
+    """What to say of a report of which half of the images or more have no gradient; empty for any other report."""
+    number = int(np.sum(have_no_gradient(report.norms, report.success)))
+    if 2 * number < len(report):
+        return ""
+    return warning_of_zero_gradients(f"{number:,} of the {len(report):,} images measured")
+
+
+def warn_of_zero_gradients(report: MarginReport, stacklevel: int) -> None:
+    """Warn of a report of which half of the images or more have no gradient; a stacklevel of 1 is the caller."""
+    if note := note_of_zero_gradients(report):
+        warnings.warn(note, stacklevel=stacklevel + 1)
 
 
 def default_attack(model: Any) -> DeepFool:

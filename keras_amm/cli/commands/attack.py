@@ -18,6 +18,7 @@ from keras_amm.cli.output import Results
 from keras_amm.cli.pixels import file_format, pixels_for
 from keras_amm.deepfool import DeepFool
 from keras_amm.network.classifier import Classifier
+from keras_amm.network.zero_gradients import have_no_gradient, warning_of_zero_gradients
 
 HELP = "show the nearest decision boundary of one image"
 # DeepFool's last step goes beyond the boundary. The figures show where the boundary is, so the distance is refined.
@@ -114,7 +115,9 @@ def describe(found: Found, attack: DeepFool, class_names: list[str] | None) -> s
         f"  largest change  {np.max(np.abs(found.delta)):.4f}  of a pixel",
         f"  steps           {found.iterations} of at most {attack.max_iterations}",
     ]
-    if not found.success:
+    if have_no_gradient(found.norm, np.bool_(found.success)):
+        lines.append(f"  {warning_of_zero_gradients('this image')}")
+    elif not found.success:
         lines.append("  No boundary was reached: the distance is how far DeepFool went. Try --max_iterations=50.")
     return "\n".join(lines)
 
