@@ -29,7 +29,9 @@ class AMMModel(ClassifierWrapper, KerasHooks):
     While training, `fit` shows beside `loss` (all that is minimised):
     `cross_entropy`, the compiled loss alone; `margin_penalty`; `margin`, the mean
     norm over correctly classified samples; `attack_success`, the share
-    of attacked samples whose prediction changed.
+    of attacked samples whose prediction changed. As in a `MarginReport`, a sample
+    whose attack failed counts with how far the attack went, so with 0 where the
+    network has no gradient; `attack_success` tells how many these are.
 
     Sample and class weights weigh the compiled loss and metrics. They neither
     weigh the penalty nor change which samples it counts.

@@ -26,12 +26,15 @@ class MarginReport:
     Args:
         norms: float array [n], the norm of the untargeted perturbation from
             the predicted class, in the units of the images. Where the attack
-            failed, how far it went.
+            failed, how far it went, so 0 where the network has no gradient:
+            a failed attack is not taken for a large margin. The `margin` that
+            an `AMMModel` shows in `fit` follows the same rule.
         signed: float array [n], the norm for correctly classified images, and
             minus the distance to the label for misclassified ones.
         predictions: integer array [n], the predicted classes.
         labels: integer array [n], the ground truth.
-        success: boolean array [n], whether the untargeted attack changed the prediction.
+        success: boolean array [n], whether the untargeted attack changed the prediction, or the image
+            itself is at a boundary, where the two largest logits are equal and the norm is 0.
         seconds: float, how long the measurement took.
         attack: the attack's configuration, of JSON's types; None for an empty one.
         model_name: the classifier's name.

@@ -13,9 +13,9 @@ class MarginStatistics(NamedTuple):
     """What one batch adds to the means, as scalar float32 tensors.
 
     Attributes:
-        margin: sum of the known margins: the norms of the correct samples whose attack succeeded, or which screening
-            left out with an estimate.
-        num_margins: how many these are.
+        margin: sum over the correct samples of their norms: where the attack failed, how far it went, as in a
+            `MarginReport`; where screening left the sample out, the estimate.
+        num_margins: how many correct samples there are.
         num_success: how many attacks succeeded.
         num_searched: how many samples were attacked.
         median: the median of the correct samples' norms, of the global batch; 0 if no attack on them succeeded.
@@ -30,10 +30,9 @@ class MarginStatistics(NamedTuple):
 
 def batch_statistics(path: Path, median: Tensor) -> MarginStatistics:
     """The statistics of a searched batch with the given median margin."""
-    known = path.correct & (path.success | tf.logical_not(path.searched))
-    margin = tf.reduce_sum(tf.where(known, path.norm, tf.zeros_like(path.norm)))
+    margin = tf.reduce_sum(tf.where(path.correct, path.norm, tf.zeros_like(path.norm)))
     num_margins, num_success, num_searched = (
-        tf.reduce_sum(tf.cast(mask, tf.float32)) for mask in (known, path.success, path.searched)
+        tf.reduce_sum(tf.cast(mask, tf.float32)) for mask in (path.correct, path.success, path.searched)
     )
     return MarginStatistics(margin, num_margins, num_success, num_searched, median)
 
@@ -77,10 +76,8 @@ def update(
     cross_entropy.update_state(compiled_loss, sample_weight=batch_size)
     margin_penalty.update_state(penalty, sample_weight=batch_size)
     norms, num_margins, num_success, num_searched, _ = statistics
-    all_failed = (num_searched > 0) & (num_success == 0)
     margin.update_state(
         tf.math.divide_no_nan(norms, tf.cast(num_margins, norms.dtype)),
-        # If no attack succeeded, the margin is shown as 0, not as NaN. Beside other batches it hardly counts.
-        sample_weight=num_margins + tf.where(all_failed, 1e-6, 0.0),
+        sample_weight=num_margins,
     )
     attack_success.update_state(tf.math.divide_no_nan(num_success, num_searched), sample_weight=num_searched)

@@ -71,3 +71,31 @@ def test_evaluate_gives_the_classifiers_numbers():
     got, wanted = wrapped.evaluate(x, y, verbose=0), network.evaluate(x, y, verbose=0)
     assert all(isinstance(value, float) for value in got)
     assert got == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize("max_iterations", [1, 6])
+def test_the_margin_is_that_of_measuring(max_iterations):
+    """Also where attacks fail: of one step, most do, and count with how far they went."""
+    x, y = small_data(48)
+    attack = keras_amm.DeepFool(max_iterations, overshoot=0.0 if max_iterations == 1 else 0.02)
+    model = keras_amm.wrap(small_network(), attack=attack)
+    logs = train(model, x, y, optimizer=keras.optimizers.SGD(0.0), fit={"epochs": 1})
+    report = keras_amm.evaluate_margins(model, (x, y), attack, verbose=0)
+    failed = report.correct & ~report.success
+    assert np.any(failed) == (max_iterations == 1) and np.any(report.norms[failed] > 0) == np.any(failed)
+    assert logs["margin"][0] == pytest.approx(np.mean(report.norms[report.correct]), rel=1e-5)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("screening", [None, 0.3])
+def test_no_margin_is_infinite_where_the_network_has_no_gradient(screening, jit_compile):
+    x, y = small_data(48)
+    network = keras.Sequential([keras.Input((6, 6, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    network.set_weights([np.zeros((36, 3)), np.array([2.0, 0.0, 0.0])])
+    model = keras_amm.wrap(network, keras_amm.MarginRegularizer(screening=screening))
+    logs = train(model, x, y, optimizer=keras.optimizers.SGD(0.0), fit={"epochs": 1}, jit_compile=jit_compile)
+    with pytest.warns(UserWarning, match="gradient .* is zero at 48 of the 48 images"):
+        report = keras_amm.evaluate_margins(model, (x, y), verbose=0)
+    assert logs["margin"] == [0.0] == [report.mean]
+    assert logs["attack_success"] == [0.0] == [report.success_rate]
+    assert logs["margin_penalty"] == [0.0]
