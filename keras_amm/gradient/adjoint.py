@@ -77,10 +77,12 @@ def differentiate(
     scale = 1.0 + overshoot
     steps = _steps(path, index, scale)
     delta = tf.gather(path.delta, index)
+    # From a boundary, where no step was taken, one can only go along its normal.
+    direction = unit(tf.where(expand_to(squared_norm(delta) == 0.0, delta), steps.w[0], delta))
     if pull is not unbounded:
-        slope = _last_slope(steps, unit(delta))
+        slope = _last_slope(steps, direction)
         factor = slope * pull(factor, slope)
-    v = _adjoint(classifier, steps, delta, scale, with_curvature=with_curvature)
+    v = _adjoint(classifier, steps, direction, scale, with_curvature=with_curvature)
     along = inner(v, steps.w, lead=2)
     a = factor * -scale * divide_by_squared_norm(along, steps.squared)
     b = expand_to(factor * tf.ones_like(a), v) * _curvature(steps.g, steps.w, steps.squared, v, along, scale)
@@ -135,11 +137,11 @@ def _curvature(g: Tensor, w: Tensor, squared: Tensor, v: Tensor, along: Tensor, 
     )
 
 
-def _adjoint(classifier: Classifier, steps: _Steps, delta: Tensor, scale: float, *, with_curvature: bool) -> Tensor:
-    """v [S, K, ...], per step how N changes with a shift of that step's result; `delta` [K, ...]."""
+def _adjoint(classifier: Classifier, steps: _Steps, direction: Tensor, scale: float, *, with_curvature: bool) -> Tensor:
+    """v [S, K, ...], per step how N changes with a shift of that step's result; `direction` [K, ...]."""
     needs_hessian = with_curvature and not classifier.is_piecewise_linear
     length = tf.shape(steps.g)[0]
-    record = tf.TensorArray(steps.w.dtype, size=length, element_shape=delta.shape)
+    record = tf.TensorArray(steps.w.dtype, size=length, element_shape=direction.shape)
 
     def step_back(i: Tensor, v: Tensor, record: tf.TensorArray) -> tuple[Tensor, ...]:
         record = record.write(i, v)
@@ -151,15 +153,12 @@ def _adjoint(classifier: Classifier, steps: _Steps, delta: Tensor, scale: float,
             shift += _hessian_product(classifier, steps.x[i], steps.source[i], steps.target[i], b)
         return i - 1, v + shift, record
 
-    # How the norm changes with the last point; from a boundary one can only go along its normal.
-    is_zero = squared_norm(delta) == 0.0
-    last = unit(tf.where(expand_to(is_zero, delta), steps.w[0], delta))
     # The adjoint before the first step is not needed: nothing precedes x.
     _, v, record = tf.while_loop(
         lambda i, v, record: i > 0,
         step_back,
-        (length - 1, last, record),
-        shape_invariants=(tf.TensorShape([]), delta.shape, tf.TensorShape(None)),
+        (length - 1, direction, record),
+        shape_invariants=(tf.TensorShape([]), direction.shape, tf.TensorShape(None)),
     )
     return record.write(0, v).stack()
 
