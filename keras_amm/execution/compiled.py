@@ -1,9 +1,9 @@
 """Functions of a model and a batch, compiled once and kept for as long as they are right.
 
 A compiled function goes stale, so that another one takes its place, with another setting, with another
-kind of batch (the shape of one image, or a dtype), and for a model whose list of weights has changed, as
-it does when a layer is exchanged. The values of weights may change: they are read whenever the function
-runs. What a layer computed from data into a constant, as `Normalization.adapt` does, is not noticed.
+kind of batch (the shape of one image, or a dtype), and where the model has changed in what a compiled
+function takes for constant: its list of weights, its layers and their attributes, and that it was compiled
+anew. The values of weights may change: they are read whenever the function runs.
 """
 
 import threading
@@ -12,9 +12,24 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_amm.typing import Tensor
+
+
+def _attributes_of_keras() -> frozenset[str]:
+    """The attributes that Keras uses for itself, and changes while a model is built, trained and saved."""
+    image = keras.Input((1,))
+    empty = (keras.layers.Layer(), keras.Model(), keras.Sequential(), keras.Model(image, image))
+    run = ("history", "optimizer", "stop_training", "stop_evaluating", "stop_predicting")
+    return frozenset(run).union(*map(vars, empty))
+
+
+_OF_KERAS = _attributes_of_keras()
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+# What is larger is compared by its identity alone.
+_MOST_COMPARED = 4096
 
 
 class CompiledPerModel:
@@ -32,7 +47,7 @@ class CompiledPerModel:
 
     def __init__(self) -> None:
         self._entries: Any = weakref.WeakKeyDictionary()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def get(
         self, model: keras.Model, setting: Hashable, run: Callable[..., Any], batch: list[Tensor]
@@ -43,21 +58,65 @@ class CompiledPerModel:
         it uses beside its arguments must follow from the setting, and must not hold the model itself.
         """
         signature = [tf.TensorSpec([None, *part.shape[1:]], part.dtype) for part in batch]
-        key, weights = (setting, *signature), model.weights
+        key = (setting, *signature)
         with self._lock:
             of_model = self._entries.setdefault(model, {})
-            known, function = of_model.get(key, ([], None))
-            if function is None or not _are_same(known, weights):
+            known, function = of_model.get(key, (None, None))
+            if function is None or known != _constants(model):
                 # A strong reference to the model would keep its entry alive for ever.
                 reference = weakref.ref(model)
                 function = tf.function(
                     lambda *batch: run(reference(), *batch), input_signature=signature, autograph=False
                 )
-                of_model[key] = [weakref.ref(weight) for weight in weights], function
+                if not tf.config.functions_run_eagerly():
+                    # Before the constants are noted, since layers may keep what they see while they are traced.
+                    function.get_concrete_function()
+                of_model[key] = _constants(model), function
         return function
 
 
-def _are_same(references: list[Any], weights: list[Any]) -> bool:
-    return len(references) == len(weights) and all(
-        reference() is weight for reference, weight in zip(references, weights, strict=True)
-    )
+class _Identity:
+    """An object that equals itself alone. It is not kept alive, as it may refer to the model."""
+
+    __slots__ = ("_get",)
+    _get: Callable[[], Any]
+
+    def __init__(self, value: Any) -> None:
+        try:
+            self._get = weakref.ref(value)
+        except TypeError:
+            self._get = lambda: value
+
+    def __eq__(self, other: object) -> bool:
+        mine = self._get()
+        return mine is not None and isinstance(other, _Identity) and mine is other._get()
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _constants(model: keras.Model) -> list[Any]:
+    """What a compiled function takes for constant of a model, to be compared with the same at another time."""
+    found: list[Any] = [_Identity(weight) for weight in model.weights]
+    # Keras makes it anew whenever the model is compiled.
+    found.append(_comparable(getattr(model, "_compile_config", None)))
+    for layer in model._flatten_layers(include_self=True, recursive=True):
+        found += [_Identity(layer), layer.trainable, layer.dtype_policy.name]
+        found += [(name, _comparable(value)) for name, value in vars(layer).items() if name not in _OF_KERAS]
+    return found
+
+
+def _comparable(value: Any) -> Any:
+    """Numbers, texts and small arrays by value, containers by what they hold, all else by identity."""
+    if isinstance(value, _PLAIN):
+        # 1, 1.0 and True are equal, but make different graphs.
+        return type(value), value
+    if isinstance(value, keras.Variable) or (isinstance(value, tf.Tensor) and not hasattr(value, "numpy")):
+        # Variables are read when the function runs; symbolic tensors are of one tracing, and no constants.
+        return None
+    if isinstance(value, (np.ndarray, np.generic)) and value.nbytes <= _MOST_COMPARED and value.dtype != object:
+        return value.dtype.str, value.shape, value.tobytes()
+    if isinstance(value, (list, tuple)):
+        return [_comparable(part) for part in value]
+    if isinstance(value, dict):
+        return [(_comparable(key), _comparable(part)) for key, part in value.items()]
+    return _Identity(value)

@@ -162,9 +162,8 @@ class Measurer:
     def _run(self, search: Callable[..., Any], attack: DeepFool, *batch: Tensor) -> Any:
         """What `search(attack, model, *batch)` finds, compiled once."""
         setting = (search, type(attack), *attack.get_config().values())
-        function = _compiled.get(self._model, setting, functools.partial(search, attack), [*batch])
         with as_value_errors():
-            return function(*batch)
+            return _compiled.get(self._model, setting, functools.partial(search, attack), [*batch])(*batch)
 
 
 def note_of_zero_gradients(report: MarginReport) -> str:
