@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_amm.arguments import instance_or_default
 from keras_amm.deepfool import DeepFool
 from keras_amm.execution.checks import enforce
+from keras_amm.execution.gradients import weight_gradients
 from keras_amm.execution.guarded_update import values_before
 from keras_amm.execution.keras_hooks import KerasHooks
 from keras_amm.gradient import metrics
@@ -136,7 +137,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
             loss = self._compute_loss(x, y, y_pred, sample_weight, training=True)
             scaled_loss = self.optimizer.scale_loss(loss)
         extra_losses = list(self.losses)
-        gradients = tape.gradient(scaled_loss, self.trainable_weights)
+        gradients = weight_gradients(tape, scaled_loss, self.trainable_weights)
         classifier = Classifier(self.base_model, self.attack.from_logits)
         if is_shared and classifier.is_deterministic:
             clean = CleanPass(images, *classifier.read(y_pred), tape)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from keras_amm.execution import xla
+from keras_amm.execution.gradients import image_gradient, weight_gradients
 from keras_amm.gradient.influence import Pull, unbounded
 from keras_amm.network.classifier import Classifier
 from keras_amm.search.geometry import divide_by_squared_norm, expand_to, inner, squared_norm, unit
@@ -170,8 +171,8 @@ def _hessian_product(classifier: Classifier, x: Tensor, source: Tensor, target: 
         with tf.GradientTape() as inner_tape:
             inner_tape.watch(x)
             g = logit_differences(classifier(x), source, target[:, None])
-        along = inner_tape.gradient(g, x, unconnected_gradients=tf.UnconnectedGradients.ZERO) * b
-    return outer_tape.gradient(along, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        along = image_gradient(inner_tape, g, x) * b
+    return image_gradient(outer_tape, along, x)
 
 
 def _gradients(classifier: Classifier, points: _Points, weights: list[Variable]) -> list[Tensor | None]:
@@ -184,9 +185,9 @@ def _gradients(classifier: Classifier, points: _Points, weights: list[Variable])
             with tf.GradientTape() as inner_tape:
                 inner_tape.watch(points.x)
                 g = logit_differences(classifier(points.x), points.source, points.target[:, None])[:, 0]
-            w = inner_tape.gradient(g, points.x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            w = image_gradient(inner_tape, g, points.x)
             total = tf.reduce_sum(points.a * g) + tf.reduce_sum(points.b * w)
-    return tape.gradient(total, weights)
+    return weight_gradients(tape, total, weights)
 
 
 def _flatten(values: Tensor, keep: Tensor) -> Tensor:

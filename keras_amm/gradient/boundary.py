@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from keras_amm.execution.gradients import image_gradient, weight_gradients
 from keras_amm.gradient.influence import Pull, unbounded
 from keras_amm.network.classifier import Classifier
 from keras_amm.search.geometry import expand_to, inner, squared_norm, unit
@@ -42,11 +43,11 @@ def differentiate(
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
         g = logit_differences(classifier(x), source, target[:, None])[:, 0]
-    w = tape.gradient(g, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    w = image_gradient(tape, g, x)
     # Where the image itself is at the boundary, one leaves it along the normal.
     is_zero = squared_norm(delta) == 0.0
     slope = inner(w, unit(tf.where(expand_to(is_zero, delta), w, delta)))
     is_steep = slope > _GRAZING * tf.sqrt(squared_norm(w))
     seed = -pull(factor, tf.where(is_steep, slope, tf.ones_like(slope)))
     seed = tf.where(is_steep, seed, tf.zeros_like(seed))
-    return tape.gradient(g, weights, output_gradients=seed)
+    return weight_gradients(tape, g, weights, output_gradients=seed)

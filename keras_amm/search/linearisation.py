@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_amm.execution.checks import Check
+from keras_amm.execution.gradients import image_gradient
 from keras_amm.execution.xla import in_xla
 from keras_amm.network.classifier import Classifier
 from keras_amm.search.geometry import distance, squared_norm
@@ -154,12 +155,6 @@ def logit_differences(logits: Tensor, source: Tensor, candidates: Tensor) -> Ten
 def logit_difference(logits: Tensor, source: Tensor, target: Tensor) -> Tensor:
     """g [B], the logit of the target class [B] minus that of the source class [B]; the logits are [B, C]."""
     return logit_differences(logits, source, target[:, None])[:, 0]
-
-
-def image_gradient(tape: tf.GradientTape, values: Tensor, x: Tensor, output_gradients: Tensor | None = None) -> Tensor:
-    """The gradient of values with respect to images x [B, ...]; zero, not None, where they do not depend on x."""
-    zero = tf.UnconnectedGradients.ZERO
-    return tape.gradient(values, x, output_gradients=output_gradients, unconnected_gradients=zero)
 
 
 def _gradients(classifier: Classifier, clean: CleanPass, values: Tensor, columns: list[Tensor]) -> Tensor:
