@@ -1,5 +1,6 @@
 """A Keras model that trains its classifier for a large margin in input space."""
 
+import warnings
 from typing import Any
 
 import keras
@@ -8,6 +9,7 @@ import tensorflow as tf
 from keras_amm.arguments import instance_or_default
 from keras_amm.deepfool import DeepFool
 from keras_amm.execution.checks import enforce
+from keras_amm.execution.delegation import has_own, results_of
 from keras_amm.execution.gradients import weight_gradients
 from keras_amm.execution.guarded_update import values_before
 from keras_amm.execution.keras_hooks import KerasHooks
@@ -25,7 +27,9 @@ class AMMModel(ClassifierWrapper, KerasHooks):
     """A classifier whose training step adds the margin penalty to the loss.
 
     Everything but `train_step` is the classifier's: `call`, `predict` and
-    `evaluate` run it alone, and its weights are trained in place.
+    `evaluate` run it alone, and its weights are trained in place. A classifier
+    with its own `compute_loss`, `compute_metrics`, metrics, `test_step` or
+    `predict_step` keeps them; they see what compiling the AMMModel made.
 
     While training, `fit` shows beside `loss` (all that is minimised):
     `cross_entropy`, the compiled loss alone; `margin_penalty`; `margin`, the mean
@@ -67,16 +71,17 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         require_classifier(base_model, must_be_built=False)
         super().__init__(base_model, **kwargs)
         self.regularizer = instance_or_default("regularizer", regularizer, MarginRegularizer)
+        if has_own(base_model, "train_step") and not self.regularizer.is_off:
+            warnings.warn(
+                f"The train_step of {type(base_model).__name__} is not called: AMMModel trains by a step of its own, "
+                "on the loss and the margin penalty, and whatever else that train_step does is lost. To keep it, add "
+                "`margin_penalty(x, y)` of an AMMModel to the loss in it and fit the classifier itself, as the page "
+                "'Keep your own training step' of the documentation shows.",
+                stacklevel=3,
+            )
         self.attack = instance_or_default("attack", attack, DeepFool)
         self.regularizer.prepare()
         self._margin_metrics = metrics.margin_metrics()
-
-    @property
-    def metrics(self) -> list[keras.metrics.Metric]:
-        """Keras's metrics and, unless the strength is 0, those of the margin."""
-        margin = getattr(self, "_margin_metrics", [])
-        plain = [metric for metric in super().metrics if all(metric is not m for m in margin)]
-        return plain if self.regularizer.is_off else plain + margin
 
     def margin_penalty(self, x: TensorLike, y: TensorLike) -> Tensor:
         """The margin penalty of a batch, differentiable with respect to the weights.
@@ -122,7 +127,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         True
         """
         if self.regularizer.is_off:
-            return self._for_reduction(super().train_step(data))
+            return super().train_step(data)
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         images = as_images(x)
         is_shared = images is x
@@ -156,26 +161,8 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         )
         trackers = [self._loss_tracker, *self._margin_metrics]
         metrics.update(trackers, loss, extra_losses, found.value, found.statistics, tf.shape(y_pred)[0])
-        return self._for_reduction(self.compute_metrics(x, y, y_pred, sample_weight=sample_weight))
-
-    def test_step(self, data: Any) -> dict[str, Any]:
-        """One step of `evaluate`: the classifier's loss and metrics, without margins.
-
-        Args:
-            data: a batch, (x, y) or (x, y, sample_weight).
-
-        Returns:
-            The metrics' values by name.
-
-        Example:
-        >>> model = keras_amm.wrap(keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]))
-        >>> model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        >>> list(model.test_step((tf.ones((4, 2)), tf.zeros(4))))
-        ['loss']
-        """
-        logs = super().test_step(data)
-        margins = [metric.name for metric in self._margin_metrics]
-        return self._for_reduction({name: value for name, value in logs.items() if name not in margins})
+        logs = self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        return self._for_reduction({**logs, **results_of(self._training_metrics())})
 
     def get_config(self) -> dict[str, Any]:
         """The classifier, regularizer and attack, for serialisation.
@@ -225,6 +212,14 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         """Add a batch to what the regularizer remembers."""
         if self.regularizer.running is not None:
             self.regularizer.running.update(found.statistics.median, accuracy_of(clean, y))
+
+    def _own_metrics(self) -> list[keras.metrics.Metric]:
+        margin = {id(metric) for metric in getattr(self, "_margin_metrics", [])}
+        return [metric for metric in super()._own_metrics() if id(metric) not in margin]
+
+    def _training_metrics(self) -> list[keras.metrics.Metric]:
+        is_shown = hasattr(self, "_margin_metrics") and not self.regularizer.is_off
+        return list(self._margin_metrics) if is_shown else []
 
     def _find_penalty(
         self, classifier: Classifier, clean: CleanPass, y: TensorLike, step: TensorLike, loss_scale: TensorLike

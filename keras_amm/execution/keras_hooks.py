@@ -8,11 +8,12 @@ import tensorflow as tf
 
 from keras_amm.execution import replicas
 from keras_amm.execution.checks import as_value_errors
+from keras_amm.execution.delegation import DelegatingModel
 from keras_amm.execution.guarded_update import GuardedUpdate, in_failed_step
 from keras_amm.typing import Tensor, TensorLike
 
 
-class KerasHooks(keras.Model):
+class KerasHooks(DelegatingModel):
     """A model around another, `base_model`, that differs from it in its training step.
 
     Updates are guarded, the step is traced once, and it runs on several workers. The methods that begin with an
@@ -30,8 +31,7 @@ class KerasHooks(keras.Model):
 
     def __init__(self, base_model: keras.Model, **kwargs: Any) -> None:
         replicas.require_supported_strategy(tf.distribute.get_strategy())
-        super().__init__(**kwargs)
-        self.base_model = base_model
+        super().__init__(base_model, **kwargs)
         self._guarded_update = GuardedUpdate()
         self.built = base_model.built
 
@@ -115,6 +115,10 @@ class KerasHooks(keras.Model):
         """
         return self.base_model.export(*args, **kwargs)
 
+    def _step(self, name: str, keras_step: Any, data: Any) -> Any:
+        result = super()._step(name, keras_step, data)
+        return result if name == "predict_step" else self._for_reduction(result)
+
     def _in_failed_step(self) -> str:
         """The words before an error of the step that was to come."""
         return in_failed_step(int(tf.convert_to_tensor(self.optimizer.iterations)) + 1)
@@ -143,8 +147,3 @@ class KerasHooks(keras.Model):
         if not replicas.is_multi_worker(tf.distribute.get_strategy()):
             return logs
         return {name: tf.reshape(value, [1]) for name, value in logs.items()}
-
-    def _get_metrics_result_or_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
-        """The numbers behind a step's logs; Keras before 3.15 gives tensors if the logs lack one of the metrics."""
-        results = self.get_metrics_result()
-        return {name: results[name] for name in logs} if set(logs) <= set(results) else logs
