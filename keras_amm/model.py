@@ -14,6 +14,7 @@ from keras_amm.execution.gradients import weight_gradients
 from keras_amm.execution.guarded_update import values_before
 from keras_amm.execution.keras_hooks import KerasHooks
 from keras_amm.gradient import metrics
+from keras_amm.gradient.metric_names import metric_names
 from keras_amm.gradient.penalty import MarginPenalty, accuracy_of, find_penalty
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.inputs import ClassifierWrapper, as_images, finite_images, require_classifier
@@ -32,11 +33,14 @@ class AMMModel(ClassifierWrapper, KerasHooks):
     `predict_step` keeps them; they see what compiling the AMMModel made.
 
     While training, `fit` shows beside `loss` (all that is minimised):
-    `cross_entropy`, the compiled loss alone; `margin_penalty`; `margin`, the mean
+    `cross_entropy`, the classifier's loss alone, called `classification_loss` where
+    another loss is compiled; `margin_penalty`; `margin`, the mean
     norm over correctly classified samples; `attack_success`, the share
     of attacked samples whose prediction changed. As in a `MarginReport`, a sample
     whose attack failed counts with how far the attack went, so with 0 where the
     network has no gradient; `attack_success` tells how many these are.
+    Where the classifier has a metric of one of these names, it keeps it, and ours
+    is called `amm_margin` and so on.
 
     Sample and class weights weigh the compiled loss and metrics. They neither
     weigh the penalty nor change which samples it counts.
@@ -162,6 +166,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         trackers = [self._loss_tracker, *self._margin_metrics]
         metrics.update(trackers, loss, extra_losses, found.value, found.statistics, tf.shape(y_pred)[0])
         logs = self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        self._leave_names_to(logs)
         return self._for_reduction({**logs, **results_of(self._training_metrics())})
 
     def get_config(self) -> dict[str, Any]:
@@ -218,8 +223,11 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         return [metric for metric in super()._own_metrics() if id(metric) not in margin]
 
     def _training_metrics(self) -> list[keras.metrics.Metric]:
-        is_shown = hasattr(self, "_margin_metrics") and not self.regularizer.is_off
-        return list(self._margin_metrics) if is_shown else []
+        if self.regularizer.is_off:
+            return []
+        for metric, name in zip(self._margin_metrics, metric_names(self.loss, self._names_taken), strict=True):
+            metric.name = name
+        return list(self._margin_metrics)
 
     def _find_penalty(
         self, classifier: Classifier, clean: CleanPass, y: TensorLike, step: TensorLike, loss_scale: TensorLike

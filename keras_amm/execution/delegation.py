@@ -75,6 +75,7 @@ class DelegatingModel(keras.Model):
     def __init__(self, base_model: keras.Model, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.base_model = base_model
+        self._names_taken: set[str] = set()
         self._lending = Lending()
 
     @property
@@ -230,6 +231,10 @@ class DelegatingModel(keras.Model):
             return keras_step(data)
         with self._lent():
             return getattr(self.base_model, name)(data)
+
+    def _leave_names_to(self, logs: dict[str, Any]) -> None:
+        """Note what is in the classifier's logs, so that none of the training metrics is called so."""
+        self._names_taken.update(logs)
 
     def _lent(self) -> contextlib.AbstractContextManager[None]:
         return self._lending.lend(self, self.base_model)

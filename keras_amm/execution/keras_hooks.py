@@ -86,6 +86,7 @@ class KerasHooks(DelegatingModel):
         replicas.require_supported_strategy(self.distribute_strategy)
         if self.jit_compile:
             self._guarded_update.prepare()
+        self._names_taken.clear()
         super().make_train_function(force)
         run = self.train_function
 
@@ -117,7 +118,10 @@ class KerasHooks(DelegatingModel):
 
     def _step(self, name: str, keras_step: Any, data: Any) -> Any:
         result = super()._step(name, keras_step, data)
-        return result if name == "predict_step" else self._for_reduction(result)
+        if name == "predict_step":
+            return result
+        self._leave_names_to(result)
+        return self._for_reduction(result)
 
     def _in_failed_step(self) -> str:
         """The words before an error of the step that was to come."""

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from keras_amm.gradient.metric_names import metric_names
 from keras_amm.search.path import Path
 from keras_amm.typing import Tensor
 
@@ -47,7 +48,7 @@ class NanMean(keras.metrics.Mean):
 
 def margin_metrics() -> list[keras.metrics.Metric]:
     """The metrics that `fit` shows beside the loss."""
-    return [NanMean(name=name) for name in ("cross_entropy", "margin_penalty", "margin", "attack_success")]
+    return [NanMean(name=name) for name in metric_names(None, ())]
 
 
 def update(
@@ -68,12 +69,12 @@ def update(
         statistics: those of the batch.
         batch_size: scalar.
     """
-    total, cross_entropy, margin_penalty, margin, attack_success = metrics
+    total, classification_loss, margin_penalty, margin, attack_success = metrics
     # Keras divides each replica's loss, since the optimizer sums their gradients.
     loss *= tf.distribute.get_strategy().num_replicas_in_sync
     total.update_state(loss + tf.cast(penalty, loss.dtype), sample_weight=batch_size)
     compiled_loss = loss - sum(tf.cast(extra, loss.dtype) for extra in extra_losses)
-    cross_entropy.update_state(compiled_loss, sample_weight=batch_size)
+    classification_loss.update_state(compiled_loss, sample_weight=batch_size)
     margin_penalty.update_state(penalty, sample_weight=batch_size)
     norms, num_margins, num_success, num_searched, _ = statistics
     margin.update_state(
