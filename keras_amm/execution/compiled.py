@@ -1,9 +1,9 @@
 """Functions of a model and a batch, compiled once and kept for as long as they are right.
 
 A compiled function goes stale, so that another one takes its place, with another setting, with another
-kind of batch (the shape of one image, or a dtype), and where the model has changed in what a compiled
-function takes for constant: its list of weights, its layers and their attributes, and that it was compiled
-anew. The values of weights may change: they are read whenever the function runs.
+kind of batch (a dtype, or the size of one image, where the model's input fixes it), and where the model has
+changed in what a compiled function takes for constant: its list of weights, its layers and their attributes,
+and that it was compiled anew. The values of weights may change: they are read whenever the function runs.
 """
 
 import threading
@@ -57,7 +57,7 @@ class CompiledPerModel:
         Of several calls that agree in model, setting and kind of batch, the first one's `run` counts: what
         it uses beside its arguments must follow from the setting, and must not hold the model itself.
         """
-        signature = [tf.TensorSpec([None, *part.shape[1:]], part.dtype) for part in batch]
+        signature = _signature(model, batch)
         key = (setting, *signature)
         with self._lock:
             of_model = self._entries.setdefault(model, {})
@@ -73,6 +73,17 @@ class CompiledPerModel:
                     function.get_concrete_function()
                 of_model[key] = _constants(model), function
         return function
+
+
+def _signature(model: keras.Model, batch: list[Tensor]) -> list[tf.TensorSpec]:
+    """Of images and what belongs to them: any number, and any size in those axes that the model leaves open."""
+    images, *others = batch
+    size = images.shape[1:]
+    expected = model.inputs[0].shape[1:] if getattr(model, "inputs", None) else size
+    if len(expected) == len(size):
+        size = [None if wanted is None else got for wanted, got in zip(expected, size, strict=True)]
+    shapes = [size, *(part.shape[1:] for part in others)]
+    return [tf.TensorSpec([None, *shape], part.dtype) for shape, part in zip(shapes, batch, strict=True)]
 
 
 class _Identity:

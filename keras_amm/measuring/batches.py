@@ -64,7 +64,8 @@ def _from_dataset(data: Any, model: keras.Model, batch_size: int | None) -> Labe
     # A label without an axis belongs to a single image. Labels of probabilities have an axis even then, and the model
     # tells by the rank of its input, unless it is a subclassed one.
     if getattr(y, "shape", tf.TensorShape(None)).rank == 0 or (rank and expected and rank == expected - 1):
-        data = data.batch(batch_size or DEFAULT_BATCH_SIZE)
+        is_one_shape = getattr(x, "shape", tf.TensorShape(None)).is_fully_defined()
+        data = (data.batch if is_one_shape else data.ragged_batch)(batch_size or DEFAULT_BATCH_SIZE)
     number = int(data.cardinality())
     if number == tf.data.INFINITE_CARDINALITY:
         raise ValueError(
@@ -75,7 +76,12 @@ def _from_dataset(data: Any, model: keras.Model, batch_size: int | None) -> Labe
 
 def _from_arrays(data: Any, batch_size: int) -> LabelledBatches:
     x, y = labelled_arrays(data)
-    return LabelledBatches(([part] for part in _slices(x, y, batch_size)), -(-int(x.shape[0]) // batch_size))
+    number = -(-int(x.shape[0]) // batch_size)
+    batches = (
+        _slices(x[start : start + batch_size], y[start : start + batch_size], batch_size)
+        for start in range(0, number * batch_size, batch_size)
+    )
+    return LabelledBatches(batches, number)
 
 
 def _in_parts(elements: Iterable[Any], data: Any, batch_size: int | None) -> Iterator[Iterator[LabelledImages]]:
@@ -84,7 +90,7 @@ def _in_parts(elements: Iterable[Any], data: Any, batch_size: int | None) -> Ite
 
 def _arrays(x: TensorLike, y: TensorLike) -> LabelledImages:
     """Images and labels as arrays or tensors of equal lengths."""
-    x = x if hasattr(x, "shape") else as_images(x)
+    x = _one_by_one(x) if _differ_in_shape(x) else x if hasattr(x, "shape") else as_images(x)
     y = y if hasattr(y, "shape") else np.asarray(y)
     if not x.shape or not y.shape or x.shape[0] != y.shape[0]:
         raise ValueError(
@@ -94,12 +100,39 @@ def _arrays(x: TensorLike, y: TensorLike) -> LabelledImages:
     return x, y
 
 
+def _differ_in_shape(x: TensorLike) -> bool:
+    """Whether images may be of several shapes: a ragged tensor, an array of objects, or a list of arrays."""
+    if isinstance(x, (list, tuple)):
+        return len({np.shape(image) for image in x if hasattr(image, "shape")}) > 1
+    return isinstance(x, tf.RaggedTensor) or getattr(x, "dtype", None) == np.dtype(object)
+
+
+def _one_by_one(x: TensorLike) -> np.ndarray:
+    """Images of several shapes as an array [n] of arrays."""
+    images = np.empty(len(x) if isinstance(x, (list, tuple)) else int(x.shape[0]), dtype=object)
+    for i in range(len(images)):
+        image = x[i]
+        images[i] = np.asarray(image.to_tensor() if isinstance(image, tf.RaggedTensor) else image)
+    return images
+
+
+def _of_one_shape(x: TensorLike, y: TensorLike) -> Iterator[LabelledImages]:
+    """Images with their labels, in pieces of one shape, in their order."""
+    if getattr(x, "dtype", None) != np.dtype(object):
+        yield x, y
+        return
+    shapes = [np.shape(image) for image in x]
+    starts = [i for i in range(len(x)) if i == 0 or shapes[i] != shapes[i - 1]]
+    for start, stop in zip(starts, [*starts[1:], len(x)], strict=True):
+        yield np.stack(x[start:stop]), y[start:stop]
+
+
 def _slices(x: TensorLike, y: TensorLike, size: int | None) -> Iterator[LabelledImages]:
     """A batch in parts of at most `size` images; none if it is empty."""
     number = int(y.shape[0])
     size = size or max(number, 1)
     for start in range(0, number, size):
-        yield x[start : start + size], y[start : start + size]
+        yield from _of_one_shape(x[start : start + size], y[start : start + size])
 
 
 def _labelled(element: Any, data: Any) -> LabelledImages:
@@ -116,7 +149,7 @@ def _labelled(element: Any, data: Any) -> LabelledImages:
 
 
 def rebatched(parts: Iterable[LabelledImages], size: int) -> Iterator[LabelledImages]:
-    """Parts (x, y) joined and cut into batches of `size` images; the last may be smaller.
+    """Parts (x, y) joined and cut into batches of `size` images; the last of one shape may be smaller.
 
     Example:
     >>> parts = [(np.zeros((3, 2)), np.arange(3)), (np.ones((4, 2)), np.arange(4))]
@@ -125,6 +158,9 @@ def rebatched(parts: Iterable[LabelledImages], size: int) -> Iterator[LabelledIm
     """
     held: list[LabelledImages] = []
     for part in parts:
+        if held and np.shape(held[0][0])[1:] != np.shape(part[0])[1:]:
+            yield _joined(held)
+            held = []
         held.append(part)
         if sum(len(y) for _, y in held) >= size:
             *full, rest = _slices(*_joined(held), size)

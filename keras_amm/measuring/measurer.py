@@ -150,14 +150,15 @@ class Measurer:
 
     def _search_labels(self, unsigned: list[_Misclassified]) -> None:
         """Attack misclassified images towards their labels, and write the distances into their batches."""
-        if not unsigned:
-            return
-        images = tf.convert_to_tensor(np.concatenate([part.images for part in unsigned]))
-        labels = tf.convert_to_tensor(np.concatenate([part.labels for part in unsigned]))
-        distances = self._run(_distances_to_labels, self._attack_on_labels, images, labels).numpy()
-        ends = np.cumsum([len(part.labels) for part in unsigned])
-        for part, distance in zip(unsigned, np.split(distances, ends[:-1]), strict=True):
-            part.signed[part.positions] = -distance
+        # Images of one size make a batch.
+        for size in {tuple(part.images.shape[1:]) for part in unsigned}:
+            parts = [part for part in unsigned if tuple(part.images.shape[1:]) == size]
+            images = tf.convert_to_tensor(np.concatenate([part.images for part in parts]))
+            labels = tf.convert_to_tensor(np.concatenate([part.labels for part in parts]))
+            distances = self._run(_distances_to_labels, self._attack_on_labels, images, labels).numpy()
+            ends = np.cumsum([len(part.labels) for part in parts])
+            for part, distance in zip(parts, np.split(distances, ends[:-1]), strict=True):
+                part.signed[part.positions] = -distance
 
     def _run(self, search: Callable[..., Any], attack: DeepFool, *batch: Tensor) -> Any:
         """What `search(attack, model, *batch)` finds, compiled once."""

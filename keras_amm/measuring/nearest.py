@@ -1,5 +1,6 @@
 """The images nearest to a decision boundary, to be looked at."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ class PerturbedImages(NamedTuple):
     """Images with the perturbations that change their prediction.
 
     Attributes:
-        images: float array [k, ...].
+        images: float array [k, ...]; of several sizes, smaller ones are filled up with zeros.
         deltas: float array [k, ...], their perturbations.
         norms: float array [k], the margins.
         labels: integer array [k], the ground truth.
@@ -41,7 +42,8 @@ class NearestImages:
 
     def __init__(self, number: int) -> None:
         self._number = number
-        self._kept: list[np.ndarray] = []
+        # Image, perturbation, norm, label and prediction of each, the smallest norm first.
+        self._kept: list[tuple[np.ndarray, np.ndarray, float, int, int]] = []
 
     def add(
         self,
@@ -61,18 +63,29 @@ class NearestImages:
         index = candidates[np.argsort(norms[candidates], kind="stable")[: self._number]]
         if not index.size:
             return
-        images = np.stack([np.asarray(x[i]) for i in index])
-        found = [images, tf.gather(deltas, index).numpy(), norms[index], labels[index], predictions[index]]
-        if self._kept:
-            found = [np.concatenate(both) for both in zip(self._kept, found, strict=True)]
-        order = np.argsort(found[2], kind="stable")[: self._number]
-        self._kept = [array[order] for array in found]
+        images = [np.asarray(x[i]) for i in index]
+        found = zip(
+            images, tf.gather(deltas, index).numpy(), norms[index], labels[index], predictions[index], strict=True
+        )
+        self._kept = sorted([*self._kept, *found], key=lambda each: each[2])[: self._number]
 
     def perturbed(self, classifier: Classifier) -> PerturbedImages | None:
         """The images kept, the smallest margin first, and what the classifier says of them perturbed; None for none."""
         if not self._kept:
             return None
-        images, deltas, norms, labels, predictions = self._kept
-        x = classifier.inputs(images)
-        classes = np.argmax(classifier(x + deltas), axis=1)
-        return PerturbedImages(x.numpy(), deltas, norms, labels, predictions, classes)
+        images, deltas, norms, labels, predictions = zip(*self._kept, strict=True)
+        x = [classifier.inputs(image[None]) for image in images]
+        classes = [np.argmax(classifier(each + delta)[0]) for each, delta in zip(x, deltas, strict=True)]
+        return PerturbedImages(
+            _stacked([each[0].numpy() for each in x]),
+            _stacked(deltas),
+            *map(np.array, (norms, labels, predictions, classes)),
+        )
+
+
+def _stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Arrays of one number of axes as one; where sizes differ, with zeros after what is smaller, to be looked at."""
+    size = np.max([array.shape for array in arrays], axis=0)
+    return np.stack(
+        [np.pad(array, [(0, most - own) for most, own in zip(size, array.shape, strict=True)]) for array in arrays]
+    )

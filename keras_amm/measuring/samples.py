@@ -70,7 +70,7 @@ def fixed_samples(
         batch_size: int, the most images attacked at a time; None for 128.
 
     Raises:
-        ValueError: the data are infinite, without labels or, for a subsample, empty or of several shapes.
+        ValueError: the data are infinite, without labels or, for a subsample, empty.
 
     Example:
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
@@ -93,32 +93,28 @@ def subsample(batches: LabelledBatches, number: int, seed: int) -> tuple[np.ndar
     This is reservoir sampling: one pass over the data, in the memory of the
     images drawn and one batch. How the images are batched does not matter.
     Gives x [number, ...] and y [number, ...], fewer if there are no more, and
-    None if there are none; a ValueError if the images differ in shape.
+    None if there are none. Images of several shapes come in an array [number] of arrays.
 
     Reference: Vitter (1985), Random sampling with a reservoir, Algorithm R.
     """
     rng = np.random.default_rng(seed)
-    held: tuple[np.ndarray, np.ndarray] | None = None
-    positions = np.zeros(number, dtype="int64")
+    # By slot: where in the data an image lies, the image, and its label.
+    held: dict[int, tuple[int, np.ndarray, np.ndarray]] = {}
     seen = 0
     for batch in batches.batches:
         for part in batch:
             x, y = (np.asarray(array) for array in part)
-            if held is None:
-                held = np.empty((number, *x.shape[1:]), x.dtype), np.empty((number, *y.shape[1:]), y.dtype)
-            if x.shape[1:] != held[0].shape[1:]:
-                raise ValueError(
-                    "A subsample needs images of one shape. "
-                    f"Received: images of shapes {held[0].shape[1:]} and {x.shape[1:]}."
-                )
             index = np.arange(seen, seen + len(y))
             slots = np.where(index < number, index, (rng.random(len(y)) * (index + 1)).astype("int64"))
-            chosen = np.flatnonzero(slots < number)
-            for array, values in zip((*held, positions), (x, y, index), strict=True):
-                # Where several are drawn for one slot, the last one stays, as if they had come one by one.
-                array[slots[chosen]] = values[chosen]
+            for i in np.flatnonzero(slots < number):
+                # A copy, so that the batch need not be kept.
+                held[int(slots[i])] = int(index[i]), x[i].copy(), y[i]
             seen += len(y)
-    if held is None or not seen:
+    if not held:
         return None
-    order = np.argsort(positions[:seen])
-    return held[0][order], held[1][order]
+    _, images, labels = zip(*sorted(held.values(), key=lambda each: each[0]), strict=True)
+    if len({image.shape for image in images}) == 1:
+        return np.stack(images), np.stack(labels)
+    of_several = np.empty(len(images), dtype=object)
+    of_several[:] = images
+    return of_several, np.stack(labels)
