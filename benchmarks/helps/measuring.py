@@ -1,0 +1,62 @@
+"""What is measured of a trained network."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+import keras_amm
+from examples.paper.data.arrays import Images
+from keras_amm.report import MarginReport
+
+# Attacks and predicts so many images at a time.
+_BATCH_SIZE = 250
+
+
+def attack() -> keras_amm.DeepFool:
+    """The attack that measures margins: many steps, and bisection onto the boundary."""
+    return keras_amm.DeepFool(50, refine_steps=10)
+
+
+def measure(network: keras.Model, train: Images, measured: Images, radius: float | None) -> dict[str, Any]:
+    """Error, margins and what shows a collapse.
+
+    Args:
+        network: `keras.Model` with logits.
+        train: the images that it was trained on.
+        measured: the images whose margins are measured.
+        radius: float, of the robust accuracy; None for half of this network's own median margin.
+
+    Returns:
+        A dictionary that JSON can hold.
+    """
+    report = keras_amm.evaluate_margins(network, tuple(measured), attack(), batch_size=_BATCH_SIZE, verbose=0)
+    predictions = network.predict(train.x, batch_size=_BATCH_SIZE, verbose=0).argmax(axis=1)
+    return {
+        **margins(report, report.median / 2 if radius is None else radius),
+        "training_accuracy": float(np.mean(predictions == train.y)),
+        "measuring_seconds": report.seconds,
+        "attack": report.attack,
+    }
+
+
+def margins(report: MarginReport, radius: float) -> dict[str, Any]:
+    """What a report says, in numbers; nothing is claimed of a correct image whose attack failed: its margin is 0."""
+    signed = np.where(report.correct & ~report.success, 0.0, report.signed)
+    return {
+        "images": len(report),
+        "error_percent": 100.0 * report.error,
+        "signed_mean": float(np.mean(signed, dtype="float64")),
+        "margin_mean": report.mean,
+        "margin_median": report.median,
+        "attack_success": report.success_rate,
+        "robust_radius": radius,
+        "robust_accuracy": float(report.robust_accuracy(radius)),
+        "largest_predicted_share": largest_share(report.predictions),
+        "largest_label_share": largest_share(report.labels),
+    }
+
+
+def largest_share(classes: np.ndarray) -> float:
+    """The part of the most frequent class: 1 for the predictions of a constant classifier."""
+    return float(np.bincount(classes).max() / len(classes))
