@@ -38,7 +38,7 @@ CELLS: Mapping[str, Cell] = MappingProxyType(
     {
         # The networks of README.md, clipped as the paper's training is.
         "mnist-mlp800": Cell("mnist", "mlp-800", "sgd", 100, 20_000, 15, global_clipnorm=10.0),
-        "mnist-lenet": Cell("mnist", "lenet", "sgd", 100, 20_000, 6, global_clipnorm=10.0),
+        "mnist-lenet": Cell("mnist", "lenet", "sgd", 100, 20_000, 10, global_clipnorm=10.0),
         "mnist-mlp": Cell("mnist", "mlp", "adam", 32, 5_000, 15),
         "mnist-500": Cell("mnist", "cnn", "adam", 32, 500, 40),
         "mnist-cnn-bn": Cell("mnist", "cnn-bn", "sgd", 32, 5_000, 10),

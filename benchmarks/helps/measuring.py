@@ -15,7 +15,7 @@ _BATCH_SIZE = 250
 
 def attack() -> keras_amm.DeepFool:
     """The attack that measures margins: many steps, and bisection onto the boundary."""
-    return keras_amm.DeepFool(50, refine_steps=10)
+    return keras_amm.DeepFool(50, refine_steps=10, from_logits=True)
 
 
 def measure(network: keras.Model, train: Images, measured: Images, radius: float | None) -> dict[str, Any]:

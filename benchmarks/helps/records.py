@@ -3,7 +3,8 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from .arms import ARMS
@@ -25,9 +26,21 @@ class Key(NamedTuple):
         """Where its record is."""
         return folder / f"{self.cell}.{self.arm}.{'test.' if self.test else ''}seed-{self.seed}.json"
 
+    @classmethod
+    def of(cls, path: pathlib.Path) -> "Key":
+        """The key of the record in a file.
 
-class OtherSettingsError(ValueError):
-    """A record is of a cell or an arm that has been changed since."""
+        Raises:
+            RecordError: its name is not that of a record of today's cells and arms.
+        """
+        match = re.fullmatch(r"([\w-]+)\.([\w-]+)\.(test\.)?seed-(\d+)\.json", path.name)
+        if match is None or match[1] not in CELLS or match[2] not in ARMS:
+            raise RecordError(f"Expected a record of one of the cells and arms. Received: {path}.")
+        return cls(match[1], match[2], int(match[4]), match[3] is not None)
+
+
+class RecordError(ValueError):
+    """A file is not a record of a cell and an arm as they are."""
 
 
 def settings(key: Key) -> dict[str, Any]:
@@ -40,21 +53,25 @@ def read(key: Key, folder: pathlib.Path) -> Record | None:
     """The record of a key; None if there is none.
 
     Raises:
-        OtherSettingsError: it was made with other settings.
+        RecordError: it was made with other settings.
     """
     path = key.path(folder)
     if not path.exists():
         return None
     record = json.loads(path.read_text())
     if different := [name for name, value in settings(key).items() if record["settings"][name] != value]:
-        raise OtherSettingsError(
+        raise RecordError(
             f"{path} was made with other settings of its {' and '.join(different)}. Remove it, and it is made again. "
             f"Received: {record['settings'][different[0]]}, expected: {settings(key)[different[0]]}."
         )
     return record
 
 
-def read_all(keys: Iterable[Key], folder: pathlib.Path) -> dict[Key, Record]:
-    """The records that are there, by key."""
-    found = {key: read(key, folder) for key in keys}
-    return {key: record for key, record in found.items() if record is not None}
+def read_all(folder: pathlib.Path) -> dict[Key, Record]:
+    """All records in a folder, which need not be there.
+
+    Raises:
+        RecordError: a file is not a record, or was made with other settings.
+    """
+    keys = [Key.of(path) for path in sorted(folder.glob("*"))]
+    return {key: record for key in keys if (record := read(key, folder)) is not None}

@@ -8,146 +8,26 @@ own, written when it is complete: Ctrl-C stops the run, and the same command goe
 were held out of the training split; `--test` measures test images, once everything is decided.
 """
 
-import gc
 import pathlib
 import sys
-import time
-import traceback
-from collections.abc import Iterator, Sequence
-from typing import Any
 
-import keras
 import tensorflow as tf
 from absl import app, flags
 
 from examples.paper.command_line import numbers
 from examples.paper.data.sources import NotPreparedError
-from examples.paper.json_files import write_json
-from examples.paper.training.run_records import versions
 
-from . import data, networks, records
-from .arms import ARMS, RIVALS, compile_model
+from . import trainings
+from .arms import ARMS
 from .cells import CELLS
-from .measuring import measure
-from .records import Key, Record
-from .training_clock import TrainingClock
+from .records import FOLDER
 
 _CELLS = flags.DEFINE_list("cells", list(CELLS), "Cells.")
 _ARMS = flags.DEFINE_list("arms", list(ARMS), "What to train in each.")
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of initial weights and order.")
 _TEST = flags.DEFINE_bool("test", False, "Measure test images, in place of training images that are held out.")
 _THREADS = flags.DEFINE_integer("threads", 1, "Threads of TensorFlow; 0 for as many as there are cores.", lower_bound=0)
-_RECORDS = flags.DEFINE_string("records", str(records.FOLDER), "Folder of the records.")
-
-# More than any training that stops by the clock has.
-_ENDLESS = 10_000
-
-
-def plan(cells: Sequence[str], arms: Sequence[str], seeds: Sequence[int], test: bool = False) -> list[Key]:
-    """The trainings in their order: what is compared first, then the paper's, then the rivals; by seed in each.
-
-    Raises:
-        ValueError: there is no such cell or arm.
-    """
-    for what, names, known in (("cells", cells, CELLS), ("arms", arms, ARMS)):
-        if unknown := [name for name in names if name not in known]:
-            raise ValueError(f"Expected of {', '.join(known)}. Received: --{what}={','.join(unknown)}.")
-    stages = (("plain", "amm"), ("paper",), RIVALS)
-    return [
-        Key(cell, arm, seed, test)
-        for stage in stages
-        for seed in seeds
-        for cell in CELLS
-        if cell in cells
-        for arm in stage
-        if arm in arms
-    ]
-
-
-def run(keys: Sequence[Key], folder: pathlib.Path, threads: int) -> list[Key]:
-    """Make the records that are missing; those that could not be made are returned, and do not affect the others.
-
-    Raises:
-        NotPreparedError: a data set is not there.
-        OtherSettingsError: a record was made with other settings.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    missing = [key for key in keys if records.read(key, folder) is None]
-    print(f"{len(keys)} trainings, {len(keys) - len(missing)} of them have a record", flush=True)
-    left = []
-    for number, key in enumerate(missing, 1):
-        start = time.monotonic()
-        try:
-            outcome = _one(key, folder, threads)
-        except (ValueError, tf.errors.OpError):
-            # A training that fails is a result too, but not one with figures.
-            traceback.print_exc()
-            outcome = None
-        if outcome is None:
-            left.append(key)
-        shown = outcome or "no record"
-        print(f"[{number}/{len(missing)}] {' '.join(_words(key))}: {shown}, {time.monotonic() - start:.0f} s", flush=True)
-    return left
-
-
-def _words(key: Key) -> Iterator[str]:
-    yield from (key.cell, key.arm, f"seed {key.seed}")
-    if key.test:
-        yield "on test images"
-
-
-def _one(key: Key, folder: pathlib.Path, threads: int) -> str | None:
-    """Make one record; what it says in a few words, or None if it needs records that are not there."""
-    # The held-out records of the same seed tell the radius of attacks and how long a rival may train.
-    others = {name: records.read(Key(key.cell, name, key.seed), folder) for name in _needed(key)}
-    if absent := [name for name, record in others.items() if record is None]:
-        print(f"{key.cell} {key.arm} needs a held-out record of {' and '.join(absent)} first.", flush=True)
-        return None
-    record = {**train_and_measure(key, others), "threads": threads}
-    write_json(key.path(folder), record)
-    return f"error {record['error_percent']:.2f} %, signed margin {record['signed_mean']:.4f}"
-
-
-def _needed(key: Key) -> tuple[str, ...]:
-    return ("plain", *ARMS[key.arm].needs) if key.test else ARMS[key.arm].needs
-
-
-def train_and_measure(key: Key, others: dict[str, Record]) -> dict[str, Any]:
-    """Train one arm of a cell, and measure it.
-
-    Args:
-        key: `Key`.
-        others: the held-out records that it needs, by arm.
-
-    Returns:
-        The record, but for the number of threads.
-    """
-    # Asked for now: another commit may be checked out by the time the training ends.
-    made_with = versions()
-    cell, arm = CELLS[key.cell], ARMS[key.arm]
-    images = data.load(cell, key.test)
-    keras.backend.clear_session()
-    gc.collect()
-    keras.utils.set_random_seed(key.seed)
-    network = networks.build(cell.network, images.train.x.shape[1:], images.num_classes)
-    margin = others["plain"]["margin_median"] if "plain" in others else None
-    model = arm.wrap(network, arm.settings, margin)
-    compile_model(model, cell, arm.settings)
-    limit = others[arm.as_long_as]["processor_seconds"] if arm.as_long_as else None
-    clock = TrainingClock(cell.epochs, limit)
-    epochs = cell.epochs if limit is None else _ENDLESS
-    model.fit(*images.train, batch_size=cell.batch_size, epochs=epochs, callbacks=[clock], verbose=0)
-    return {
-        "settings": records.settings(key),
-        "seed": key.seed,
-        "measured_on": "test" if key.test else "held out",
-        "epochs": clock.epochs,
-        "seconds": clock.seconds,
-        "processor_seconds": clock.processor_seconds,
-        "training_images": len(images.train),
-        "versions": made_with,
-        **measure(network, images.train, images.measured, None if margin is None else margin / 2),
-    }
+_RECORDS = flags.DEFINE_string("records", str(FOLDER), "Folder of the records.")
 
 
 def main(argv: list[str]) -> None:
@@ -158,8 +38,8 @@ def main(argv: list[str]) -> None:
     tf.config.threading.set_intra_op_parallelism_threads(_THREADS.value)
     tf.config.threading.set_inter_op_parallelism_threads(_THREADS.value)
     try:
-        keys = plan(_CELLS.value, _ARMS.value, numbers("seeds", _SEEDS.value, int), _TEST.value)
-        left = run(keys, pathlib.Path(_RECORDS.value), _THREADS.value)
+        keys = trainings.plan(_CELLS.value, _ARMS.value, numbers("seeds", _SEEDS.value, int), _TEST.value)
+        left = trainings.run(keys, pathlib.Path(_RECORDS.value), _THREADS.value)
     except (NotPreparedError, ValueError) as error:
         sys.exit(str(error))
     sys.exit(1 if left else 0)

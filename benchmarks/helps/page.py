@@ -1,0 +1,105 @@
+"""The page of results in Markdown, from the records and from nothing else."""
+
+from collections.abc import Mapping
+
+from . import tables
+from .arms import AMM, ARMS
+from .cells import CELLS
+from .data import NUM_HELD_OUT
+from .measuring import attack
+from .records import Key, Record
+from .verdicts import CONSTANT, FITTED, LARGE_GAIN, LEAST_GAIN, LEAST_SUCCESS, Results
+
+
+def page(records: Mapping[Key, Record]) -> str:
+    """The page in Markdown."""
+    held_out, test = Results(records), Results(records, test=True)
+    on_test = [tables.counts(test), tables.verdicts(test)] if any(key.test for key in records) else ["Not run."]
+    parts = [
+        _introduction(),
+        "## AMM beside plain training",
+        tables.counts(held_out),
+        tables.verdicts(held_out),
+        "`±` is the deviation over the seeds. Of one seed there is none, and its verdict allows for none.\n"
+        f"Plain training fits its training set where its training accuracy is at least {FITTED:.1%}.",
+        "## In more detail",
+        tables.details(held_out),
+        "## The paper's setting",
+        "An entry is error, ratio of the signed mean margin to plain training's, and robust accuracy. The networks of\n"
+        "README.md come first: nothing may be lost there.",
+        tables.beside_paper(held_out),
+        "## What a user would take instead",
+        _rivals(),
+        tables.rivals(held_out),
+        "In how many cells each is better than AMM:",
+        tables.where_rivals_are_better(held_out),
+        "## On test images",
+        *on_test,
+        _COMMANDS,
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _introduction() -> str:
+    setting = "\n".join(f"    {name}={value!r}," for name, value in AMM.items())
+    return f"""\
+# Does it help?
+
+<!-- Written by `python -m benchmarks.helps.report` from results/helps. Change that program, not this page. -->
+
+Every network below is trained with AMM and without it: from the same initial weights, for as many epochs, with
+Keras's default learning rates, and with one setting of AMM for all {len(CELLS)} cells of data, network and optimizer:
+
+```text
+MarginRegularizer(
+{setting}
+)
+```
+
+Unless it says otherwise, everything is measured on images held out of the training split, its last {NUM_HELD_OUT:,}, of
+which the first 1,000 are attacked. Of the 569 patients of breast cancer 150 are held out. Margins are l2 norms by
+DeepFool with {attack().max_iterations} steps and {attack().refine_steps} bisections: in units of the pixel range, for
+breast cancer in deviations of the features. The *signed mean margin* counts a misclassified image with minus its
+distance to the label, and a correct image whose attack failed with 0. *Robust accuracy* is that at half of plain
+training's median margin. CIFAR-10 is read from JPEG files: its figures are not those of the original.
+
+AMM **holds** in a cell if its error is not above plain training's by more than the deviation of plain training's over
+the seeds, and its signed mean margin is at least {LEAST_GAIN} times as large. It is **better** if besides it has fewer
+errors or at least {LARGE_GAIN} times the margin. It also **fails** where an attack succeeds for less than
+{LEAST_SUCCESS:.0%} of the images, or where at least {CONSTANT:.0%} of the predictions are of one class."""
+
+
+def _rivals() -> str:
+    settings = {name: arm.settings for name, arm in ARMS.items()}
+    decays = ", ".join(
+        f"{decay} for {tables.OPTIMIZERS[name]}" for name, decay in settings["weight-decay"]["weight_decay"].items()
+    )
+    return f"""\
+Each rival has one setting for all cells, and may train as long as AMM did by processor time, which hardly depends on
+what else the machine does. It trains no fewer epochs than the cell has, even if that takes longer.
+
+- plain, longer: plain training for as long
+- label smoothing of {settings["label-smoothing"]["label_smoothing"]}
+- weight decay by the optimizer: {decays}
+- Gaussian noise on the images, of a deviation of {settings["noise"]["deviation_in_margins"]} times plain training's
+  median margin
+- a penalty of the Jacobian of the logits by random projections (Hoffman et al. 2019), of strength
+  {settings["jacobian"]["strength"]}
+- adversarial training by PGD in l2, 7 steps, of a radius of {settings["pgd"]["radius_in_margins"]} times plain
+  training's median margin
+
+Entries are as above; **bold** ones have fewer errors than AMM and no smaller margin."""
+
+
+_COMMANDS = """\
+## Repeat
+
+```text
+pip install -e ".[examples,benchmarks]"
+export TFDS_DATA_DIR=path/of/prepared/data
+python -m benchmarks.helps.run
+python -m benchmarks.helps.run --arms=plain,amm --test
+python -m benchmarks.helps.report
+```
+
+A training that has a record is skipped. `--cells`, `--arms` and `--seeds` choose among them."""

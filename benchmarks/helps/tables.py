@@ -1,0 +1,167 @@
+"""The tables of the report, in Markdown. Arms are compared over the seeds that all of them have."""
+
+import statistics
+from collections.abc import Sequence
+
+from .arms import ARMS, RIVALS
+from .cells import CELLS, OF_README
+from .verdicts import FITTED, Results, Summary, judge, ratio
+
+NOT_RUN = "not run"
+NUM_SEEDS = 3
+DATA = {
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "cifar10": "CIFAR-10 (JPEG)",
+    "breast_cancer": "breast cancer",
+}
+NETWORKS = {
+    "mlp-800": "MLP-800",
+    "lenet": "LeNet",
+    "mlp": "MLP",
+    "cnn": "CNN",
+    "cnn-bn": "CNN with BatchNormalization",
+    "resnet": "residual network",
+    "vit": "ViT",
+}
+OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
+
+
+def verdicts(results: Results) -> str:
+    """One line a cell: errors, margins and the verdict."""
+    problem = ("cell", "data, network", "optimizer, batch", "images, epochs")
+    result = ("error, plain → AMM", "margin", "ratio", "seeds", "verdict")
+    return _table([*problem, *result], [[f"`{name}`", *_problem(name), *_verdict(results, name)] for name in CELLS])
+
+
+def _problem(name: str) -> list[str]:
+    cell = CELLS[name]
+    data = DATA[cell.data] + (f", classes {' and '.join(map(str, cell.classes))}" if cell.classes else "")
+    if cell.thinned_out:
+        data += f", a tenth of classes {cell.thinned_out[0]} to {cell.thinned_out[-1]}"
+    images = f"{cell.num_train:,}, {cell.epochs}"
+    return [f"{data}, {NETWORKS[cell.network]}", f"{OPTIMIZERS[cell.optimizer]}, {cell.batch_size}", images]
+
+
+def _verdict(results: Results, cell: str) -> list[str]:
+    pair = results.of(cell, "plain", "amm")
+    if pair is None:
+        return [NOT_RUN, "", "", "", NOT_RUN]
+    plain, amm = pair
+    errors, margins = f"{_error(plain)} → {_error(amm)}", f"{plain.margin:.3f} → {amm.margin:.3f}"
+    return [errors, margins, _ratio(plain, amm), f"{amm.seeds}", str(judge(plain, amm))]
+
+
+def _error(summary: Summary) -> str:
+    deviation = "" if summary.deviation is None else f" ± {summary.deviation:.2f}"
+    return f"{summary.error:.2f}%{deviation}"
+
+
+def _ratio(plain: Summary, other: Summary) -> str:
+    value = ratio(plain.margin, other.margin)
+    return "none" if value is None else f"{value:.2f}"
+
+
+def counts(results: Results) -> str:
+    """The counts of the verdicts, in one paragraph."""
+    pairs = [pair for cell in CELLS if (pair := results.of(cell, "plain", "amm"))]
+    judged = [judge(*pair) for pair in pairs]
+    better = sum(verdict.is_better for verdict in judged)
+    failing = sum(bool(verdict.failures) for verdict in judged)
+    sentences = [
+        f"**Of {len(CELLS)} cells, {len(pairs)} have been run: AMM is better in {better}, holds in "
+        f"{len(pairs) - better - failing} more, and fails in {failing}.**"
+    ]
+    if fitted := [pair for pair in pairs if pair[0].training_accuracy >= FITTED]:
+        fewer = sum(amm.error < plain.error for plain, amm in fitted)
+        sentences.append(
+            f"Plain training fits its training set in {len(fitted)} of them; AMM has fewer errors in {fewer} of these."
+        )
+    if few := sum(amm.seeds < NUM_SEEDS for _, amm in pairs):
+        sentences.append(f"Cells that have been run with fewer than {NUM_SEEDS} seeds: {few}.")
+    return " ".join(sentences)
+
+
+def details(results: Results) -> str:
+    """Of plain training and AMM, what else is measured."""
+    columns = (
+        "robust accuracy",
+        "attack success",
+        "training accuracy",
+        "most frequent prediction",
+        "processor seconds",
+    )
+    rows = []
+    for cell in CELLS:
+        if both := results.of(cell, "plain", "amm"):
+            shown = (
+                [f"{summary.robust_accuracy:.1%}" for summary in both],
+                [f"{summary.attack_success:.1%}" for summary in both],
+                [f"{summary.training_accuracy:.1%}" for summary in both],
+                [f"{summary.predicted_share:.0%}" for summary in both],
+                [f"{summary.seconds:.0f}" for summary in both],
+            )
+            rows.append([f"`{cell}`", *(" → ".join(values) for values in shown)])
+    return _table(["cell, plain → AMM", *columns], rows)
+
+
+def beside_paper(results: Results) -> str:
+    """AMM and the paper's MIN+EXP, the networks of README.md first."""
+    rows = []
+    for cell in sorted(CELLS, key=lambda name: name not in OF_README):
+        if three := results.of(cell, "plain", "amm", "paper"):
+            rows.append([f"`{cell}`", *(_entry(three[0], summary) for summary in three)])
+        elif cell in OF_README:
+            rows.append([f"`{cell}`", NOT_RUN, "", ""])
+    return _table(["cell", "plain", "AMM", ARMS["paper"].title], rows)
+
+
+def rivals(results: Results) -> str:
+    """One line a cell, one column a rival."""
+    rows = []
+    for cell in CELLS:
+        shown = [_beside_amm(results, cell, arm) for arm in RIVALS]
+        if set(shown) != {NOT_RUN}:
+            plain, amm = results.of(cell, "plain", "amm")
+            rows.append([f"`{cell}`", _entry(plain, amm), *shown])
+    return _table(["cell", ARMS["amm"].title, *(ARMS[arm].title for arm in RIVALS)], rows)
+
+
+def _beside_amm(results: Results, cell: str, arm: str) -> str:
+    three = results.of(cell, "plain", "amm", arm)
+    if three is None:
+        return NOT_RUN
+    plain, amm, other = three
+    entry = _entry(plain, other)
+    return f"**{entry}**" if other.error < amm.error and other.margin >= amm.margin else entry
+
+
+def _entry(plain: Summary, summary: Summary) -> str:
+    return f"{summary.error:.2f}%, {_ratio(plain, summary)}, {summary.robust_accuracy:.0%}"
+
+
+def where_rivals_are_better(results: Results) -> str:
+    """In how many cells each rival is better than AMM."""
+    rows = []
+    for arm in RIVALS:
+        pairs = [pair for cell in CELLS if (pair := results.of(cell, "amm", arm))]
+        if not pairs:
+            continue
+        errors, margins, robust = (
+            [getattr(other, name) > getattr(amm, name) for amm, other in pairs]
+            for name in ("accuracy", "margin", "robust_accuracy")
+        )
+        both = [fewer and larger for fewer, larger in zip(errors, margins, strict=True)]
+        time = statistics.median(other.seconds / amm.seconds for amm, other in pairs)
+        figures = (len(pairs), *(sum(better) for better in (errors, margins, both, robust)))
+        rows.append([ARMS[arm].title, *map(str, figures), f"{time:.2f}"])
+    better = ("fewer errors", "larger margin", "both", "larger robust accuracy")
+    return _table(["better than AMM", "cells", *better, "time, AMM's = 1"], rows)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The table, or that nothing of it has been run."""
+    if not rows:
+        return f"{NOT_RUN.capitalize()}."
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"|{'|'.join(f' {text} ' if text else ' ' for text in line)}|" for line in lines)
