@@ -8,8 +8,8 @@
 
 needs MNIST as prepared by tensorflow-datasets (`TFDS_DATA_DIR` names the folder), or a network. All 60,000 images are
 trained on and the test images measured; with `--validation` 5,000 training images are held out and measured instead.
-`--help` lists all settings, and `paper/training/trainer.py` says what the defaults are. A run that was stopped
-continues from its last epoch. To watch it:
+`--help` lists all settings and their defaults; those of Table 2 are in `paper/training/table_2.py`. A run that was
+stopped continues from its last epoch. To watch it:
 
     tensorboard --logdir=runs
 """

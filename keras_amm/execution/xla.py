@@ -76,7 +76,7 @@ def largest(counts: Tensor, at_most: Any) -> Tensor:
 
 
 def array_of_steps(dtype: Any, shape: Any, at_most: int) -> tf.TensorArray:
-    """An array of one tensor of the given shape per step; it grows with the steps, under XLA its length is `at_most`."""
+    """An array for one tensor of the given shape per step. It grows with them; under XLA its length is `at_most`."""
     static = in_xla()
     return tf.TensorArray(dtype, size=at_most if static else 0, dynamic_size=not static, element_shape=shape)
 

@@ -1,4 +1,5 @@
-"""What watches margins while `fit` trains, for `keras_amm.callbacks`.
+"""Parts of `keras_amm.callbacks`, which measures margins while `fit` trains.
 
-`tensorboard` writes summaries; `fit` knows the callbacks, the steps and the validation data of the training.
+`tensorboard` writes summaries; `fit` finds the callbacks, the steps and the validation data of the training. The
+metrics that `fit` itself shows, such as `margin` and `attack_success`, are in `keras_amm.gradient.metrics`.
 """

@@ -9,7 +9,7 @@ import pytest
 from keras.src.legacy.saving import legacy_h5_format
 
 from paper import architectures
-from paper.training import initial_weights, networks
+from paper.training import initial_weights, starting_network
 from tests.helpers.training_settings import resolve
 
 
@@ -18,7 +18,7 @@ def test_fine_tuning_freezes_batch_normalisation(tmp_path):
     norm = next(layer for layer in trained.layers if isinstance(layer, keras.layers.BatchNormalization))
     norm.moving_mean.assign(keras.ops.full((16,), 0.5))
     trained.save(tmp_path / "model.keras")
-    network = networks.initial_network(resolve("cifar10", "resnet-20", init_from=str(tmp_path)), num_classes=10)
+    network = starting_network.initial_network(resolve("cifar10", "resnet-20", init_from=str(tmp_path)), num_classes=10)
     for ours, theirs in zip(network.get_weights(), trained.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     frozen = [layer for layer in network.layers if not layer.trainable]
@@ -40,13 +40,13 @@ def test_weights_from_a_file(tmp_path):
 def test_groups_of_liunet(tmp_path):
     """The authors' 16 groups, from new weights and from a file, which does not say."""
     given = resolve("cifar10", "liunet", groups=16)
-    network = networks.initial_network(given, 10)
+    network = starting_network.initial_network(given, 10)
     network.save_weights(tmp_path / "liunet.weights.h5")
-    loaded = networks.initial_network({**given, "init_from": str(tmp_path / "liunet.weights.h5")}, 10)
+    loaded = starting_network.initial_network({**given, "init_from": str(tmp_path / "liunet.weights.h5")}, 10)
     x = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
     np.testing.assert_array_equal(loaded(x), network(x))
     assert {layer.groups for layer in loaded.layers if isinstance(layer, keras.layers.GroupNormalization)} == {16}
-    default = networks.initial_network(resolve("cifar10", "liunet"), 10)
+    default = starting_network.initial_network(resolve("cifar10", "liunet"), 10)
     assert {layer.groups for layer in default.layers if isinstance(layer, keras.layers.GroupNormalization)} == {2, 3, 4}
 
 

@@ -18,6 +18,8 @@ from .senet import senet_50
 
 __all__ = ["ARCHITECTURES", "build", "freeze_batch_normalization"]
 
+# A new network also needs a row in `TABLE_2` (training/table_2.py), so that a data set's script offers it, and a plan
+# in `PLANS` (benchmarks/every_architecture.py). A test fails until both are there.
 ARCHITECTURES: Mapping[str, Callable[..., keras.Model]] = MappingProxyType(
     {
         "mlp-800": functools.partial(mlp, units=800),

@@ -6,6 +6,8 @@ from typing import Any
 
 from absl import flags
 
+import keras_amm
+
 from ..command_line import numbers, show_in_help
 from .initial_weights import PUBLISHED
 from .table_2 import TABLE_2
@@ -48,8 +50,8 @@ def define_flags(networks: Sequence[str], out: str, without: Sequence[str] = ())
     flags.DEFINE_list("drop_to", None, "factors of the initial learning rate from then on (default: 0.1,0.01)")
     flags.DEFINE_integer("seed", 0, "seed of initialisation, order and augmentation")
     flags.DEFINE_float("strength", 32.0, "lambda, the weight of the margin penalty")
-    flags.DEFINE_enum("aggregation", "min", ["min", "avg"], "which samples count")
-    flags.DEFINE_enum("shrinkage", "exp", ["lin", "exp", "inv", "hinge"], "how much small margins count")
+    flags.DEFINE_enum("aggregation", "min", _names(keras_amm.aggregation.ENTRIES), "which samples count")
+    flags.DEFINE_enum("shrinkage", "exp", _names(keras_amm.shrinkage.ENTRIES), "how much small margins count")
     flags.DEFINE_float("c", 2.0, "scale of correctly classified samples")
     flags.DEFINE_float("d", 1.0, "scale of misclassified samples")
     flags.DEFINE_enum("gradient", "unrolled", ["unrolled", "masked", "boundary"], "how margins are differentiated")
@@ -79,6 +81,11 @@ def define_flags(networks: Sequence[str], out: str, without: Sequence[str] = ())
     for name in without:
         delattr(flags.FLAGS, name)
     show_in_help(__name__)
+
+
+def _names(entries: Sequence[Any]) -> list[str]:
+    """The names of the library's aggregations or shrinkages."""
+    return [entry.identifier for entry in entries]
 
 
 def given_flags() -> dict[str, Any]:

@@ -30,9 +30,9 @@ from ..json_files import write_json
 from . import run_folder
 from .checkpoints import restore
 from .fitting import compile_model, fit, measure
-from .networks import digest, initial_network, wrap_for_margin
 from .run_folder import OtherRunError
 from .run_records import EpochSeconds, read_history, summarize_history, versions
+from .starting_network import digest, initial_network, wrap_for_margin
 
 
 class SettingsError(ValueError):
