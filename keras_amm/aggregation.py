@@ -141,7 +141,7 @@ def misclassified(
 
 
 def _first(key: Tensor, eligible: Tensor, num_top: int | Tensor) -> Tensor:
-    """Mask [B] of the eligible samples whose keys are among the `num_top` smallest of these."""
+    """Mask [B] of the `num_top` eligible samples with the smallest keys."""
     rank = _rank(ops.where(eligible, key, ops.full_like(key, float("inf"))))
     return ops.logical_and(eligible, ops.less(rank, ops.cast(num_top, rank.dtype)))
 
@@ -149,11 +149,15 @@ def _first(key: Tensor, eligible: Tensor, num_top: int | Tensor) -> Tensor:
 def _first_of_each_label(key: Tensor, labels: Tensor, eligible: Tensor, num_top: int | Tensor) -> Tensor:
     """Mask [B] of the eligible samples with the smallest key of their label and among the `num_top` smallest of all."""
     rank = _rank(ops.where(eligible, key, ops.full_like(key, float("inf"))))
-    batch_size = ops.shape(rank)[0]
+    # Sort by label and, within a label, by rank: ranks are below the batch size, so labels times the batch size keep
+    # the labels apart. The samples that are not eligible form a group of their own, -1.
     group = ops.where(eligible, ops.cast(labels, rank.dtype), -1)
-    order = ops.argsort(group * batch_size + rank)
-    group = ops.take(group, order, axis=0)
-    starts_group = ops.concatenate([ops.ones_like(group[:1], dtype="bool"), group[1:] != group[:-1]], axis=0)
+    order = ops.argsort(group * ops.shape(rank)[0] + rank)
+    sorted_group = ops.take(group, order, axis=0)
+    # A sample is the first of its label where the sorted label differs from the one before.
+    differs = sorted_group[1:] != sorted_group[:-1]
+    starts_group = ops.concatenate([ops.ones_like(sorted_group[:1], dtype="bool"), differs], axis=0)
+    # The argsort of an order undoes it.
     is_first = ops.take(starts_group, ops.argsort(order), axis=0)
     is_top = ops.less(rank, ops.cast(num_top, rank.dtype))
     return ops.logical_and(eligible, ops.logical_and(is_first, is_top))
@@ -165,7 +169,7 @@ def _rank(key: Tensor) -> Tensor:
 
 
 def num_selected_per_side(batch_size: int | Tensor, top_fraction: float) -> int | Tensor:
-    """`max(1, floor(top_fraction * batch_size))`: at most so many of the correct samples count, and of the wrong.
+    """`max(1, floor(top_fraction * batch_size))`, the most samples that count among the correct, and among the wrong.
 
     Example:
     >>> keras_amm.aggregation.num_selected_per_side(100, 0.2)
@@ -173,7 +177,7 @@ def num_selected_per_side(batch_size: int | Tensor, top_fraction: float) -> int 
     """
     if isinstance(batch_size, int):
         return max(1, math.floor(top_fraction * batch_size))
-    # Python computes in float64, and float32 may floor 0.3 * 10 to another number.
+    # In float64, as Python computes: in float32, 0.3 * 10 may be rounded to the other side of 3.
     top = ops.floor(top_fraction * ops.cast(batch_size, "float64"))
     return ops.maximum(ops.cast(top, "int32"), 1)
 
@@ -184,21 +188,21 @@ def _all(batch_size: int | Tensor, num_classes: int, top_fraction: float) -> int
 
 
 def _one_per_class_and_side(batch_size: int | Tensor, num_classes: int, top_fraction: float) -> int | Tensor:
-    """One of each class, correct and wrong, if it is among the first of its side."""
+    """At most one sample per class among the correct, and one among the wrong; never more than the top of either."""
     top = num_selected_per_side(batch_size, top_fraction)
     smaller = builtins.min if isinstance(batch_size, int) else ops.minimum
     return smaller(2 * smaller(num_classes, top), batch_size)
 
 
 def _top_of_both_sides(batch_size: int | Tensor, num_classes: int, top_fraction: float) -> int | Tensor:
-    """The first of the correct samples and the first of the wrong."""
+    """The top of the correct samples and the top of the wrong ones."""
     smaller = builtins.min if isinstance(batch_size, int) else ops.minimum
     return smaller(2 * num_selected_per_side(batch_size, top_fraction), batch_size)
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
-    """An aggregation with all that the penalty has to know of it; a user's callable takes the defaults.
+class AggregationEntry:
+    """An aggregation and what the penalty must know about it; a user's callable takes the defaults.
 
     Attributes:
         identifier: the name, or a user's callable itself.
@@ -216,19 +220,19 @@ class Entry:
 
 # A new aggregation needs a function above and an entry here.
 ENTRIES = (
-    Entry("avg", avg),
-    Entry("min", min, max_selected=_one_per_class_and_side, counts_near_only=True),
-    Entry("nearest", nearest, max_selected=_top_of_both_sides, counts_near_only=True),
+    AggregationEntry("avg", avg),
+    AggregationEntry("min", min, max_selected=_one_per_class_and_side, counts_near_only=True),
+    AggregationEntry("nearest", nearest, max_selected=_top_of_both_sides, counts_near_only=True),
 )
 
 
-def find_entry(identifier: str | Aggregation) -> Entry:
+def find_entry(identifier: str | Aggregation) -> AggregationEntry:
     """The entry of a name, of a built-in function, or of a user's callable."""
     return arguments.find_entry(
         "aggregation",
         identifier,
         ENTRIES,
-        lambda function: Entry(function, function),
+        lambda function: AggregationEntry(function, function),
         "(norm, labels, correct, success, *, top_fraction)",
     )
 

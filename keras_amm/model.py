@@ -11,7 +11,7 @@ from keras_amm.deepfool import DeepFool
 from keras_amm.execution.checks import enforce
 from keras_amm.execution.delegation import has_own, results_of
 from keras_amm.execution.gradients import weight_gradients
-from keras_amm.execution.guarded_update import values_before
+from keras_amm.execution.guarded_update import save_values
 from keras_amm.execution.keras_hooks import KerasHooks
 from keras_amm.gradient import metrics
 from keras_amm.gradient.metric_names import metric_names
@@ -139,7 +139,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         with tf.control_dependencies(enforce([finite_images(images)])):
             images = tf.identity(images)
             x = images if is_shared else keras.tree.map_structure(tf.identity, x)
-        before = values_before(self.non_trainable_variables)
+        saved_values = save_values(self.non_trainable_variables)
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(images)
             y_pred = self(x, training=True)
@@ -159,8 +159,8 @@ class AMMModel(ClassifierWrapper, KerasHooks):
             found.added_to(gradients),
             self.trainable_weights,
             [*found.checks, found.finite_gradients()],
-            before=before,
-            after=loss,
+            saved_values=saved_values,
+            wait_for=loss,
             also=lambda: self._remember(found, clean, y),
         )
         trackers = [self._loss_tracker, *self._margin_metrics]

@@ -43,11 +43,11 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
             and `"hinge"` are not capped.
         gradient: `"unrolled"`, the exact second-order gradient; `"masked"`, input gradients held constant;
             `"boundary"`, first-order, from the implicit function theorem at the boundary point.
-        screening: float in (0, 1], how many of the correctly classified samples, as a fraction of the batch, `"min"`
-            searches in full: the nearest by a first-order estimate. None searches all. A fraction smaller than
-            `top_fraction` leaves out samples that `"min"` would look at.
-        only_successful: bool, whether samples whose attack failed within its step limit count for nothing. If not,
-            the way they came counts as their margin: with `DeepFool(max_iterations=1)` that is the linear estimate
+        screening: float in (0, 1]. Search only the nearest `screening * batch size` of the correctly classified
+            samples, by a first-order estimate; None searches all. A fraction smaller than `top_fraction` skips
+            samples that `"min"` would look at.
+        only_successful: bool, whether to ignore samples whose attack failed within its step limit. If False, the
+            distance they moved is used as their margin: with `DeepFool(max_iterations=1)` that is the linear estimate
             of Elsayed et al. (2018).
         interval: int >= 1, the training steps from one penalty to the next. The penalty is then multiplied by it,
             caps included, and in the steps between nothing is searched. That is cheaper, and not the paper's method.

@@ -1,4 +1,4 @@
-"""Which arguments `MarginRegularizer` takes: their ranges, what goes together, and those of the paper."""
+"""The arguments of `MarginRegularizer`: their ranges, the combinations that work, and the paper's values."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -32,7 +32,7 @@ OF_PAPER: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 
 
 def require_valid(given: Mapping[str, Any]) -> None:
-    """Refuse values out of their range, and what does not go together; `given` are arguments by name.
+    """Refuse values out of their range and combinations that do not work; `given` holds the arguments by name.
 
     Raises:
         ValueError: one of the arguments, or a combination, is not valid.
@@ -68,12 +68,13 @@ def _require_valid_search(aggregation: Any, gradient: str, screening: Any, only_
         if not aggregations.find_entry(aggregation).counts_near_only:
             near = " or ".join(repr(e.identifier) for e in aggregations.ENTRIES if e.counts_near_only)
             raise ValueError(
-                f"`screening` leaves out samples far from the boundary, which only aggregation={near} never counts. "
+                f"`screening` skips samples far from the boundary, so it needs aggregation={near}, which never counts "
+                "those. "
                 f"Received: screening={screening!r}, aggregation={aggregation!r}."
             )
     if not only_successful and (gradient == "boundary" or screening is not None):
         raise ValueError(
-            "`only_successful=False` counts samples that are not at a boundary, and all must be searched: it goes "
-            "neither with gradient='boundary' nor with `screening`. "
+            "`only_successful=False` also counts samples that reached no boundary. gradient='boundary' needs a boundary "
+            "point for each, and `screening` skips samples: leave out one or the other. "
             f"Received: gradient={gradient!r}, screening={screening!r}."
         )

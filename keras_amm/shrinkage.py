@@ -126,7 +126,7 @@ def _cap_of_inv(strength: Tensor, d: float, max_penalty: float) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class ShrinkageEntry:
-    """A shrinkage function and how the penalty uses it; a user's callable takes the defaults.
+    """A shrinkage and what the penalty must know about it; a user's callable takes the defaults.
 
     Attributes:
         identifier: the name, or a user's callable itself.

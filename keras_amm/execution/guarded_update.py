@@ -1,4 +1,4 @@
-"""Updates on condition: a fault in a batch is reported and never reaches the weights."""
+"""Conditional updates: a fault in a batch is reported and never reaches the weights."""
 
 from collections.abc import Callable
 
@@ -13,12 +13,12 @@ from keras_amm.typing import Tensor, Variable
 class GuardedUpdate:
     """Applies gradients only where all checks hold, also under XLA, which cannot raise.
 
-    Under XLA, the first fault and its step are kept in a variable, which the program outside reads and raises. Until
-    it does, no further update is applied.
+    Under XLA, a variable keeps the number of the first failed check and its step, until `raise_fault` is called outside
+    of the compiled step. Until then, no further update is applied.
 
     Example:
     >>> weight, guard = keras.Variable([1.0]), keras_amm.execution.guarded_update.GuardedUpdate()
-    >>> guard.apply(keras.optimizers.SGD(1.0), [tf.constant([0.5])], [weight], [], before=[])
+    >>> guard.apply(keras.optimizers.SGD(1.0), [tf.constant([0.5])], [weight], [], saved_values=[])
     >>> weight.numpy()
     array([0.5], dtype=float32)
     """
@@ -39,8 +39,8 @@ class GuardedUpdate:
         weights: list[Variable],
         checks: list[Check],
         *,
-        before: list[tuple[Variable, Tensor]],
-        after: Tensor | None = None,
+        saved_values: list[tuple[Variable, Tensor]],
+        wait_for: Tensor | None = None,
         also: Callable[[], None] | None = None,
     ) -> None:
         """Update the weights if all checks hold.
@@ -50,41 +50,41 @@ class GuardedUpdate:
             gradients: one for each weight.
             weights: the variables to update.
             checks: what must hold.
-            before: what `values_before` gave, to be put back if a check fails.
-            after: a tensor that must have been computed before, such as a loss that refuses its labels.
-            also: what else changes variables if all checks hold.
+            saved_values: what `save_values` gave before the step, to restore if a check fails.
+            wait_for: a tensor to compute before the update, such as a loss that refuses wrong labels.
+            also: another update of variables, done if all checks hold.
 
         Raises:
             ValueError: in eager mode, a check fails.
         """
-        if not in_xla():
-            with tf.control_dependencies([*enforce(checks), *([] if after is None else [after])]):
-                optimizer.apply([g if g is None else tf.identity(g) for g in gradients], weights)
-                if also is not None:
-                    also()
-            return
-        if not optimizer.built:
-            optimizer.build(weights)
-        self._messages = [check.message for check in checks]
-        now = tf.stack([tf.cast(first_failure(checks), tf.int64), tf.cast(optimizer.iterations, tf.int64) + 1])
-        fault = tf.where(self._fault[0] > 0, self._fault, now)
-        self._fault.assign(fault)
 
-        def update() -> int:
+        def update(gradients: list[Tensor | None]) -> int:
             optimizer.apply(gradients, weights)
             if also is not None:
                 also()
             return 0
 
-        def undo() -> int:
-            for variable, value in before:
-                variable.assign(value)
-            return 0
+        if in_xla():
+            if not optimizer.built:
+                # A branch of `tf.cond` cannot make variables.
+                optimizer.build(weights)
+            is_faulty = self._keep_first_fault(checks, tf.cast(optimizer.iterations, tf.int64) + 1)
+            tf.cond(is_faulty, lambda: _restore(saved_values), lambda: update(gradients))
+            return
+        with tf.control_dependencies([*enforce(checks), *([] if wait_for is None else [wait_for])]):
+            # Copies made here, so that they are computed only if the checks hold.
+            update([g if g is None else tf.identity(g) for g in gradients])
 
-        tf.cond(fault[0] > 0, undo, update)
+    def _keep_first_fault(self, checks: list[Check], step: Tensor) -> Tensor:
+        """Note the first check that fails, unless an earlier step failed; whether there is a fault, a scalar boolean."""
+        self._messages = [check.message for check in checks]
+        now = tf.stack([tf.cast(first_failure(checks), tf.int64), step])
+        fault = tf.where(self._fault[0] > 0, self._fault, now)
+        self._fault.assign(fault)
+        return fault[0] > 0
 
     def raise_fault(self) -> None:
-        """Raise what a step under XLA kept, if anything.
+        """Raise the fault that a step under XLA kept, if there is one.
 
         Raises:
             ValueError: a check failed since the last call.
@@ -94,20 +94,26 @@ class GuardedUpdate:
         code, step = (int(value) for value in self._fault.numpy())
         if code:
             self._fault.assign([0, 0])
-            hint = "Without jit_compile the values that were got are shown."
+            hint = "Train without jit_compile to see the offending values."
             raise ValueError(f"{in_failed_step(step)}{self._messages[code - 1]} {hint}")
 
 
-def values_before(variables: list[Variable]) -> list[tuple[Variable, Tensor]]:
-    """Variables with their values before a step, to be put back under XLA if it fails; none elsewhere.
+def save_values(variables: list[Variable]) -> list[tuple[Variable, Tensor]]:
+    """Variables with their present values, which a failed step under XLA restores; an empty list elsewhere.
 
-    Such variables are the statistics of a BatchNormalization.
+    Such variables are the statistics of a BatchNormalization, which change before the checks are known.
     """
     return [(variable, tf.identity(variable)) for variable in variables] if in_xla() else []
 
 
+def _restore(saved_values: list[tuple[Variable, Tensor]]) -> int:
+    for variable, value in saved_values:
+        variable.assign(value)
+    return 0
+
+
 def in_failed_step(step: int) -> str:
-    """The words that name the update, counted from 1, before what went wrong in it.
+    """The beginning of an error about a training step, counted from 1.
 
     Example:
     >>> keras_amm.execution.guarded_update.in_failed_step(3)

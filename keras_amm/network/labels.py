@@ -12,7 +12,7 @@ def class_indices(y: TensorLike, num_classes: int) -> tuple[Tensor, list[Check]]
 
     Args:
         y: whole numbers [B] or [B, 1] of any numeric dtype, or class probabilities [B, C] (one-hot,
-            smoothed or mixed), of which the class of the largest counts.
+            smoothed or mixed), which stand for their most probable class.
         num_classes: int, the number C of the classifier's outputs.
 
     Example:
@@ -69,7 +69,7 @@ def _from_integers(y: Tensor, num_classes: int) -> tuple[Tensor, list[Check]]:
             got="Got labels such as",
         )
     )
-    # They are brought into the range, so that of all that follows it is the check that fails.
+    # Labels outside the range would make later operations fail first, with worse messages than that of the check.
     return tf.cast(tf.clip_by_value(indices, 0, num_classes - 1), tf.int32), checks
 
 

@@ -120,7 +120,8 @@ def test_some_aggregation_can_be_screened_and_some_cannot():
             keras_amm.MarginRegularizer(aggregation=entry.function, screening=0.3)
         else:
             with pytest.raises(
-                ValueError, match=r"which only aggregation='min' or 'nearest' never counts.*Received: screening=0\.3"
+                ValueError,
+                match=r"needs aggregation='min' or 'nearest', which never counts those.*Received: screening=0\.3",
             ):
                 keras_amm.MarginRegularizer(aggregation=entry.function, screening=0.3)
 

@@ -71,7 +71,7 @@ def test_a_check_that_fails_within_the_branch_names_itself(jit_compile):
     model.fit(x[:16], y[:16], epochs=3, verbose=0)
     before = model.get_weights()
     # Of the cross-entropy's check of labels and this library's, either may be the first to fail.
-    values = "Without jit_compile the values that were got are shown" if jit_compile else "Got (labels such as )?7"
+    values = "Train without jit_compile to see the offending values" if jit_compile else "Got (labels such as )?7"
     with pytest.raises(ValueError, match=rf"training step 4,.*0\.\.2, the classifier's outputs\. {values}\."):
         model.fit(x[16:], y[16:], batch_size=16, verbose=0)
     for a, b in zip(before, model.get_weights(), strict=True):

@@ -241,7 +241,7 @@ def test_under_xla_the_step_is_named_and_no_later_one_is_applied():
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(1e-3), loss, jit_compile=True, steps_per_execution=6)
     y[17] = 7
-    with pytest.raises(ValueError, match=r"In training step 3, .*Labels must lie in 0..2.* Without jit_compile"):
+    with pytest.raises(ValueError, match=r"In training step 3, .*Labels must lie in 0..2.* Train without jit_compile"):
         model.fit(x, y, batch_size=8, shuffle=False, verbose=0)
     assert int(model.optimizer.iterations) == 2
 
