@@ -74,7 +74,7 @@ def _require_valid_search(aggregation: Any, gradient: str, screening: Any, only_
             )
     if not only_successful and (gradient == "boundary" or screening is not None):
         raise ValueError(
-            "`only_successful=False` also counts samples that reached no boundary. gradient='boundary' needs a boundary "
-            "point for each, and `screening` skips samples: leave out one or the other. "
+            "`only_successful=False` also counts samples that reached no boundary, so it cannot be combined with "
+            "gradient='boundary', which needs a boundary point, or with `screening`, which skips samples. "
             f"Received: gradient={gradient!r}, screening={screening!r}."
         )

@@ -76,7 +76,7 @@ class GuardedUpdate:
             update([g if g is None else tf.identity(g) for g in gradients])
 
     def _keep_first_fault(self, checks: list[Check], step: Tensor) -> Tensor:
-        """Note the first check that fails, unless an earlier step failed; whether there is a fault, a scalar boolean."""
+        """Note the first check that fails, unless an earlier step failed; returns whether any did, a scalar boolean."""
         self._messages = [check.message for check in checks]
         now = tf.stack([tf.cast(first_failure(checks), tf.int64), step])
         fault = tf.where(self._fault[0] > 0, self._fault, now)
