@@ -1,9 +1,9 @@
-"""Functions of a model and a batch, compiled once and kept for as long as they are right.
+"""Functions of a model and a batch, compiled once and kept while they are valid.
 
-A compiled function goes stale, so that another one takes its place, with another setting, with another
-kind of batch (a dtype, or the size of one image, where the model's input fixes it), and where the model has
-changed in what a compiled function takes for constant: its list of weights, its layers and their attributes,
-and that it was compiled anew. The values of weights may change: they are read whenever the function runs.
+A new function is compiled for another setting or kind of batch (a dtype, or the size of one image, where the
+model's input fixes it), and when the model has changed in what a compiled function takes for constant: its list
+of weights, its layers and their attributes, or how it was compiled. New values of the weights need none: the
+function reads them whenever it runs.
 """
 
 import threading
@@ -54,8 +54,9 @@ class CompiledPerModel:
     ) -> Callable[..., Any]:
         """`run(model, *batch)` as a compiled function of the batch, whose tensors may have any number of samples.
 
-        Of several calls that agree in model, setting and kind of batch, the first one's `run` counts: what
-        it uses beside its arguments must follow from the setting, and must not hold the model itself.
+        For a model, setting and kind of batch that came before, the function compiled then is returned, and the new
+        `run` is ignored. So whatever `run` reads besides its arguments must be part of `setting`. It must not refer to
+        the model, which could then never be freed.
         """
         signature = _signature(model, batch)
         key = (setting, *signature)

@@ -19,8 +19,9 @@ class LabelledBatches(NamedTuple):
     """Labelled images, batch by batch.
 
     Attributes:
-        batches: iterable of batches, each an iterable of its parts (x, y) of bounded size.
-        number: int, how many batches there will be; None if unknown.
+        batches: iterable of batches. Each is an iterable of parts (x, y), because a batch may be too large to be
+            measured at once.
+        number: int, the number of batches; None if unknown.
     """
 
     batches: Iterable[Iterable[LabelledImages]]
@@ -54,16 +55,12 @@ def labelled_batches(data: Any, model: keras.Model, batch_size: int | None = Non
 
 def labelled_arrays(data: Any) -> LabelledImages:
     """Images x [n, ...] and labels y [n, ...] of a pair (x, y) or (x, y, sample_weight), as arrays or tensors."""
-    return _arrays(*_labelled(data, data))
+    return _arrays(*_images_and_labels(data, data))
 
 
 def _from_dataset(data: Any, model: keras.Model, batch_size: int | None) -> LabelledBatches:
-    x, y = _labelled(data.element_spec, data)
-    inputs = getattr(model, "inputs", None)
-    rank, expected = getattr(x, "shape", tf.TensorShape(None)).rank, inputs and len(inputs[0].shape)
-    # A label without an axis belongs to a single image. Labels of probabilities have an axis even then, and the model
-    # tells by the rank of its input, unless it is a subclassed one.
-    if getattr(y, "shape", tf.TensorShape(None)).rank == 0 or (rank and expected and rank == expected - 1):
+    x, y = _images_and_labels(data.element_spec, data)
+    if _has_single_images(x, y, model):
         is_one_shape = getattr(x, "shape", tf.TensorShape(None)).is_fully_defined()
         data = (data.batch if is_one_shape else data.ragged_batch)(batch_size or DEFAULT_BATCH_SIZE)
     number = int(data.cardinality())
@@ -72,6 +69,15 @@ def _from_dataset(data: Any, model: keras.Model, batch_size: int | None) -> Labe
             f"Margins need a finite data set; take(n) makes one. Received: {_describe(data)}, which repeats for ever."
         )
     return LabelledBatches(_in_parts(data, data, batch_size), number if number >= 0 else None)
+
+
+def _has_single_images(x: Any, y: Any, model: keras.Model) -> bool:
+    """Whether the elements of a data set, of the specs x and y, are single images rather than batches."""
+    rank_of_x, rank_of_y = (getattr(spec, "shape", tf.TensorShape(None)).rank for spec in (x, y))
+    # The class index of a single image has no axis. Class probabilities have one in any case: then the rank of the
+    # images decides, if the model (unless it is subclassed) tells which rank a batch has.
+    inputs = getattr(model, "inputs", None)
+    return rank_of_y == 0 or bool(rank_of_x and inputs and rank_of_x == len(inputs[0].shape) - 1)
 
 
 def _from_arrays(data: Any, batch_size: int) -> LabelledBatches:
@@ -85,7 +91,8 @@ def _from_arrays(data: Any, batch_size: int) -> LabelledBatches:
 
 
 def _in_parts(elements: Iterable[Any], data: Any, batch_size: int | None) -> Iterator[Iterator[LabelledImages]]:
-    return (_slices(*_arrays(*_labelled(element, data)), batch_size) for element in elements)
+    """Each element (x, y) of a data set as an iterator of parts of at most `batch_size` images."""
+    return (_slices(*_arrays(*_images_and_labels(element, data)), batch_size) for element in elements)
 
 
 def _arrays(x: TensorLike, y: TensorLike) -> LabelledImages:
@@ -128,16 +135,16 @@ def _of_one_shape(x: TensorLike, y: TensorLike) -> Iterator[LabelledImages]:
 
 
 def _slices(x: TensorLike, y: TensorLike, size: int | None) -> Iterator[LabelledImages]:
-    """A batch in parts of at most `size` images; none if it is empty."""
+    """A batch in parts of at most `size` images, whole if that is None; no part if the batch is empty."""
     number = int(y.shape[0])
     size = size or max(number, 1)
     for start in range(0, number, size):
         yield from _of_one_shape(x[start : start + size], y[start : start + size])
 
 
-def _labelled(element: Any, data: Any) -> LabelledImages:
-    """Images and labels of (x, y) or (x, y, sample_weight)."""
-    # Iterated rather than asked for its length: a subclass of tuple may define another one.
+def _images_and_labels(element: Any, data: Any) -> LabelledImages:
+    """The images and labels of an element (x, y) or (x, y, sample_weight); `data` is named if there are no labels."""
+    # Unpacked, not counted with len(): a subclass of tuple may define a length of its own.
     parts = [*element] if isinstance(element, (tuple, list)) else [element]
     if len(parts) not in (2, 3) or parts[1] is None:
         raise ValueError(
@@ -163,9 +170,10 @@ def rebatched(parts: Iterable[LabelledImages], size: int) -> Iterator[LabelledIm
             held = []
         held.append(part)
         if sum(len(y) for _, y in held) >= size:
-            *full, rest = _slices(*_joined(held), size)
-            held = [rest] if len(rest[1]) < size else []
-            yield from full if held else [*full, rest]
+            *full, last = _slices(*_joined(held), size)
+            is_full = len(last[1]) == size
+            held = [] if is_full else [last]
+            yield from [*full, last] if is_full else full
     if held:
         yield _joined(held)
 
@@ -183,7 +191,7 @@ def no_images(data: Any) -> ValueError:
 
 
 def _describe(data: Any) -> str:
-    """What data look like, for a message."""
+    """A short description of data, for an error message."""
     if isinstance(data, tf.data.Dataset):
         return f"a data set of {data.element_spec}"
     if isinstance(data, (tuple, list)):
@@ -197,5 +205,5 @@ def _describe(data: Any) -> str:
 
 
 def hint_of_pair(value: Any) -> str:
-    """What to add to a message about an argument that was given an array, perhaps the labels; empty for all else."""
+    """A hint to add to an error if the labels may have been passed as a separate argument; otherwise empty."""
     return " Images and labels are one argument, a pair (x, y)." if hasattr(value, "shape") else ""

@@ -1,5 +1,6 @@
-"""The images nearest to a decision boundary, to be looked at."""
+"""The images nearest to a decision boundary, to show them to a person."""
 
+import operator
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -31,10 +32,10 @@ class PerturbedImages(NamedTuple):
 
 
 class NearestImages:
-    """Keeps the images of the smallest margins, and their perturbations, while a data set passes by.
+    """Keeps the images of the smallest margins, and their perturbations, as batch after batch is added.
 
-    Images whose attack failed have no known margin and are left out; and so is
-    what is no picture, [height, width] or [height, width, 1 or 3].
+    Images whose attack failed are left out, because their margin is not known. So are inputs that
+    cannot be shown: a picture has the shape [height, width] or [height, width, 1 or 3].
 
     Args:
         number: int, how many to keep.
@@ -55,7 +56,7 @@ class NearestImages:
         predictions: np.ndarray,
         success: np.ndarray,
     ) -> None:
-        """Look at more images x [B, ...], as they were given, and at what was found for them, [B, ...] or [B]."""
+        """Add a batch of images x [B, ...], as they were given, and what was found for them, [B, ...] or [B]."""
         shape = np.shape(x)[1:]
         if len(shape) != 2 and shape[2:] not in ((1,), (3,)):
             return
@@ -67,10 +68,11 @@ class NearestImages:
         found = zip(
             images, tf.gather(deltas, index).numpy(), norms[index], labels[index], predictions[index], strict=True
         )
-        self._kept = sorted([*self._kept, *found], key=lambda each: each[2])[: self._number]
+        by_norm = operator.itemgetter(2)
+        self._kept = sorted([*self._kept, *found], key=by_norm)[: self._number]
 
     def perturbed(self, classifier: Classifier) -> PerturbedImages | None:
-        """The images kept, the smallest margin first, and what the classifier says of them perturbed; None for none."""
+        """The images kept, the smallest margin first, with the classes of the perturbed ones; None if none is kept."""
         if not self._kept:
             return None
         images, deltas, norms, labels, predictions = zip(*self._kept, strict=True)

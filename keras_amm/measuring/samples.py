@@ -1,4 +1,4 @@
-"""The images that are measured again and again during training: the same ones every time."""
+"""Labelled images that are measured repeatedly during training, the same ones every time."""
 
 import itertools
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ class FixedSamples:
         return rebatched(itertools.chain.from_iterable(parts), self._batch_size or DEFAULT_BATCH_SIZE)
 
     def first_batch(self) -> LabelledImages:
-        """The first batch (x, y), as a trial; a ValueError where there is none."""
+        """The first batch (x, y), to try whether the data can be measured; a ValueError if there is no image."""
         for batch in self.batches():
             return batch
         raise no_images(self._data)

@@ -10,9 +10,9 @@ from keras_amm.typing import Tensor, TensorLike
 
 
 class ClassifierWrapper:
-    """What marks a model whose margins are those of the classifier at its `base_model`.
+    """Marks a model as a wrapper: its margins are those of the classifier in its attribute `base_model`.
 
-    An attribute of that name alone does not: many models call their backbone so.
+    The attribute alone does not show that, because many models call their backbone `base_model`.
     """
 
     base_model: keras.Model
