@@ -1,8 +1,8 @@
 """DeepFool's search, over a whole batch and without gradients to the weights.
 
-Which class each step aims at, and when a sample stops, are discrete and carry no gradient. So the
-search only records its path. `keras_amm.gradient` later differentiates the few samples that the
-aggregation selects.
+Two things in it are discrete and have no gradient: which class a step aims at, and when a sample
+stops. So the search only records its path. Later, `keras_amm.gradient` differentiates along the paths
+of the few samples that the aggregation selects.
 """
 
 from typing import Any, NamedTuple
@@ -20,7 +20,15 @@ from keras_amm.typing import Tensor
 
 
 class _Goal(NamedTuple):
-    """What each sample is to reach, fixed from the start: k candidate classes, of which those allowed count."""
+    """What the search of each sample is to reach, the same in all steps.
+
+    Attributes:
+        prediction: int32 tensor [B], the class predicted at the start.
+        label: int32 tensor [B], the label; the prediction in a search without labels.
+        correct: boolean tensor [B], whether these are equal.
+        candidates: int32 tensor [B, k], the classes that a step may aim at.
+        allowed: boolean tensor [B, k], False where a candidate repeats another one.
+    """
 
     prediction: Tensor
     label: Tensor
@@ -30,10 +38,17 @@ class _Goal(NamedTuple):
 
 
 class _State(NamedTuple):
-    """Where each sample is, which changes from step to step.
+    """Where the search of each sample is, which changes from step to step.
 
-    `squared` [B, k] are the last known squared norms of the gradients towards the candidates, `current` is the
-    class to be left by the next step, `source` and `target` are those of the last step.
+    Attributes:
+        point: float tensor [B, ...], where the sample is.
+        logits: float tensor [B, C], the network's there.
+        squared: float tensor [B, k], the last known squared norms of the gradients towards the candidates.
+        current: int32 tensor [B], the class that the next step leads away from.
+        source: int32 tensor [B], the class that the last step led away from.
+        target: int32 tensor [B], the class that the last step aimed at.
+        iterations: int32 tensor [B], the number of steps taken.
+        active: boolean tensor [B], whether the goal is still to be reached.
     """
 
     point: Tensor
@@ -66,46 +81,34 @@ def search(
             attacked untargeted, a misclassified one towards its label;
             without labels every sample is attacked untargeted.
         max_iterations: int, steps after which a sample is given up.
-        num_candidates: int, the classes considered, those of the largest logits at `x`.
+        num_candidates: int, how many classes are considered, those of the largest logits at `x`.
         overshoot: float, by what fraction each step goes beyond the linear boundary.
-        screening: float in (0, 1], so many of the correctly classified samples as a fraction of
-            the batch are searched, those nearest by a first-order estimate; None for all.
+        screening: float in (0, 1]. Search only the nearest `screening * batch size` of the correctly
+            classified samples, by a first-order estimate; None searches all.
         keep_path: bool, whether to record the steps.
 
     Returns:
         The `Path`.
     """
-    x = clean.x
     goal, state = _begin(clean, labels, num_candidates)
-    record: Any = empty_record(x, max_iterations) if keep_path else ()
-
-    def move(number: Tensor, state: _State, record: Any, rows: Rows, nearest: NearestBoundary) -> tuple[Any, ...]:
-        here = rows.take(state)
-        moved = _move(classifier, rows.take(goal), here, nearest, overshoot)
-        if record:
-            record = with_step(record, number, Step(nearest.w, nearest.g, nearest.target, here.current), rows, x)
-        return number + 1, rows.put(state, moved), record
-
-    def step(number: Tensor, state: _State, record: Any) -> tuple[Any, ...]:
-        rows = Rows(state.active)
-        # No more pairs of image and class at a time than there are images, for the memory of a large network.
-        nearest = _nearest(classifier, rows.take(goal), rows.take(state), at_a_time=tf.shape(x)[0])
-        return move(number, state, record, rows, nearest)
-
+    # The variables of tf.while_loop cannot be None, so an empty tuple stands for no record.
+    record: Any = empty_record(clean.x, max_iterations) if keep_path else ()
+    walk = _Walk(classifier, goal, overshoot)
     number, searched = tf.constant(0), state.active
+    estimate = tf.zeros_like(state.target, clean.x.dtype)
     if screening is None:
-        estimate = tf.zeros(tf.shape(x)[:1], x.dtype)
-        # The first step is everyone's, and the pass that it needs has been made.
+        # All samples take the first step, and its linearisation needs no other pass than the one that is there.
         nearest = linearise_towards_all(classifier, clean, state.current, goal.candidates)
-        number, state, record = move(number, state, record, Rows(), nearest)
+        number, state, record = walk.step(number, state, record, Rows(), nearest)
     else:
         estimate, squared, searched = screen(
             classifier, clean, goal.correct, state.current, goal.candidates, overshoot=overshoot, fraction=screening
         )
-        state = state._replace(active=searched, squared=squared * tf.ones_like(state.squared))
+        # Only the gradient towards the first candidate is known; the others are taken to be as long.
+        state = state._replace(active=searched, squared=tf.broadcast_to(squared, tf.shape(state.squared)))
     _, state, record = tf.while_loop(
         lambda number, state, _: tf.logical_and(number < max_iterations, tf.reduce_any(state.active)),
-        step,
+        walk.next_step,
         (number, state, record),
     )
     return _path(clean, goal, state, record, estimate, searched)
@@ -117,7 +120,7 @@ def _begin(clean: CleanPass, labels: Tensor | None, num_candidates: int) -> tupl
     prediction = ranked[:, 0]
     correct = tf.ones_like(prediction, tf.bool) if labels is None else tf.equal(prediction, labels)
     label = prediction if labels is None else labels
-    # A misclassified sample has one candidate, its label.
+    # A misclassified sample aims at its label alone: all of its candidates are the label, and the first one is allowed.
     candidates = tf.where(correct[:, None], ranked[:, 1:], label[:, None])
     allowed = correct[:, None] | (tf.range(candidates.shape[1]) == 0)
     state = _State(
@@ -133,21 +136,42 @@ def _begin(clean: CleanPass, labels: Tensor | None, num_candidates: int) -> tupl
     return _Goal(prediction, label, correct, candidates, allowed), state
 
 
-def _nearest(classifier: Classifier, goal: _Goal, state: _State, at_a_time: Tensor) -> NearestBoundary:
-    return linearise_again(
-        classifier,
-        state.point,
-        state.logits,
-        state.current,
-        goal.candidates,
-        goal.allowed,
-        state.squared,
-        at_a_time=at_a_time,
-    )
+class _Walk(NamedTuple):
+    """The steps of a search. Its methods take and return the loop's variables: step number, state and record."""
+
+    classifier: Classifier
+    goal: _Goal
+    overshoot: float
+
+    def next_step(self, number: Tensor, state: _State, record: Any) -> tuple[Any, ...]:
+        """Linearise anew where the samples are, and step."""
+        rows = Rows(state.active)
+        goal, here = rows.take(self.goal), rows.take(state)
+        nearest = linearise_again(
+            self.classifier,
+            here.point,
+            here.logits,
+            here.current,
+            goal.candidates,
+            goal.allowed,
+            here.squared,
+            # To bound memory, linearise at most B pairs of image and class at once.
+            at_a_time=tf.shape(state.point)[0],
+        )
+        return self.step(number, state, record, rows, nearest)
+
+    def step(self, number: Tensor, state: _State, record: Any, rows: Rows, nearest: NearestBoundary) -> tuple[Any, ...]:
+        """Move the samples of some rows beyond their nearest linear boundary, and record the step if steps are kept."""
+        before = rows.take(state)
+        after = _beyond(nearest, self.classifier, rows.take(self.goal), before, self.overshoot)
+        if record:
+            step = Step(nearest.w, nearest.g, nearest.target, before.current)
+            record = with_step(record, number, step, rows, state.point)
+        return number + 1, rows.put(state, after), record
 
 
-def _move(classifier: Classifier, goal: _Goal, state: _State, nearest: NearestBoundary, overshoot: float) -> _State:
-    """The state after a step beyond the nearest linear boundary."""
+def _beyond(nearest: NearestBoundary, classifier: Classifier, goal: _Goal, state: _State, overshoot: float) -> _State:
+    """The state after a step to beyond the nearest linear boundary."""
     w, g, target, squared = nearest
     point = state.point - (1.0 + overshoot) * expand_to(divide_by_squared_norm(g, squared_norm(w)), w) * w
     logits = classifier(point)
@@ -159,22 +183,23 @@ def _move(classifier: Classifier, goal: _Goal, state: _State, nearest: NearestBo
         current=tf.where(goal.correct, state.current, prediction),
         source=state.current,
         target=target,
-        # From a boundary to itself is no step.
+        # A sample that is at the boundary already, g = 0, takes no step.
         iterations=state.iterations + tf.cast(g != 0.0, tf.int32),
         active=tf.logical_not(_has_reached(logits, goal, state.current)),
     )
 
 
 def _has_reached(logits: Tensor, goal: _Goal, current: Tensor) -> Tensor:
-    """Whether samples are at the boundary of their class, or misclassified ones of their label, or beyond; bool [B]."""
+    """Whether correct samples are at or beyond the boundary of their class, misclassified ones of their label, [B]."""
     top = tf.reduce_max(logits, axis=1)
-    # At a boundary two logits are the largest, whichever of the two classes is called the prediction.
+    # At a boundary, the two largest logits are equal, and either class may be called the prediction.
     is_shared = tf.reduce_sum(tf.cast(logits == top[:, None], tf.int32), axis=1) > 1
     own, wanted = (tf.gather(logits, classes, batch_dims=1) for classes in (current, goal.label))
     return tf.where(goal.correct, (own < top) | is_shared, wanted == top)
 
 
 def _path(clean: CleanPass, goal: _Goal, state: _State, record: Any, estimate: Tensor, searched: Tensor) -> Path:
+    """The result of a search, from the loop's last variables."""
     delta = state.point - clean.x
     w, g, targets, sources = [array.stack() for array in record] or [None] * 4
     return Path(
@@ -192,5 +217,6 @@ def _path(clean: CleanPass, goal: _Goal, state: _State, record: Any, estimate: T
         g=g,
         targets=targets,
         sources=sources,
+        # Training has checked its images before; other callers have not.
         checks=[finite_images(clean.x), *clean.checks],
     )

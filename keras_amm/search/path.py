@@ -25,12 +25,12 @@ class Path(NamedTuple):
         success: boolean tensor [B], whether the goal was reached.
         searched: boolean tensor [B], False for samples that were screened out;
             their norm is the first-order estimate and their path is empty.
-        w: None if the path was not kept, or float tensor [S, B, ...], per step
-            the gradient of g with respect to the point.
-        g: None, or float tensor [S, B], per step the logit of the target less the one of the source.
-        targets: None, or int32 tensor [S, B].
-        sources: None, or int32 tensor [S, B].
-        checks: what the values must satisfy for all this to be meaningful.
+        w: float tensor [S, B, ...], per step the gradient of g with respect to the point. It is None if
+            the path was not kept, and so are the next three.
+        g: float tensor [S, B], per step the logit of the target minus that of the source.
+        targets: int32 tensor [S, B], per step the class it aimed at.
+        sources: int32 tensor [S, B], per step the class it led away from.
+        checks: what must hold for these values to mean anything.
     """
 
     x: Tensor
@@ -51,7 +51,7 @@ class Path(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One step of b samples: w [b, ...], g [b], target and source class [b]; or a `tf.TensorArray` of each, by step."""
+    """One step of b samples: w [b, ...], g [b], target and source class [b], as in `Path`."""
 
     w: Tensor
     g: Tensor
@@ -59,9 +59,18 @@ class Step(NamedTuple):
     source: Tensor
 
 
-def empty_record(x: Tensor, at_most: int) -> Step:
+class Record(NamedTuple):
+    """The steps of all samples [B, ...], one `tf.TensorArray` for each field of `Step`."""
+
+    w: tf.TensorArray
+    g: tf.TensorArray
+    target: tf.TensorArray
+    source: tf.TensorArray
+
+
+def empty_record(x: Tensor, at_most: int) -> Record:
     """Arrays for up to `at_most` steps of the samples x [B, ...]."""
-    return Step(
+    return Record(
         w=array_of_steps(x.dtype, x.shape, at_most),
         g=array_of_steps(x.dtype, x.shape[:1], at_most),
         target=array_of_steps(tf.int32, x.shape[:1], at_most),
@@ -69,9 +78,9 @@ def empty_record(x: Tensor, at_most: int) -> Step:
     )
 
 
-def with_step(record: Step, number: Tensor, step: Step, rows: Rows, x: Tensor) -> Step:
-    """The record with the step of some rows of the samples x [B, ...]; the samples that took none have zeros in it."""
+def with_step(record: Record, number: Tensor, step: Step, rows: Rows, x: Tensor) -> Record:
+    """The record with a step of some rows of the samples x [B, ...]; other samples have zeros there."""
     per_sample = tf.zeros(tf.shape(x)[:1], tf.int32)
     nothing = Step(tf.zeros_like(x), tf.cast(per_sample, x.dtype), per_sample, per_sample)
     whole = rows.put(nothing, step)
-    return Step(*(array.write(number, part) for array, part in zip(record, whole, strict=True)))
+    return Record(*(array.write(number, part) for array, part in zip(record, whole, strict=True)))
