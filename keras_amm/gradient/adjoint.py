@@ -1,9 +1,15 @@
 """The gradient of selected margins with respect to the weights.
 
-DeepFool's norm N is a function of the weights through the logits and through their gradients, step by
-step. Its derivative needs no second walk. The adjoint of the recorded path gives, for each (sample, step)
-point, constants a and b with `dN/dtheta = sum d/dtheta [a g(x) + <b, grad_x g(x)>]`, and all points
-together make one small batch.
+The norm N of DeepFool's perturbation depends on the weights theta through the logits and their gradients at
+every step. To differentiate it, the walk need not be repeated. With s = 1 + overshoot, a step goes from x to
+`x - s g w / ||w||^2`, where g is the logit difference at x and w its gradient. Going back along the recorded
+path gives `v`, the derivative of N with respect to the result of a step. So
+
+    dN/dtheta = sum over the steps of d/dtheta [a g(x) + <b, w(x)>]
+    a = -s <v, w> / ||w||^2
+    b = -s g (v / ||w||^2 - 2 w <v, w> / ||w||^4)
+
+where a and b are constants, and all points x together make one small batch.
 """
 
 from typing import NamedTuple
@@ -15,15 +21,15 @@ from keras_amm.execution.gradients import image_gradient, weight_gradients
 from keras_amm.gradient.influence import Pull, unbounded
 from keras_amm.network.classifier import Classifier
 from keras_amm.search.geometry import divide_by_squared_norm, expand_to, inner, squared_norm, unit
-from keras_amm.search.linearisation import logit_differences
+from keras_amm.search.linearisation import logit_difference
 from keras_amm.search.path import Path
 from keras_amm.typing import Tensor, Variable
 
 
-class _Steps(NamedTuple):
-    """The recorded steps of K selected samples, each field [S, K] or [S, K, ...]: the point, w, g and so on.
+class _SelectedSteps(NamedTuple):
+    """The recorded steps of K selected samples, each field [S, K] or [S, K, ...].
 
-    `squared` is ||w||^2 and `taken` tells which steps were taken; the others have zeros in w.
+    A step starts at `x`, `squared` is ||w||^2, and `taken` says whether the sample took the step. If not, w is zero.
     """
 
     x: Tensor
@@ -36,9 +42,10 @@ class _Steps(NamedTuple):
 
 
 class _Points(NamedTuple):
-    """Where the network is differentiated: the points [Q, ...], the classes of g [Q], and two factors.
+    """Where the network is differentiated: points x [Q, ...] and the classes of g, source and target [Q].
 
-    a [Q] is the factor of g(x), b [Q, ...] the one of its gradient, or None where that is held constant.
+    The factors a [Q], of g(x), and b [Q, ...], of its gradient, are those of the module's docstring, times the factor
+    of the sample's norm; b is None if the gradient is held constant.
     """
 
     x: Tensor
@@ -70,13 +77,13 @@ def differentiate(
         overshoot: float, the overshoot of the search.
         with_curvature: bool, whether grad g depends on the weights (`gradient="unrolled"`)
             or is held constant (`gradient="masked"`, the ablation of Table 2).
-        pull: what becomes of the factors, given the slopes of the paths' last steps.
+        pull: changes the factors, given the slopes of the paths' last steps.
 
     Returns:
         A list of one tensor, or None where the norm does not depend on it, per variable.
     """
     scale = 1.0 + overshoot
-    steps = _steps(path, index, scale)
+    steps = _selected_steps(path, index, scale)
     delta = tf.gather(path.delta, index)
     # From a boundary, where no step was taken, one can only go along its normal.
     direction = unit(tf.where(expand_to(squared_norm(delta) == 0.0, delta), steps.w[0], delta))
@@ -84,17 +91,20 @@ def differentiate(
         slope = _last_slope(steps, direction)
         factor = slope * pull(factor, slope)
     v = _adjoint(classifier, steps, direction, scale, with_curvature=with_curvature)
-    along = inner(v, steps.w, lead=2)
-    a = factor * -scale * divide_by_squared_norm(along, steps.squared)
-    b = expand_to(factor * tf.ones_like(a), v) * _curvature(steps.g, steps.w, steps.squared, v, along, scale)
+    v_w = inner(v, steps.w, lead=2)
+    a = factor * -scale * divide_by_squared_norm(v_w, steps.squared)
     matters = tf.reshape(steps.taken & (factor[None] != 0.0), [-1])
     keep = xla.indices(matters, at_most=tf.shape(matters)[0])
+    b = None
+    if with_curvature:
+        factor_of_w = _factor_of_input_gradient(steps.g, steps.w, steps.squared, v, v_w, scale)
+        b = _flatten(expand_to(factor * tf.ones_like(a), v) * factor_of_w, keep)
     points = _Points(
         x=_flatten(steps.x, keep),
         source=_flatten(steps.source, keep),
         target=_flatten(steps.target, keep),
         a=_flatten(a, keep),
-        b=_flatten(b, keep) if with_curvature else None,
+        b=b,
     )
     return xla.sum_of_gradients(
         lambda part: _gradients(classifier, part, weights),
@@ -105,40 +115,42 @@ def differentiate(
     )
 
 
-def _steps(path: Path, index: Tensor, scale: float) -> _Steps:
-    """The steps of the selected samples [K], as many as the longest path among them has."""
-    # At a boundary no step was taken. What was recorded there is its normal, which the norm's derivative needs.
+def _selected_steps(path: Path, index: Tensor, scale: float) -> _SelectedSteps:
+    """The steps of the selected samples [K], up to the end of the longest path among them."""
+    # A sample that started at a boundary took no step. Its first record holds the normal, which the derivative needs.
     iterations = tf.maximum(tf.gather(path.iterations, index), 1)
     length = xla.largest(iterations, at_most=tf.shape(path.g)[0])
     w, g, source, target = (
         tf.gather(record[:length], index, axis=1) for record in (path.w, path.g, path.sources, path.targets)
     )
     taken = tf.range(length)[:, None] < iterations[None, :]
-    # Steps that were not taken count as steps of no gradient, whose factors are zero.
+    # A gradient of zero gives steps that were not taken the factors zero.
     w = tf.where(expand_to(taken, w), w, tf.zeros_like(w))
     squared = squared_norm(w, lead=2)
     step = -scale * expand_to(divide_by_squared_norm(g, squared), w) * w
     x = tf.gather(path.x, index)[None] + tf.cumsum(step, axis=0, exclusive=True)
-    return _Steps(x, w, g, squared, source, target, taken)
+    return _SelectedSteps(x, w, g, squared, source, target, taken)
 
 
-def _last_slope(steps: _Steps, direction: Tensor) -> Tensor:
-    """How steeply g rises along the direction [K, ...] of each path, by its last step [K]; 0 where that is not up."""
+def _last_slope(steps: _SelectedSteps, direction: Tensor) -> Tensor:
+    """How steeply g rises along the direction [K, ...] of each path, by its last step [K]; 0 where g falls."""
     num_taken = tf.reduce_sum(tf.cast(steps.taken, tf.int32), axis=0)
     last = tf.stack([tf.maximum(num_taken - 1, 0), tf.range(tf.size(num_taken))], axis=1)
     return tf.maximum(inner(tf.gather_nd(steps.w, last), direction), 0.0)
 
 
-def _curvature(g: Tensor, w: Tensor, squared: Tensor, v: Tensor, along: Tensor, scale: float) -> Tensor:
-    """b = -(1 + overshoot) g (v / ||w||^2 - 2 w <v, w> / ||w||^4)."""
+def _factor_of_input_gradient(g: Tensor, w: Tensor, squared: Tensor, v: Tensor, v_w: Tensor, scale: float) -> Tensor:
+    """b of the module's docstring, of the shape of v; `v_w` is <v, w>."""
     return (
         -scale
         * expand_to(divide_by_squared_norm(g, squared), v)
-        * (v - 2.0 * expand_to(divide_by_squared_norm(along, squared), w) * w)
+        * (v - 2.0 * expand_to(divide_by_squared_norm(v_w, squared), w) * w)
     )
 
 
-def _adjoint(classifier: Classifier, steps: _Steps, direction: Tensor, scale: float, *, with_curvature: bool) -> Tensor:
+def _adjoint(
+    classifier: Classifier, steps: _SelectedSteps, direction: Tensor, scale: float, *, with_curvature: bool
+) -> Tensor:
     """v [S, K, ...], per step how N changes with a shift of that step's result; `direction` [K, ...]."""
     needs_hessian = with_curvature and not classifier.is_piecewise_linear
     length = tf.shape(steps.g)[0]
@@ -147,10 +159,10 @@ def _adjoint(classifier: Classifier, steps: _Steps, direction: Tensor, scale: fl
     def step_back(i: Tensor, v: Tensor, record: tf.TensorArray) -> tuple[Tensor, ...]:
         record = record.write(i, v)
         w, g, squared = steps.w[i], steps.g[i], steps.squared[i]
-        along = inner(v, w)
-        shift = -scale * expand_to(divide_by_squared_norm(along, squared), w) * w
+        v_w = inner(v, w)
+        shift = -scale * expand_to(divide_by_squared_norm(v_w, squared), w) * w
         if needs_hessian:
-            b = _curvature(g, w, squared, v, along, scale)
+            b = _factor_of_input_gradient(g, w, squared, v, v_w, scale)
             shift += _hessian_product(classifier, steps.x[i], steps.source[i], steps.target[i], b)
         return i - 1, v + shift, record
 
@@ -170,26 +182,26 @@ def _hessian_product(classifier: Classifier, x: Tensor, source: Tensor, target: 
         outer_tape.watch(x)
         with tf.GradientTape() as inner_tape:
             inner_tape.watch(x)
-            g = logit_differences(classifier(x), source, target[:, None])
-        along = image_gradient(inner_tape, g, x) * b
-    return image_gradient(outer_tape, along, x)
+            g = logit_difference(classifier(x), source, target)
+        product = image_gradient(inner_tape, g, x) * b
+    return image_gradient(outer_tape, product, x)
 
 
 def _gradients(classifier: Classifier, points: _Points, weights: list[Variable]) -> list[Tensor | None]:
-    """The gradient of `sum a g(x) + <b, grad_x g(x)>`, of which only g depends on the weights."""
+    """The gradient of `sum a g(x) + <b, grad_x g(x)>` with respect to the weights; x, a and b are constants."""
     with tf.GradientTape() as tape:
         if points.b is None:
-            g = logit_differences(classifier(points.x), points.source, points.target[:, None])[:, 0]
+            g = logit_difference(classifier(points.x), points.source, points.target)
             total = tf.reduce_sum(points.a * g)
         else:
             with tf.GradientTape() as inner_tape:
                 inner_tape.watch(points.x)
-                g = logit_differences(classifier(points.x), points.source, points.target[:, None])[:, 0]
+                g = logit_difference(classifier(points.x), points.source, points.target)
             w = image_gradient(inner_tape, g, points.x)
             total = tf.reduce_sum(points.a * g) + tf.reduce_sum(points.b * w)
     return weight_gradients(tape, total, weights)
 
 
 def _flatten(values: Tensor, keep: Tensor) -> Tensor:
-    """[S, K, ...] as the kept ones of [S * K, ...]."""
+    """The rows `keep` of values [S, K, ...] seen as [S * K, ...]."""
     return tf.gather(tf.reshape(values, tf.concat([[-1], tf.shape(values)[2:]], 0)), keep)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from keras_amm import shrinkage as shrinkages
 from keras_amm.deepfool import DeepFool
 from keras_amm.execution import replicas
 from keras_amm.execution.checks import Check, enforce, first_failure
@@ -18,7 +19,6 @@ from keras_amm.regularizer import MarginRegularizer
 from keras_amm.search.geometry import squared_norm
 from keras_amm.search.linearisation import CleanPass
 from keras_amm.search.path import Path
-from keras_amm.shrinkage import find_entry
 from keras_amm.typing import Tensor, TensorLike, Variable
 
 
@@ -38,23 +38,20 @@ class MarginPenalty(NamedTuple):
     checks: list[Check]
 
     def added_to(self, gradients: list[Tensor | None]) -> list[Tensor | None]:
-        """The sums of the penalty's gradients and of others; None is zero."""
-        return [
-            own if other is None else other if own is None else other + tf.cast(own, other.dtype)
-            for other, own in zip(gradients, self.gradients, strict=True)
-        ]
+        """The sums of other gradients and the penalty's, in the dtypes of the others; None is zero."""
+        return [_add(other, own) for other, own in zip(gradients, self.gradients, strict=True)]
 
     def finite_gradients(self) -> Check:
-        """The check that no gradient is NaN or infinite, which the values do not show."""
+        """The check that no gradient is NaN or infinite, which may be so even if the penalty is finite."""
         finite = [tf.reduce_all(tf.math.is_finite(gradient)) for gradient in self.gradients if gradient is not None]
         return Check(
             tf.reduce_all(finite) if finite else tf.constant(True),
-            "The gradient of the margin penalty must be finite. Got NaN or infinity from a layer whose second "
-            "derivative has none.",
+            "The gradient of the margin penalty is NaN or infinite. Probably a layer has no finite second derivative "
+            "at some input. gradient='boundary' needs first derivatives only.",
         )
 
     def differentiable_value(self, weights: list[Variable]) -> Tensor:
-        """The value, a scalar, whose gradient in the weights is the one that was found; raises if a check fails."""
+        """The value, a scalar whose gradient with respect to the weights is `gradients`; raises if a check fails."""
         with tf.control_dependencies(enforce(self.checks)):
             value = tf.stop_gradient(self.value)
         for weight, gradient in zip(weights, self.gradients, strict=True):
@@ -63,6 +60,12 @@ class MarginPenalty(NamedTuple):
                 here = tf.convert_to_tensor(weight)
                 value += tf.reduce_sum(tf.stop_gradient(gradient) * (here - tf.stop_gradient(here)))
         return value
+
+
+def _add(gradient: Tensor | None, other: Tensor | None) -> Tensor | None:
+    if gradient is None or other is None:
+        return other if gradient is None else gradient
+    return gradient + tf.cast(other, gradient.dtype)
 
 
 def find_penalty(
@@ -76,7 +79,7 @@ def find_penalty(
     step: TensorLike,
     loss_scale: TensorLike,
 ) -> MarginPenalty:
-    """The margin penalty of a batch (Equation 6) and its gradient; nothing is searched in steps of strength 0.
+    """The margin penalty of a batch (Equation 6) and its gradient; both are 0, without a search, if the strength is 0.
 
     Args:
         classifier: the network.
@@ -85,8 +88,8 @@ def find_penalty(
         clean: the network's pass over the images.
         y: labels, in any of Keras's forms.
         weights: the variables to differentiate with respect to.
-        step: scalar, the number of updates so far.
-        loss_scale: scalar, a factor of the gradients alone, for mixed precision.
+        step: scalar, the number of updates so far, for a strength that changes.
+        loss_scale: scalar, multiplies the gradients but not the value, as mixed precision needs.
 
     Raises:
         ValueError: images or labels are not fit for the network.
@@ -198,7 +201,7 @@ def _unit_of_margins(regularizer: MarginRegularizer, path: Path, median: Tensor)
 
 def _automatic_pull(regularizer: MarginRegularizer, margin: Tensor, correct: Tensor, influence: Tensor) -> Tensor:
     """The pull of each sample, [B]: `influence * R'(t) / B`, R' counted up to 1; negative for correct samples."""
-    shrinkage = find_entry(regularizer.shrinkage)
+    shrinkage = shrinkages.find_entry(regularizer.shrinkage)
     t = shrinkage.argument(margin, correct, regularizer.c, regularizer.d)
     with tf.GradientTape() as tape:
         tape.watch(t)
@@ -218,9 +221,9 @@ def _median(norm: Tensor, counts: Tensor) -> Tensor:
 def unless_off(
     strength: Tensor, weights: list[Variable], compute: Callable[[], MarginPenalty], dtype: tf.DType = tf.float32
 ) -> MarginPenalty:
-    """What `compute` makes in `dtype`; zeros, at no cost, while the scalar strength is 0.
+    """The penalty that `compute` returns; while the scalar strength is 0, zeros of `dtype`, and nothing is computed.
 
-    Several replicas cannot communicate within a branch, and always compute.
+    Replicas always compute, because they cannot communicate within a branch.
 
     Example:
     >>> found = keras_amm.gradient.penalty.unless_off(tf.constant(0.0), [], compute=lambda: 1 / 0)
@@ -233,20 +236,28 @@ def unless_off(
         if strength > 0:
             return compute()
         return MarginPenalty(tf.zeros((), dtype), [None] * len(weights), _none(dtype), [])
+    return _unless_off_in_graph(strength, weights, compute, dtype)
+
+
+def _unless_off_in_graph(
+    strength: Tensor, weights: list[Variable], compute: Callable[[], MarginPenalty], dtype: tf.DType
+) -> MarginPenalty:
+    """`unless_off` by `tf.cond`, whose branches must return the same kinds of tensors: None becomes zeros."""
+    # The branch `on` fills this list while tf.cond traces it, so it is complete once tf.cond returns.
     checks: list[Check] = []
 
     def on() -> list[Tensor]:
         found = compute()
         checks.extend(found.checks)
-        # Both branches must return the same kinds of tensors, so all checks leave this one as a single number. A check
-        # that fails therefore shows its values here.
+        # The checks leave the branch as one number, that of the first failure. The values of a failed check can be
+        # shown only here.
         with tf.control_dependencies(enforce(found.checks)):
             failure = first_failure(found.checks)
-        dense = [
+        gradients = [
             tf.zeros(weight.shape, weight.dtype) if gradient is None else tf.convert_to_tensor(gradient)
             for gradient, weight in zip(found.gradients, weights, strict=True)
         ]
-        return [failure, found.value, *found.statistics, *dense]
+        return [failure, found.value, *found.statistics, *gradients]
 
     def off() -> list[Tensor]:
         zeros = [tf.zeros(weight.shape, weight.dtype) for weight in weights]
@@ -255,10 +266,8 @@ def unless_off(
     failure, value, *others = tf.cond(strength > 0, on, off)
     num_statistics = len(MarginStatistics._fields)
     statistics, gradients = MarginStatistics(*others[:num_statistics]), others[num_statistics:]
-    numbered = enumerate(checks, start=1)
-    return MarginPenalty(
-        value, gradients, statistics, [check._replace(ok=failure != number, values=()) for number, check in numbered]
-    )
+    outside = [check._replace(ok=failure != number, values=()) for number, check in enumerate(checks, start=1)]
+    return MarginPenalty(value, gradients, statistics, outside)
 
 
 def _none(dtype: tf.DType) -> MarginStatistics:
