@@ -11,6 +11,7 @@ from keras_amm.execution.compiled import CompiledPerModel
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.inputs import unwrapped
 from keras_amm.network.labels import class_indices
+from keras_amm.network.structures import only_entry
 from keras_amm.search.geometry import expand_to, squared_norm
 from keras_amm.search.linearisation import CleanPass, clean_pass
 from keras_amm.search.loop import search
@@ -127,7 +128,7 @@ class DeepFool:
         x = classifier.inputs(x)
         if not tf.executing_eagerly() or tf.config.functions_run_eagerly():
             return self.perturb_from(classifier, clean_pass(classifier, x), labels)
-        labels = labels if labels is None else tf.convert_to_tensor(labels)
+        labels = labels if labels is None else tf.convert_to_tensor(only_entry(labels))
         if labels is not None and labels.shape.rank and labels.shape[0] != x.shape[0]:
             raise ValueError(f"Images and labels must be equally many. Received: {x.shape[0]} and {labels.shape[0]}.")
         batch = [x] if labels is None else [x, labels]

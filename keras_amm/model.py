@@ -164,7 +164,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
             also=lambda: self._remember(found, clean, y),
         )
         trackers = [self._loss_tracker, *self._margin_metrics]
-        metrics.update(trackers, loss, extra_losses, found.value, found.statistics, tf.shape(y_pred)[0])
+        metrics.update(trackers, loss, extra_losses, found.value, found.statistics, tf.shape(images)[0])
         logs = self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
         self._leave_names_to(logs)
         return self._for_reduction({**logs, **results_of(self._training_metrics())})

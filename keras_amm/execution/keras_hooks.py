@@ -35,6 +35,11 @@ class KerasHooks(DelegatingModel):
         self._guarded_update = GuardedUpdate()
         self.built = base_model.built
 
+    @property
+    def output_names(self) -> list[str]:
+        """The names of a Functional classifier's outputs, by which `compile` takes losses and metrics."""
+        return self.base_model.output_names
+
     def call(self, inputs: TensorLike, training: bool | None = None) -> Tensor:
         """The classifier's output.
 

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_amm.network.inputs import as_images
+from keras_amm.network.structures import only_entry
 from keras_amm.typing import TensorLike
 
 DEFAULT_BATCH_SIZE = 128
@@ -98,6 +99,7 @@ def _in_parts(elements: Iterable[Any], data: Any, batch_size: int | None) -> Ite
 def _arrays(x: TensorLike, y: TensorLike) -> LabelledImages:
     """Images and labels as arrays or tensors of equal lengths."""
     x = _one_by_one(x) if _differ_in_shape(x) else x if hasattr(x, "shape") else as_images(x)
+    y = only_entry(y)
     y = y if hasattr(y, "shape") else np.asarray(y)
     if not x.shape or not y.shape or x.shape[0] != y.shape[0]:
         raise ValueError(

@@ -14,6 +14,7 @@ from keras_amm.network.kernels.max_pool import elementwise_max_pool
 from keras_amm.network.kernels.moments import twice_differentiable_moments
 from keras_amm.network.kernels.replaced import replaced
 from keras_amm.network.layers import is_piecewise_linear, is_same_in_training
+from keras_amm.network.structures import input_key, only_entry
 from keras_amm.typing import Tensor, TensorLike
 
 
@@ -35,6 +36,7 @@ class Classifier:
         require_classifier(model)
         self.model = model
         self.from_logits = from_logits
+        self._key = input_key(model)
         self.dtype = "float64" if model.compute_dtype == "float64" else "float32"
         self.is_dense = all(len(weight.shape) <= 2 for weight in model.weights)
         self.is_deterministic = is_same_in_training(model)
@@ -55,10 +57,11 @@ class Classifier:
             replaced(keras.Layer, **float32_properties),
             replaced(tf.nn, moments=twice_differentiable_moments, **kernels),
         ):
-            return self.read(self.model(x, training=False))
+            return self.read(self.model(x if self._key is None else {self._key: x}, training=False))
 
     def read(self, output: Tensor) -> tuple[Tensor, list[Check]]:
         """The logits [B, C] behind an output of the model, and the checks that its values must pass."""
+        output = only_entry(output)
         if not keras.ops.is_tensor(output):
             raise ValueError(
                 f"Expected a classifier with one output. Received: model {self.model.name!r} with output of type "

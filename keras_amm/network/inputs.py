@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_amm.execution.checks import Check
+from keras_amm.network.structures import only_entry
 from keras_amm.typing import Tensor, TensorLike
 
 
@@ -69,10 +70,7 @@ def as_images(x: TensorLike, dtype: str | None = None) -> Tensor:
 
     It is of the given dtype; without one, float32 and float64 stay and all else becomes float32.
     """
-    if isinstance(x, dict) and len(x) == 1:
-        (x,) = x.values()
-    elif isinstance(x, (list, tuple)) and len(x) == 1 and keras.ops.is_tensor(x[0]):
-        (x,) = x
+    x = only_entry(x)
     if isinstance(x, dict) or (isinstance(x, (list, tuple)) and any(keras.ops.is_tensor(part) for part in x)):
         raise ValueError(
             f"A margin in input space needs one array of images. Received: {len(x)} arrays in a {type(x).__name__}."

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_amm.execution.checks import Check
+from keras_amm.network.structures import only_entry
 from keras_amm.typing import Tensor, TensorLike
 
 
@@ -12,7 +13,7 @@ def class_indices(y: TensorLike, num_classes: int) -> tuple[Tensor, list[Check]]
 
     Args:
         y: whole numbers [B] or [B, 1] of any numeric dtype, or class probabilities [B, C] (one-hot,
-            smoothed or mixed), which stand for their most probable class.
+            smoothed or mixed), which stand for their most probable class; or a dictionary of one of these.
         num_classes: int, the number C of the classifier's outputs.
 
     Example:
@@ -25,7 +26,10 @@ def class_indices(y: TensorLike, num_classes: int) -> tuple[Tensor, list[Check]]
             "Margins towards the ground truth need labels. Received: y=None. Pass (x, y), or a "
             "data set that yields (x, y)."
         )
-    if isinstance(y, (dict, list, tuple)) and any(keras.ops.is_tensor(part) for part in keras.tree.flatten(y)):
+    y = only_entry(y)
+    if isinstance(y, dict) or (
+        isinstance(y, (list, tuple)) and any(keras.ops.is_tensor(part) for part in keras.tree.flatten(y))
+    ):
         raise ValueError(
             f"Expected one array of labels for the one output of the classifier. Received: y of type "
             f"{type(y).__name__} with {len(keras.tree.flatten(y))} arrays."
