@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from keras_amm.arguments import require_whole
+from keras_amm.deepfool import DeepFool
 from keras_amm.network.classifier import Classifier
 from keras_amm.plots.style import COLORS, MARKERS, class_name, figure_of, literal, panels
 from keras_amm.typing import TensorLike
@@ -90,7 +91,7 @@ def decision_regions(
 def boundary_cross_section(
     model: keras.Model,
     image: TensorLike,
-    perturbation: TensorLike,
+    perturbation: TensorLike | None = None,
     *,
     axes: "Axes | None" = None,
     class_names: Sequence[str] | None = None,
@@ -108,7 +109,7 @@ def boundary_cross_section(
     Args:
         model: single-input `keras.Model` classifier, or `AMMModel`.
         image: float array or tensor [...], one image as the model takes it.
-        perturbation: float array or tensor of that shape, such as `DeepFool` finds.
+        perturbation: float array or tensor of that shape; None for what `keras_amm.DeepFool` finds, refined.
         axes: matplotlib axes; None for a new figure.
         class_names: sequence of strings, by class; None for indices.
         reach: float, how far the plane is drawn to each side, in l2 distance;
@@ -129,14 +130,16 @@ def boundary_cross_section(
     Example:
     >>> model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
     >>> x = np.random.rand(1, 4, 4, 1).astype("float32")
-    >>> delta = keras_amm.DeepFool().perturb(model, x).delta
-    >>> figure = keras_amm.plots.boundary_cross_section(model, x[0], delta[0], resolution=21)
+    >>> figure = keras_amm.plots.boundary_cross_section(model, x[0], resolution=21)
     >>> figure.axes[0].get_xlabel()
     'along the perturbation (l2)'
     """
     require_whole("resolution", resolution, 2)
     require_whole("batch_size", batch_size, 1)
     classifier = Classifier(model)
+    if perturbation is None:
+        attack = DeepFool(refine_steps=10, from_logits=getattr(getattr(model, "attack", None), "from_logits", None))
+        perturbation = attack.perturb(model, np.asarray(image)[None]).delta[0]
     image, perturbation = (np.asarray(array, dtype="float32") for array in (image, perturbation))
     norm = float(np.linalg.norm(perturbation))
     if image.shape != perturbation.shape or not 0.0 < norm < np.inf:

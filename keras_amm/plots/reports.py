@@ -31,10 +31,6 @@ class ReportLike(Protocol):
     def correct(self) -> np.ndarray:
         """Boolean array, whether the prediction is the label."""
 
-    @property
-    def mean(self) -> float:
-        """The mean of `norms`."""
-
     def robust_accuracy(self, radii: TensorLike) -> np.ndarray:
         """Float array of the shape of `radii`, the fraction of images correctly classified beyond each."""
 
@@ -48,7 +44,9 @@ def margin_histogram(
     """Draw the distribution of signed margins, one panel per report, on equal scales.
 
     Correctly classified and misclassified images are apart, and a dashed line
-    marks the mean margin that the paper reports. Infinite margins are left out.
+    marks the mean of what is drawn, the "signed mean" of a report's summary. It
+    equals the mean margin that the paper reports where no image is misclassified.
+    Infinite margins are left out.
 
     Args:
         reports: a `MarginReport`; several, which are called by their model's
@@ -61,7 +59,7 @@ def margin_histogram(
 
     Raises:
         ImportError: matplotlib is not installed.
-        TypeError: these are no reports.
+        TypeError: these are no reports, or no axes.
         ValueError: there is no report, there are not as many axes, or `bins` is not positive.
 
     Example:
@@ -71,11 +69,12 @@ def margin_histogram(
     >>> [panel.get_title() for panel in figure.axes]
     ['before', 'after']
 
-    Reference: the mean margin is that of Section 4.4 of the paper.
+    Reference: margins as in Section 4.4 of the paper.
     """
     require_whole("bins", bins, 1)
     named = _by_name(reports)
     new = axes is None
+    _require_axes(axes)
     drawn = panels(axes, len(named), 4.6, 3.8, share=True)
     edges = _edges([report.signed for _, report in named], bins)
     tallest = 0.0
@@ -112,7 +111,7 @@ def robust_accuracy(
 
     Raises:
         ImportError: matplotlib is not installed.
-        TypeError: these are no reports.
+        TypeError: these are no reports, or no axes.
         ValueError: there is no report, or a radius is negative.
 
     Example:
@@ -123,6 +122,7 @@ def robust_accuracy(
     'correct beyond the radius (%)'
     """
     named = _by_name(reports)
+    _require_axes(axes)
     (panel,) = panels(axes, 1, 5.0, 3.8)
     if radii is None:
         norms = np.concatenate([report.norms for _, report in named])
@@ -165,6 +165,16 @@ def _by_name(reports: Any) -> list[tuple[str, ReportLike]]:
     return named
 
 
+def _require_axes(axes: Any) -> None:
+    """Refuse a second report where axes belong."""
+    given: list[Any] = [] if axes is None else [*np.ravel(axes)]
+    if any(not hasattr(panel, "get_figure") for panel in given):
+        raise TypeError(
+            "`axes` must be matplotlib axes or None. Several reports go together in a list, or in a dictionary "
+            f"from names to reports. Received: axes={axes!r} of type {type(axes).__name__}."
+        )
+
+
 def _numbered(named: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
     """The same reports, where several of one name are numbered."""
     all_of_name, seen = Counter(name for name, _ in named), Counter[str]()
@@ -194,13 +204,14 @@ def _draw_histogram(panel: "Axes", report: ReportLike, edges: list[float]) -> fl
                 report.signed[mask & finite], bins=edges, color=color, label=f"{name} ({np.sum(mask & finite):,})"
             )
             tallest = max(tallest, float(np.max(heights)))
-    if np.isfinite(report.mean):
+    if np.any(finite):
+        mean = float(np.mean(report.signed[finite], dtype="float64"))
         panel.axvline(
-            report.mean,
+            mean,
             ymax=1.0 / _ROOM,
             color="black",
             linestyle="--",
             linewidth=1.0,
-            label=f"mean margin {report.mean:.3f}",
+            label=f"mean {mean:.3f}",
         )
     return tallest

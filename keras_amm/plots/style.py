@@ -31,13 +31,13 @@ def new_figure(width: float, height: float) -> "Figure":
     """An empty figure of a size in inches, laid out so that nothing is clipped; an ImportError without matplotlib."""
     # Made without pyplot, which would keep the figure and choose a window system.
     try:
-        from matplotlib.figure import Figure
+        from keras_amm.plots.notebook_figure import NotebookFigure
     except ImportError as error:
         raise ImportError(
             "Plots need matplotlib, which is not installed: pip install keras-amm[plots]. "
             "All else of keras_amm works without it."
         ) from error
-    return Figure(figsize=(width, height), layout="constrained")
+    return NotebookFigure(figsize=(width, height), layout="constrained")
 
 
 def panels(axes: Any, number: int, width: float, height: float, *, share: bool = False) -> "list[Axes]":

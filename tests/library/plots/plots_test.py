@@ -1,6 +1,9 @@
 """Pictures: what is drawn is what was given, in the right place, and nothing is hidden."""
 
 import csv
+import io
+import pickle
+import subprocess
 import sys
 
 import keras
@@ -9,10 +12,11 @@ import pytest
 from matplotlib.cbook import is_math_text
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 
 import keras_amm
 from keras_amm import plots
-from keras_amm.plots.style import COLORS
+from keras_amm.plots.style import COLORS, new_figure
 from tests.library.measuring.report_test import report_of
 
 W, B = np.array([[3.0, -1.0], [1.0, 2.0]]), np.array([0.5, -0.25])
@@ -65,6 +69,8 @@ class TestEvery:
 
     def test_without_matplotlib(self, name, monkeypatch):
         monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+        # Where an earlier test has drawn, it was imported with matplotlib.
+        monkeypatch.delitem(sys.modules, "keras_amm.plots.notebook_figure", raising=False)
         with pytest.raises(ImportError, match=r"pip install keras-amm\[plots\]"):
             DRAWERS[name]()
 
@@ -113,7 +119,7 @@ class TestMarginHistogram:
                 # Edges are rounded where they fall on a value.
                 assert abs(height - np.sum(inside & sign)) <= 1
             assert sum(bar[2] for bar in bars) == 300
-            assert panel.lines[0].get_xdata()[0] == pytest.approx(report.mean)
+            assert panel.lines[0].get_xdata()[0] == pytest.approx(np.mean(report.signed[np.isfinite(report.signed)]))
             # The legend needs the upper two sevenths.
             assert max(bar[2] for bar in bars) <= panel.get_ylim()[1] * 5 / 7 + 1e-6
 
@@ -389,3 +395,43 @@ class TestTrainingCurves:
     def test_bad_input(self, runs, error, message):
         with pytest.raises(error, match=message):
             plots.training_curves(runs, "loss")
+
+
+class TestNotebook:
+    def test_a_cell_shows_the_figure_without_pyplot(self):
+        """Nor does the figure join those that pyplot keeps open."""
+        program = """if True:
+            import sys, keras_amm
+            from keras_amm.plots.style import new_figure
+            figure = new_figure(2.0, 1.0)
+            figure.subplots()
+            try:
+                from IPython.core.formatters import DisplayFormatter
+                data, _ = DisplayFormatter().format(figure)
+            except ImportError:
+                data = {"image/png": figure._repr_png_()}
+            # Keras imports pyplot, but the figure is none of those that it keeps.
+            assert not sys.modules["matplotlib._pylab_helpers"].Gcf.figs
+            sys.stdout.buffer.write(data["image/png"])
+        """
+        shown = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout
+        image = imread(io.BytesIO(shown[shown.index(b"\x89PNG") :]))
+        assert image.shape == (100, 200, 4) and image[..., :3].min() < 0.5
+
+    def test_it_is_pickled_as_any_figure(self):
+        assert len(pickle.loads(pickle.dumps(new_figure(2.0, 1.0))).axes) == 0
+
+
+def test_a_second_report_is_no_axes():
+    report = keras_amm.MarginReport(norms=[1.0], signed=[1.0], predictions=[0], labels=[0], success=[True])
+    for draw in (keras_amm.plots.margin_histogram, keras_amm.plots.robust_accuracy):
+        with pytest.raises(TypeError, match=r"Several reports go together in a list.*Received.*MarginReport"):
+            draw(report, report)
+
+
+def test_a_cross_section_finds_its_perturbation():
+    model = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    image = np.array([[[1.0], [2.0]], [[3.0], [4.0]]], "float32")
+    found = keras_amm.DeepFool(refine_steps=10).perturb(model, image[None]).norm.numpy()[0]
+    figure = keras_amm.plots.boundary_cross_section(model, image, resolution=11)
+    assert figure.axes[0].lines[0].get_xdata()[1] == pytest.approx(found, rel=1e-5)
