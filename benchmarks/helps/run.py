@@ -12,7 +12,7 @@ import pathlib
 import sys
 
 import tensorflow as tf
-from absl import app, flags
+from absl import app, flags, logging
 
 from examples.paper.command_line import numbers
 from examples.paper.data.sources import NotPreparedError
@@ -35,6 +35,8 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
     # TensorFlow warns of many compiled functions; here each network has its own on purpose.
     tf.get_logger().setLevel("ERROR")
+    # tensorflow-datasets tells of every data set that it reads.
+    logging.set_verbosity(logging.WARNING)
     tf.config.threading.set_intra_op_parallelism_threads(_THREADS.value)
     tf.config.threading.set_inter_op_parallelism_threads(_THREADS.value)
     try:
