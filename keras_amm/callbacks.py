@@ -13,7 +13,7 @@ from keras_amm.deepfool import DeepFool
 from keras_amm.measuring.batches import hint_of_pair
 from keras_amm.measuring.measurer import Measurer, warn_of_zero_gradients
 from keras_amm.measuring.nearest import PerturbedImages
-from keras_amm.measuring.samples import FixedSamples, fixed_samples
+from keras_amm.measuring.samples import FixedSamples, choose_samples
 from keras_amm.monitoring.fit import (
     RunningFit,
     TrainingSteps,
@@ -255,7 +255,7 @@ class MarginLogger(keras.callbacks.Callback):
         """Take the images, unless an earlier fit did, and measure the first batch of them as a trial."""
         with self._timed():
             if self._samples is None:
-                self._samples = fixed_samples(data, self.model, self.num_samples, self.seed, self.batch_size)
+                self._samples = choose_samples(data, self.model, self.num_samples, self.seed, self.batch_size)
             x, y = self._samples.first_batch()
             trial = Measurer(self.model, self.attack)
             trial.add(x, y)

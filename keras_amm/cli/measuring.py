@@ -64,7 +64,7 @@ def measure(request: Request) -> Measurement:
                 progress.add(len(y), [measurer.mean for measurer in measurers.values()])
             for measurer in measurers.values():
                 # `report` would do it too, but here Ctrl-C is caught.
-                measurer.sign()
+                measurer.measure_waiting()
         # Whatever the failure is, what has been measured is kept; the command raises the failure again at its end.
         except (Exception, KeyboardInterrupt) as error:
             if not all(map(len, measurers.values())):

@@ -1,4 +1,4 @@
-"""What `fit` shows of a batch's margins, and how batches are averaged."""
+"""The metrics of margins that `fit` shows, and how they average over batches."""
 
 from typing import NamedTuple
 
@@ -11,10 +11,10 @@ from keras_amm.typing import Tensor
 
 
 class MarginStatistics(NamedTuple):
-    """What one batch adds to the means, as scalar float32 tensors.
+    """What one batch adds to the metrics, as scalar float32 tensors.
 
     Attributes:
-        margin: sum over the correct samples of their norms: where the attack failed, how far it went, as in a
+        sum_of_margins: sum over the correct samples of their norms: where the attack failed, how far it went, as in a
             `MarginReport`; where screening left the sample out, the estimate.
         num_margins: how many correct samples there are.
         num_success: how many attacks succeeded.
@@ -22,7 +22,7 @@ class MarginStatistics(NamedTuple):
         median: the median of the correct samples' norms, of the global batch; 0 if no attack on them succeeded.
     """
 
-    margin: Tensor
+    sum_of_margins: Tensor
     num_margins: Tensor
     num_success: Tensor
     num_searched: Tensor
@@ -31,11 +31,11 @@ class MarginStatistics(NamedTuple):
 
 def batch_statistics(path: Path, median: Tensor) -> MarginStatistics:
     """The statistics of a searched batch with the given median margin."""
-    margin = tf.reduce_sum(tf.where(path.correct, path.norm, tf.zeros_like(path.norm)))
+    sum_of_margins = tf.reduce_sum(tf.where(path.correct, path.norm, tf.zeros_like(path.norm)))
     num_margins, num_success, num_searched = (
         tf.reduce_sum(tf.cast(mask, tf.float32)) for mask in (path.correct, path.success, path.searched)
     )
-    return MarginStatistics(margin, num_margins, num_success, num_searched, median)
+    return MarginStatistics(sum_of_margins, num_margins, num_success, num_searched, median)
 
 
 class NanMean(keras.metrics.Mean):
@@ -59,26 +59,26 @@ def update(
     statistics: MarginStatistics,
     batch_size: Tensor,
 ) -> None:
-    """Add a batch to Keras's mean of the loss and the `margin_metrics`.
+    """Add a batch to the metrics.
 
     Args:
-        metrics: the mean of the loss, then the `margin_metrics`.
-        loss: scalar, the compiled loss and the extra losses, as the optimizer minimises it.
-        extra_losses: scalars, those that layers add.
-        penalty: scalar.
-        statistics: those of the batch.
-        batch_size: scalar.
+        metrics: Keras's mean of the loss, followed by the `margin_metrics`.
+        loss: scalar, the loss of this replica without the penalty: the compiled loss plus the extra losses.
+        extra_losses: scalars, which layers add to the loss, such as weight decay.
+        penalty: scalar, the margin penalty.
+        statistics: the margins of the batch.
+        batch_size: scalar, the number of samples in the batch.
     """
     total, classification_loss, margin_penalty, margin, attack_success = metrics
-    # Keras divides each replica's loss, since the optimizer sums their gradients.
+    # Keras divides the loss of each replica by their number, because the optimizer sums the replicas' gradients.
     loss *= tf.distribute.get_strategy().num_replicas_in_sync
     total.update_state(loss + tf.cast(penalty, loss.dtype), sample_weight=batch_size)
     compiled_loss = loss - sum(tf.cast(extra, loss.dtype) for extra in extra_losses)
     classification_loss.update_state(compiled_loss, sample_weight=batch_size)
     margin_penalty.update_state(penalty, sample_weight=batch_size)
-    norms, num_margins, num_success, num_searched, _ = statistics
+    sum_of_margins, num_margins, num_success, num_searched, _ = statistics
     margin.update_state(
-        tf.math.divide_no_nan(norms, tf.cast(num_margins, norms.dtype)),
+        tf.math.divide_no_nan(sum_of_margins, tf.cast(num_margins, sum_of_margins.dtype)),
         sample_weight=num_margins,
     )
     attack_success.update_state(tf.math.divide_no_nan(num_success, num_searched), sample_weight=num_searched)

@@ -23,12 +23,16 @@ from keras_amm.report import MarginReport
 from keras_amm.search.linearisation import clean_pass
 from keras_amm.typing import Tensor, TensorLike
 
-# Shared by all measurers, so that measuring after every epoch compiles once.
+# Shared by all measurers, so that measuring after every epoch compiles once. The cache of a DeepFool would not do, since
+# each measurer may make its own.
 _compiled = CompiledPerModel()
 
 
 class _BatchMargins(NamedTuple):
-    """One batch's share of a report, arrays [B]; `signed` is complete once its misclassified images are signed."""
+    """The margins of one batch, arrays [B], named as in `MarginReport`.
+
+    Until a misclassified image is attacked towards its label, its entry in `signed` is not yet the final one.
+    """
 
     norms: np.ndarray
     signed: np.ndarray
@@ -38,7 +42,10 @@ class _BatchMargins(NamedTuple):
 
 
 class _Misclassified(NamedTuple):
-    """Misclassified images [m, ...] of a batch, their labels [m], and where in its `signed` their distances belong."""
+    """The misclassified images [m, ...] of a batch, still to be attacked towards their labels [m].
+
+    `signed` is the array of their batch, and `positions` [m] are their places in it, for the negated distances.
+    """
 
     images: Tensor
     labels: np.ndarray
@@ -71,13 +78,14 @@ class Measurer:
 
     def __init__(self, model: keras.Model, attack: DeepFool | None = None, num_nearest: int = 0) -> None:
         self._attack = attack or default_attack(model)
-        # Margins are those of the wrapped classifier, in training and here.
+        # An AMMModel is measured by the classifier that it wraps, as in training.
         self._model = unwrapped(model)
         self.classifier = Classifier(self._model, self._attack.from_logits)
-        # The label is the only class to aim at: each further candidate would be another copy of its gradient.
+        # An attack towards the label needs two classes: further candidates would be copies of the label, each with
+        # the cost of a gradient.
         self._attack_on_labels = type(self._attack).from_config({**self._attack.get_config(), "num_candidates": 2})
         self._batches: list[_BatchMargins] = []
-        self._unsigned: list[_Misclassified] = []
+        self._waiting: list[_Misclassified] = []
         self._nearest = NearestImages(num_nearest)
         self._sum_of_norms = 0.0
         self._seconds = 0.0
@@ -96,14 +104,14 @@ class Measurer:
         start = time.perf_counter()
         images = self.classifier.inputs(x)
         margins, deltas = self._search(images, tf.convert_to_tensor(y))
-        unsigned = [*self._unsigned]
+        waiting = [*self._waiting]
         wrong = np.flatnonzero(margins.predictions != margins.labels)
         if wrong.size:
-            unsigned.append(_Misclassified(tf.gather(images, wrong), margins.labels[wrong], margins.signed, wrong))
-        # Misclassified images are few, and wait until they fill a batch.
-        if sum(len(part.labels) for part in unsigned) >= len(margins.norms):
-            self._search_labels(unsigned)
-            unsigned = []
+            waiting.append(_Misclassified(tf.gather(images, wrong), margins.labels[wrong], margins.signed, wrong))
+        # Misclassified images are usually few, so they wait until they fill a batch.
+        if sum(len(part.labels) for part in waiting) >= len(margins.norms):
+            self._search_labels(waiting)
+            waiting = []
         self._nearest.add(
             x,
             deltas,
@@ -113,21 +121,21 @@ class Measurer:
             success=margins.success,
         )
         # From here on the batch counts. An interruption before leaves the report as it was.
-        self._unsigned = unsigned
+        self._waiting = waiting
         self._batches.append(margins)
         self._sum_of_norms += float(np.sum(margins.norms, dtype="float64"))
         self._seconds += time.perf_counter() - start
 
-    def sign(self) -> None:
-        """Find the distances to their labels of the misclassified images that still wait, as `report` does first."""
+    def measure_waiting(self) -> None:
+        """Attack the misclassified images that still wait towards their labels; `report` begins with this."""
         start = time.perf_counter()
-        self._search_labels(self._unsigned)
-        self._unsigned = []
+        self._search_labels(self._waiting)
+        self._waiting = []
         self._seconds += time.perf_counter() - start
 
     def report(self, positions: np.ndarray | None = None) -> MarginReport:
         """The report of all images added, or of those at `positions` among them; there must be one or more."""
-        self.sign()
+        self.measure_waiting()
         chosen = slice(None) if positions is None else positions
         arrays = [np.concatenate(column)[chosen] for column in zip(*self._batches, strict=True)]
         return MarginReport(
@@ -148,11 +156,11 @@ class Measurer:
         norms, predictions, labels, success = (part.numpy() for part in found)
         return _BatchMargins(norms, norms.copy(), predictions, labels, success), deltas
 
-    def _search_labels(self, unsigned: list[_Misclassified]) -> None:
+    def _search_labels(self, waiting: list[_Misclassified]) -> None:
         """Attack misclassified images towards their labels, and write the distances into their batches."""
         # Images of one size make a batch.
-        for size in {tuple(part.images.shape[1:]) for part in unsigned}:
-            parts = [part for part in unsigned if tuple(part.images.shape[1:]) == size]
+        for size in {tuple(part.images.shape[1:]) for part in waiting}:
+            parts = [part for part in waiting if tuple(part.images.shape[1:]) == size]
             images = tf.convert_to_tensor(np.concatenate([part.images for part in parts]))
             labels = tf.convert_to_tensor(np.concatenate([part.labels for part in parts]))
             distances = self._run(_distances_to_labels, self._attack_on_labels, images, labels).numpy()
@@ -182,8 +190,8 @@ def warn_of_zero_gradients(report: MarginReport, stacklevel: int) -> None:
 
 
 def default_attack(model: Any) -> DeepFool:
-    """The attack of a model for which none is given; an `AMMModel` knows whether its output is logits."""
-    # In all else the default, so that margins can be compared.
+    """The attack for a model if none is given; an `AMMModel` knows whether its output is logits."""
+    # Its other settings are the defaults, so that the margins of different models can be compared.
     return DeepFool(from_logits=getattr(getattr(model, "attack", None), "from_logits", None))
 
 

@@ -54,7 +54,7 @@ class FixedSamples:
         raise no_images(self._data)
 
 
-def fixed_samples(
+def choose_samples(
     data: Any, model: keras.Model, num_samples: int | None = None, seed: int = 0, batch_size: int | None = None
 ) -> FixedSamples:
     """Labelled images to be measured repeatedly, all or a subsample.
@@ -75,7 +75,7 @@ def fixed_samples(
     Example:
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
     >>> data = tf.data.Dataset.from_tensor_slices((np.random.rand(50, 2), np.arange(50) % 3)).shuffle(50)
-    >>> samples = keras_amm.measuring.samples.fixed_samples(data, model, num_samples=10)
+    >>> samples = keras_amm.measuring.samples.choose_samples(data, model, num_samples=10)
     >>> [y.shape for x, y in samples.batches()]
     [(10,)]
     """

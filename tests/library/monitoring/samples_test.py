@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from keras_amm.callbacks import MarginLogger
 from keras_amm.measuring.batches import labelled_batches
-from keras_amm.measuring.samples import fixed_samples, subsample
+from keras_amm.measuring.samples import choose_samples, subsample
 from tests.library.monitoring.training import IMAGES, Batches, X, Y, compiled, data_of, fit, linear, tensors, untrained
 
 
@@ -23,7 +23,7 @@ class TestData:
     def test_a_subsample_does_not_depend_on_the_form_of_the_data(self):
         model = untrained()
         forms = [(X, Y), (tf.constant(X), Y), Batches(X, Y, 9), tf.data.Dataset.from_tensor_slices((X, Y))]
-        drawn = [next(fixed_samples(form, model, num_samples=12, seed=4).batches()) for form in forms]
+        drawn = [next(choose_samples(form, model, num_samples=12, seed=4).batches()) for form in forms]
         for x, y in drawn[1:]:
             np.testing.assert_array_equal(x, drawn[0][0])
             np.testing.assert_array_equal(y, drawn[0][1])
