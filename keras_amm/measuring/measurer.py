@@ -23,8 +23,8 @@ from keras_amm.report import MarginReport
 from keras_amm.search.linearisation import clean_pass
 from keras_amm.typing import Tensor, TensorLike
 
-# Shared by all measurers, so that measuring after every epoch compiles once. The cache of a DeepFool would not do, since
-# each measurer may make its own.
+# Shared by all measurers, so that measuring after every epoch compiles once. The cache of a DeepFool would not do:
+# each measurer may make a DeepFool of its own.
 _compiled = CompiledPerModel()
 
 
