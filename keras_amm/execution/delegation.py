@@ -80,7 +80,7 @@ class DelegatingModel(keras.Model):
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        """Those that Keras shows of the classifier: of the loss, compiled, and its own."""
+        """The classifier's metrics (the loss, the compiled ones and its own) and those of this model."""
         if not hasattr(self, "_lending"):
             return super().metrics
         with self._lent():
@@ -113,7 +113,7 @@ class DelegatingModel(keras.Model):
         1.0
         """
         with self._lent():
-            # It knows of signatures without `training`, from before Keras 3.3.
+            # Keras's `_compute_loss` also calls a `compute_loss` without the argument `training`, as before Keras 3.3.
             return self.base_model._compute_loss(x, y, y_pred, sample_weight, training=training)
 
     def compute_metrics(
@@ -212,11 +212,11 @@ class DelegatingModel(keras.Model):
         return self._step("predict_step", super().predict_step, data)
 
     def _own_metrics(self) -> list[keras.metrics.Metric]:
-        """The metrics of this model beside the classifier's."""
+        """The metrics of this model, without the classifier's."""
         return list(self._metrics)
 
     def _training_metrics(self) -> list[keras.metrics.Metric]:
-        """Those that only a training step updates, and that only `fit` shows."""
+        """The metrics that only a training step updates, and that only `fit` shows."""
         return []
 
     def _get_metrics_result_or_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
@@ -233,7 +233,7 @@ class DelegatingModel(keras.Model):
             return getattr(self.base_model, name)(data)
 
     def _leave_names_to(self, logs: dict[str, Any]) -> None:
-        """Note what is in the classifier's logs, so that none of the training metrics is called so."""
+        """Remember the names in the classifier's logs, so that no training metric gets one of them."""
         self._names_taken.update(logs)
 
     def _lent(self) -> contextlib.AbstractContextManager[None]:

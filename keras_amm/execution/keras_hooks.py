@@ -1,4 +1,4 @@
-"""A Keras model with a training step of its own: where `fit` needs help with one."""
+"""A Keras model with a training step of its own, and what `fit` needs for such a step."""
 
 import contextlib
 from typing import Any
@@ -16,11 +16,11 @@ from keras_amm.typing import Tensor, TensorLike
 class KerasHooks(DelegatingModel):
     """A model around another, `base_model`, that differs from it in its training step.
 
-    Updates are guarded, the step is traced once, and it runs on several workers. The methods that begin with an
-    underscore are those of Keras that do not provide for such a step.
+    Updates are guarded, the step is traced once, and it runs on several workers. For the last two,
+    `_maybe_symbolic_build` overrides a private method of Keras.
 
     Args:
-        base_model: the model to be run, built and exported.
+        base_model: the model that `call`, `build` and `export` delegate to.
         **kwargs: arguments of `keras.Model`.
 
     Raises:
@@ -72,19 +72,22 @@ class KerasHooks(DelegatingModel):
         self.built = True
 
     def make_train_function(self, force: bool = False) -> Any:
-        """Keras's training function, with the errors of this library made readable.
+        """Keras's training function, which here raises the failed checks of a step as readable errors.
 
         Args:
-            force: whether to make it anew.
+            force: whether to make a new one if there is one already.
 
         Returns:
-            The function.
+            The function, which takes an iterator of batches.
 
         Example:
         >>> model = keras_amm.wrap(keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]))
         >>> model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        >>> callable(model.make_train_function())
-        True
+        >>> batch = np.ones((1, 2)), np.array([7])
+        >>> model.make_train_function()(iter([batch]))
+        Traceback (most recent call last):
+        ...
+        ValueError: In training step 1, whose update was not applied: Labels must lie in 0..2, ...
         """
         if self.train_function is not None and not force:
             return self.train_function
@@ -129,12 +132,13 @@ class KerasHooks(DelegatingModel):
         return self._for_reduction(result)
 
     def _in_failed_step(self) -> str:
-        """The words before an error of the step that was to come."""
+        """The beginning of an error in the step that is running."""
         return in_failed_step(int(tf.convert_to_tensor(self.optimizer.iterations)) + 1)
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         """Build model, metrics and optimizer before the first step."""
-        # Of several workers, Keras averages the first batches, which fails outside of a step. One batch is enough.
+        # With several workers, Keras would average the first batch over them, which fails outside of a step. The batch
+        # of one worker tells the shapes just as well.
         if iterator is not None and replicas.is_multi_worker(self.distribute_strategy):
             local = self.distribute_strategy.experimental_local_results
             _, _, batches = next(iter(iterator))
@@ -145,14 +149,14 @@ class KerasHooks(DelegatingModel):
             self._build_from_shapes(iterator, data_batch)
 
     def _build_from_shapes(self, iterator: Any, data_batch: Any) -> None:
-        """Make the variables of metrics and optimizer, so that Keras need not trace the first step twice."""
-        # If shapes are not enough, the step makes the variables, and can say better what is wrong with the data.
+        """Make the variables of metrics and optimizer before the first step, which Keras else would trace twice."""
+        # If this fails, the step makes the variables. If the data are at fault, the step's error says it better.
         with contextlib.suppress(Exception):
             shapes = data_batch if iterator is None else iterator._get_iterator().element_spec
             self._symbolic_build(data_batch=shapes)
 
     def _for_reduction(self, logs: dict[str, Any]) -> dict[str, Any]:
-        """A step's logs, with the axis over which Keras averages those of several workers."""
+        """A step's logs; with several workers, each value gets an axis, because Keras averages them over axis 0."""
         if not replicas.is_multi_worker(tf.distribute.get_strategy()):
             return logs
         return {name: tf.reshape(value, [1]) for name, value in logs.items()}
