@@ -134,17 +134,21 @@ class AMMModel(ClassifierWrapper, KerasHooks):
             return super().train_step(data)
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         images = as_images(x)
+        # If `x` is the tensor of images itself, one pass over it may serve the loss and the search (see below).
         is_shared = images is x
-        # Checked before the classifier runs, since the statistics of a BatchNormalization would keep a NaN for good.
+        # Checked before the classifier runs: the statistics of a BatchNormalization would keep a NaN for good.
         with tf.control_dependencies(enforce([finite_images(images)])):
             images = tf.identity(images)
             x = images if is_shared else keras.tree.map_structure(tf.identity, x)
+        # Saved before the pass in training mode, which changes those statistics, too.
         saved_values = save_values(self.non_trainable_variables)
+        # The tape watches the images and is persistent for the sake of the search, which differentiates the same pass.
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(images)
             y_pred = self(x, training=True)
             loss = self._compute_loss(x, y, y_pred, sample_weight, training=True)
             scaled_loss = self.optimizer.scale_loss(loss)
+        # Copied now, because the classifier's later passes may add to them.
         extra_losses = list(self.losses)
         gradients = weight_gradients(tape, scaled_loss, self.trainable_weights)
         classifier = Classifier(self.base_model, self.attack.from_logits)
