@@ -123,7 +123,6 @@ def _own_loss(y, y_pred):
         [LOSS],
         {"logits": "categorical_crossentropy"},
     ],
-    ids=str,
 )
 def test_cross_entropies(loss):
     assert is_cross_entropy(loss)
@@ -143,7 +142,6 @@ def test_cross_entropies(loss):
         [LOSS, "mse"],
         [],
     ],
-    ids=str,
 )
 def test_other_losses(loss):
     assert not is_cross_entropy(loss)
@@ -157,7 +155,6 @@ def test_other_losses(loss):
         (keras.losses.categorical_crossentropy, "cross_entropy"),
         (keras.losses.CategoricalHinge(), "classification_loss"),
     ],
-    ids=str,
 )
 def test_the_loss_is_called_what_it_is(loss, name, tmp_path):
     x, y = small_data(16)
