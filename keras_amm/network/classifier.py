@@ -26,6 +26,14 @@ class Classifier:
         from_logits: whether its output is logits (True), or probabilities of
             a softmax (False); None finds out.
 
+    Attributes:
+        model: the Keras model, without the `AMMModel` around it.
+        from_logits: as given.
+        dtype: str, that of images and logits: float64 for a float64 model, float32 for all others.
+        is_dense: whether no weight has over two axes, as in a network without convolutions.
+        is_deterministic: whether a pass in training mode gives the logits that the attack needs.
+        is_piecewise_linear: whether the logits are known to have no second derivative with respect to the image.
+
     Raises:
         TypeError: it is not a Keras model.
         ValueError: it is no single-input classifier, or is not built.
