@@ -16,6 +16,7 @@ from keras_amm.execution.keras_hooks import KerasHooks
 from keras_amm.gradient import metrics
 from keras_amm.gradient.metric_names import metric_names
 from keras_amm.gradient.penalty import MarginPenalty, accuracy_of, find_penalty
+from keras_amm.gradient.zero_gradient_watch import ZeroGradientWatch
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.inputs import ClassifierWrapper, as_images, finite_images, require_classifier
 from keras_amm.regularizer import MarginRegularizer
@@ -85,6 +86,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
             )
         self.attack = instance_or_default("attack", attack, DeepFool)
         self.regularizer.prepare()
+        self._zero_gradients = ZeroGradientWatch()
         self._margin_metrics = metrics.margin_metrics()
 
     def margin_penalty(self, x: TensorLike, y: TensorLike) -> Tensor:
@@ -218,9 +220,16 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         return cls(**parts)
 
     def _remember(self, found: MarginPenalty, clean: CleanPass, y: TensorLike) -> None:
-        """Add a batch to what the regularizer remembers."""
+        """Add a batch to what the regularizer remembers, and to what is watched."""
         if self.regularizer.running is not None:
             self.regularizer.running.update(found.statistics.median, accuracy_of(clean, y))
+        self._zero_gradients.add(found.statistics)
+
+    def _before_training_function(self) -> None:
+        self._zero_gradients.prepare()
+
+    def _after_training_step(self) -> None:
+        self._zero_gradients.tell()
 
     def _own_metrics(self) -> list[keras.metrics.Metric]:
         margin = {id(metric) for metric in getattr(self, "_margin_metrics", [])}

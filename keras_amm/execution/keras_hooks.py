@@ -94,6 +94,7 @@ class KerasHooks(DelegatingModel):
         replicas.require_supported_strategy(self.distribute_strategy)
         if self.jit_compile:
             self._guarded_update.prepare()
+        self._before_training_function()
         self._names_taken.clear()
         super().make_train_function(force)
         run = self.train_function
@@ -102,6 +103,7 @@ class KerasHooks(DelegatingModel):
             with as_value_errors(self._in_failed_step):
                 logs = run(iterator)
             self._guarded_update.raise_fault()
+            self._after_training_step()
             return logs
 
         self.train_function = train_function
@@ -130,6 +132,12 @@ class KerasHooks(DelegatingModel):
             return result
         self._leave_names_to(result)
         return self._for_reduction(result)
+
+    def _before_training_function(self) -> None:
+        """What has to be made before a training step is traced; nothing here."""
+
+    def _after_training_step(self) -> None:
+        """What the host does after each call of the training function; nothing here."""
 
     def _in_failed_step(self) -> str:
         """The beginning of an error in the step that is running."""

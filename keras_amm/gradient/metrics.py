@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_amm.gradient.metric_names import metric_names
+from keras_amm.network.zero_gradients import have_no_gradient
 from keras_amm.search.path import Path
 from keras_amm.typing import Tensor
 
@@ -19,6 +20,7 @@ class MarginStatistics(NamedTuple):
         num_margins: how many correct samples there are.
         num_success: how many attacks succeeded.
         num_searched: how many samples were attacked.
+        num_stuck: how many of these could not take a step, for the gradient is zero.
         median: the median of the correct samples' norms, of the global batch; 0 if no attack on them succeeded.
     """
 
@@ -26,16 +28,18 @@ class MarginStatistics(NamedTuple):
     num_margins: Tensor
     num_success: Tensor
     num_searched: Tensor
+    num_stuck: Tensor
     median: Tensor
 
 
 def batch_statistics(path: Path, median: Tensor) -> MarginStatistics:
     """The statistics of a searched batch with the given median margin."""
     sum_of_margins = tf.reduce_sum(tf.where(path.correct, path.norm, tf.zeros_like(path.norm)))
-    num_margins, num_success, num_searched = (
-        tf.reduce_sum(tf.cast(mask, tf.float32)) for mask in (path.correct, path.success, path.searched)
+    is_stuck = path.searched & have_no_gradient(path.norm, path.success)
+    num_margins, num_success, num_searched, num_stuck = (
+        tf.reduce_sum(tf.cast(mask, tf.float32)) for mask in (path.correct, path.success, path.searched, is_stuck)
     )
-    return MarginStatistics(sum_of_margins, num_margins, num_success, num_searched, median)
+    return MarginStatistics(sum_of_margins, num_margins, num_success, num_searched, num_stuck, median)
 
 
 class NanMean(keras.metrics.Mean):
@@ -76,7 +80,7 @@ def update(
     compiled_loss = loss - sum(tf.cast(extra, loss.dtype) for extra in extra_losses)
     classification_loss.update_state(compiled_loss, sample_weight=batch_size)
     margin_penalty.update_state(penalty, sample_weight=batch_size)
-    sum_of_margins, num_margins, num_success, num_searched, _ = statistics
+    sum_of_margins, num_margins, num_success, num_searched, *_ = statistics
     margin.update_state(
         tf.math.divide_no_nan(sum_of_margins, tf.cast(num_margins, sum_of_margins.dtype)),
         sample_weight=num_margins,

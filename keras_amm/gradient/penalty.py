@@ -272,4 +272,5 @@ def _unless_off_in_graph(
 
 def _none(dtype: tf.DType) -> MarginStatistics:
     """The statistics of a batch in which nothing was measured."""
-    return MarginStatistics(tf.zeros((), dtype), tf.zeros(()), tf.zeros(()), tf.zeros(()), tf.zeros((), dtype))
+    zero, none = tf.zeros((), dtype), tf.zeros(())
+    return MarginStatistics(zero, none, none, none, none, zero)
