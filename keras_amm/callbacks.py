@@ -17,6 +17,7 @@ from keras_amm.measuring.samples import FixedSamples, choose_samples
 from keras_amm.monitoring.fit import (
     RunningFit,
     TrainingSteps,
+    names_not_taken,
     validation_data,
     warn_of_earlier_readers,
     warn_of_failure,
@@ -37,13 +38,13 @@ class MarginLogger(keras.callbacks.Callback):
     - `val_margin`, the mean norm of `keras_amm.evaluate_margins` over all images measured,
     - `val_margin_median`, the median norm,
     - `val_attack_success`, the fraction of images whose attack changed the prediction,
-    - `val_margin_seconds`, what measuring and writing cost in this epoch.
+    - `val_margin_seconds`, what measuring and writing cost in this epoch;
 
-    All callbacks share one logs dictionary, in the order of the list: **put
-    MarginLogger before those that read it**, such as `EarlyStopping`,
-    `ModelCheckpoint`, `CSVLogger` and `TensorBoard`. It warns if one of these
-    comes earlier. `History`, which `fit` returns, and the progress bar always
-    come last. Pass `mode="max"` to those that monitor `val_margin`.
+    called `val_amm_margin` and so on if a metric of the model has such a name. All
+    callbacks share one logs dictionary, in the order of the list: **put MarginLogger
+    before those that read it**, such as `EarlyStopping`, `ModelCheckpoint`, `CSVLogger`
+    and `TensorBoard`. It warns if one of these comes earlier. `History`, which `fit`
+    returns, and the progress bar come last. Pass `mode="max"` to those that monitor `val_margin`.
 
     The first epoch of each `fit` is measured whatever `epoch_freq` says, because
     `CSVLogger` fixes its columns then. An epoch that is not measured has the
@@ -226,7 +227,7 @@ class MarginLogger(keras.callbacks.Callback):
         if self._is_due(epoch) and fit.measured_at != now:
             self._measure(samples, f"epoch {epoch + 1}", now)
         if logs is not None:
-            logs.update({**fit.values, _SECONDS: self.seconds - fit.seconds_logged})
+            logs.update(names_not_taken({**fit.values, _SECONDS: self.seconds - fit.seconds_logged}, logs))
         fit.seconds_logged = self.seconds
 
     def on_train_end(self, logs: Any = None) -> None:

@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,6 +79,11 @@ class TrainingSteps:
         before, self.done = self.done, self.done + batch - self._last_batch
         self._last_batch = batch
         return self.done // self._every > before // self._every
+
+
+def names_not_taken(values: Mapping[str, float], logs: Mapping[str, Any]) -> dict[str, float]:
+    """The values by their names, or as `val_amm_margin` where the logs hold a `val_margin`, of a user's metric."""
+    return {name if name not in logs else name.replace("val_", "val_amm_", 1): v for name, v in values.items()}
 
 
 def validation_data(model: keras.Model) -> Any:

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+import keras_amm
 from keras_amm.gradient.metric_names import is_cross_entropy
 from tests.helpers.networks import LOSS, small_data, small_network, wrap_lightly
 
@@ -169,3 +170,14 @@ def test_the_loss_is_called_what_it_is(loss, name, tmp_path):
         evaluated = each.evaluate(x, y, verbose=0)
         assert logs[name][0] == pytest.approx(evaluated, rel=1e-4)
         assert logs["loss"][0] == pytest.approx(logs[name][0] + logs["margin_penalty"][0], rel=1e-5)
+
+
+def test_the_logger_gives_way_to_a_metric_of_the_model():
+    x, y = small_data()
+    model = wrap_lightly(small_network())
+    model.compile(keras.optimizers.SGD(0.0), LOSS, metrics=[Gap(name="margin")])
+    logger = keras_amm.callbacks.MarginLogger((x, y))
+    history = model.fit(x, y, validation_data=(x, y), epochs=2, callbacks=[logger], verbose=0).history
+    gap = model.evaluate(x, y, verbose=0, return_dict=True)["margin"]
+    np.testing.assert_allclose(history["val_margin"], gap, rtol=1e-5)
+    np.testing.assert_allclose(history["val_amm_margin"], logger.report.mean, rtol=1e-5)
