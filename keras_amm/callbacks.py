@@ -46,9 +46,8 @@ class MarginLogger(keras.callbacks.Callback):
     and `TensorBoard`. It warns if one of these comes earlier. `History`, which `fit`
     returns, and the progress bar come last. Pass `mode="max"` to those that monitor `val_margin`.
 
-    The first epoch of each `fit` is measured whatever `epoch_freq` says, because
-    `CSVLogger` fixes its columns then. An epoch that is not measured has the
-    last measured values in its logs, and 0 for `val_margin_seconds`: so no reader
+    The first epoch of each `fit` is measured whatever `epoch_freq` says, because `CSVLogger` fixes its columns then. An
+    epoch that is not measured has the last measured values in its logs, and 0 for `val_margin_seconds`: so no reader
     misses a value, and the patience of `EarlyStopping` counts epochs.
 
     A first batch is measured as a trial before training starts, so that data which do not fit are refused early. A
