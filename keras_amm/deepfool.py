@@ -10,7 +10,6 @@ from keras_amm.execution.checks import Check, as_value_errors, enforce
 from keras_amm.execution.compiled import CompiledPerModel
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.inputs import unwrapped
-from keras_amm.network.labels import class_indices
 from keras_amm.network.structures import only_entry
 from keras_amm.search.geometry import expand_to, squared_norm
 from keras_amm.search.linearisation import CleanPass, clean_pass
@@ -159,7 +158,7 @@ class DeepFool:
         """
         checks: list[Check] = []
         if labels is not None:
-            labels, checks = class_indices(labels, clean.logits.shape[1])
+            labels, checks = clean.class_indices(labels)
         path = self.path(classifier, clean, labels, keep_path=False)
         with tf.control_dependencies(enforce(path.checks + checks)):
             delta = tf.identity(path.delta)

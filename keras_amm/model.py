@@ -20,7 +20,7 @@ from keras_amm.gradient.zero_gradient_watch import ZeroGradientWatch
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.inputs import ClassifierWrapper, as_images, finite_images, require_classifier
 from keras_amm.regularizer import MarginRegularizer
-from keras_amm.search.linearisation import CleanPass, clean_pass
+from keras_amm.search.linearisation import CleanPass, clean_pass, pass_of
 from keras_amm.typing import Tensor, TensorLike
 
 
@@ -47,14 +47,14 @@ class AMMModel(ClassifierWrapper, KerasHooks):
     weigh the penalty nor change which samples it counts.
 
     Args:
-        base_model: single-input `keras.Model` classifier, with logits or softmax.
+        base_model: single-input `keras.Model` classifier, with logits, softmax or one sigmoid unit.
         regularizer: `MarginRegularizer`; None for the default, MIN+EXP.
         attack: `DeepFool`; None for the default.
         **kwargs: arguments of `keras.Model`, such as `name`.
 
     Raises:
         TypeError: an argument is of another type.
-        ValueError: the classifier has several inputs or outputs, or one output unit.
+        ValueError: the classifier has several inputs or outputs.
 
     Example:
     >>> model = keras_amm.AMMModel(keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]))
@@ -96,7 +96,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
 
         Args:
             x: images [B, ...].
-            y: labels, indices [B] or [B, 1], or probabilities [B, C].
+            y: labels, indices [B] or [B, 1], or probabilities [B, C]; of one output unit 0 or 1, or -1 or 1.
 
         Returns:
             Scalar float32 tensor, lambda and 1/B included.
@@ -155,7 +155,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         gradients = weight_gradients(tape, scaled_loss, self.trainable_weights)
         classifier = Classifier(self.base_model, self.attack.from_logits)
         if is_shared and classifier.is_deterministic:
-            clean = CleanPass(images, *classifier.read(y_pred), tape)
+            clean = pass_of(classifier, images, y_pred, tape)
         else:
             clean = clean_pass(classifier, classifier.inputs(images))
         scale = self.optimizer.scale_loss(tf.ones(()))
@@ -264,7 +264,8 @@ def wrap(
 
     Args:
         classifier: single-input `keras.Model`, Functional, Sequential or
-            subclassed, with logits or a softmax. It is trained in place.
+            subclassed, with logits, a softmax or one sigmoid unit. It is
+            trained in place.
         regularizer: `MarginRegularizer`; None for the default, MIN+EXP.
         attack: `DeepFool`; None for the default.
 
@@ -273,7 +274,7 @@ def wrap(
 
     Raises:
         TypeError: it is not a Keras model.
-        ValueError: it has several inputs or outputs, one output unit, is a
+        ValueError: it has several inputs or outputs, is a
             subclassed model that is not built, or is wrapped already.
 
     Example:

@@ -9,6 +9,7 @@ import numpy as np
 from keras_amm.cli.errors import CommandError
 from keras_amm.cli.models import input_shape
 from keras_amm.network.classifier import Classifier
+from keras_amm.network.inputs import takes_integers, unwrapped
 from keras_amm.network.layers import input_rescaling
 from keras_amm.typing import TensorLike
 
@@ -41,7 +42,7 @@ class Pixels:
 
 
 def pixels_for(model: keras.Model, are_integers: bool, scale: float | None, mean: tuple[float, ...]) -> Pixels:
-    """The preprocessing of a model; without a scale, 1/255 for integers unless the model itself rescales images.
+    """The preprocessing of a model; without a scale, 1/255 for integers unless the model rescales or takes integers.
 
     Example:
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
@@ -49,7 +50,8 @@ def pixels_for(model: keras.Model, are_integers: bool, scale: float | None, mean
     1/255 * pixels - 0.5
     """
     if scale is None:
-        scale = 1.0 / 255.0 if are_integers and not input_rescaling(model) else 1.0
+        takes_pixels = input_rescaling(model) or takes_integers(unwrapped(model))
+        scale = 1.0 / 255.0 if are_integers and not takes_pixels else 1.0
     return Pixels(scale, mean)
 
 

@@ -14,7 +14,6 @@ from keras_amm.execution.xla import indices
 from keras_amm.gradient import adjoint, boundary, influence
 from keras_amm.gradient.metrics import MarginStatistics, batch_statistics
 from keras_amm.network.classifier import Classifier
-from keras_amm.network.labels import class_indices
 from keras_amm.regularizer import MarginRegularizer
 from keras_amm.search.geometry import squared_norm
 from keras_amm.search.linearisation import CleanPass
@@ -58,7 +57,8 @@ class MarginPenalty(NamedTuple):
             if gradient is not None:
                 # This adds zero, but has the gradient.
                 here = tf.convert_to_tensor(weight)
-                value += tf.reduce_sum(tf.stop_gradient(gradient) * (here - tf.stop_gradient(here)))
+                zero = tf.reduce_sum(tf.stop_gradient(gradient) * (here - tf.stop_gradient(here)))
+                value += tf.cast(zero, value.dtype)
         return value
 
 
@@ -104,7 +104,7 @@ def find_penalty(
 
 def accuracy_of(clean: CleanPass, y: TensorLike) -> Tensor:
     """The fraction of the global batch that is classified correctly, a scalar."""
-    labels, _ = class_indices(y, clean.logits.shape[1])
+    labels, _ = clean.class_indices(y)
     correct = tf.equal(tf.argmax(clean.logits, axis=1, output_type=tf.int32), labels)
     return tf.reduce_mean(tf.cast(replicas.gather(correct), tf.float32))
 
@@ -127,7 +127,7 @@ def _compute(
 ) -> MarginPenalty:
     """The penalty at a strength that is a scalar tensor."""
     num_classes = clean.logits.shape[1]
-    labels, checks = class_indices(y, num_classes)
+    labels, checks = clean.class_indices(y)
     keep_path = regularizer.gradient != "boundary"
     path = attack.path(classifier, clean, labels, screening=regularizer.screening, keep_path=keep_path)
     value, slope, selected, median = _penalize(regularizer, path, labels, strength)

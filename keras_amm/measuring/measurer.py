@@ -16,7 +16,6 @@ from keras_amm.execution.compiled import CompiledPerModel
 from keras_amm.measuring.nearest import NearestImages, PerturbedImages
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.inputs import unwrapped
-from keras_amm.network.labels import class_indices
 from keras_amm.network.layers import input_rescaling
 from keras_amm.network.zero_gradients import have_no_gradient, warning_of_zero_gradients
 from keras_amm.report import MarginReport
@@ -199,7 +198,7 @@ def _search_untargeted(attack: DeepFool, model: keras.Model, x: Tensor, y: Tenso
     """Of images x [B, ...]: norms, predictions, labels and success, each [B], and perturbations [B, ...]."""
     classifier = Classifier(model, attack.from_logits)
     clean = clean_pass(classifier, x)
-    labels, checks = class_indices(y, clean.logits.shape[1])
+    labels, checks = clean.class_indices(y)
     with tf.control_dependencies(enforce(checks)):
         labels = tf.identity(labels)
     found = attack.perturb_from(classifier, clean)

@@ -4,17 +4,21 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.src.models.functional import Functional
 
 from keras_amm.execution.checks import Check
 from keras_amm.execution.xla import in_xla
-from keras_amm.network.inputs import images_for, require_class_scores, require_classifier, unwrapped
+from keras_amm.network.heads import raw_output
+from keras_amm.network.inputs import images_for, require_class_scores, require_classifier, takes_integers, unwrapped
 from keras_amm.network.kernels.convolution import cheap_gradient_convolution
-from keras_amm.network.kernels.half_precision import HALF_PRECISION, float32_properties
+from keras_amm.network.kernels.half_precision import float32_properties, require_usable_gradients
+from keras_amm.network.kernels.input_dtype import uncast_functional, uncast_sequential
 from keras_amm.network.kernels.max_pool import elementwise_max_pool
 from keras_amm.network.kernels.moments import twice_differentiable_moments
 from keras_amm.network.kernels.replaced import replaced
-from keras_amm.network.layers import is_piecewise_linear, is_same_in_training
+from keras_amm.network.layers import is_piecewise_linear
 from keras_amm.network.structures import input_key, only_entry
+from keras_amm.network.training_mode import computes_in, is_same_in_training
 from keras_amm.typing import Tensor, TensorLike
 
 
@@ -24,7 +28,7 @@ class Classifier:
     Args:
         model: `keras.Model` or `AMMModel`, a built single-input classifier.
         from_logits: whether its output is logits (True), or probabilities of
-            a softmax (False); None finds out.
+            a softmax or sigmoid (False); None finds out.
 
     Attributes:
         model: the Keras model, without the `AMMModel` around it.
@@ -36,23 +40,25 @@ class Classifier:
 
     Raises:
         TypeError: it is not a Keras model.
-        ValueError: it is no single-input classifier, or is not built.
+        ValueError: it is no single-input classifier, is not built, or is quantised to float8.
     """
 
     def __init__(self, model: Any, from_logits: bool | None = None) -> None:
         model = unwrapped(model)
         require_classifier(model)
+        require_usable_gradients(model)
         self.model = model
         self.from_logits = from_logits
         self._key = input_key(model)
         self.dtype = "float64" if model.compute_dtype == "float64" else "float32"
         self.is_dense = all(len(weight.shape) <= 2 for weight in model.weights)
-        self.is_deterministic = is_same_in_training(model)
+        self.is_deterministic = is_same_in_training(model) and computes_in(model, self.dtype)
         self.is_piecewise_linear = is_piecewise_linear(model)
 
     def inputs(self, x: TensorLike) -> Tensor:
-        """Images as a float tensor [B, ...] in the shape that the model takes."""
-        return images_for(self.model, x, self.dtype)
+        """Images as `predict` takes them, in a float tensor [B, ...]: whole numbers where the model's input is."""
+        x = images_for(self.model, x, self.dtype)
+        return tf.cast(tf.cast(x, self.model.inputs[0].dtype), self.dtype) if takes_integers(self.model) else x
 
     def __call__(self, x: Tensor) -> Tensor:
         """The logits [B, C] alone."""
@@ -60,12 +66,18 @@ class Classifier:
 
     def logits(self, x: Tensor) -> tuple[Tensor, list[Check]]:
         """Logits [B, C] in float32 (float64 for a float64 model), and the checks that their values must pass."""
+        return self.read(self.output(x))
+
+    def output(self, x: Tensor) -> Tensor:
+        """The model's output [B, units] for images, in inference mode and in float32."""
         kernels = {"max_pool": elementwise_max_pool} if in_xla() else {"convolution": cheap_gradient_convolution}
         with (
             replaced(keras.Layer, **float32_properties),
+            replaced(Functional, **uncast_functional),
+            replaced(keras.Sequential, **uncast_sequential),
             replaced(tf.nn, moments=twice_differentiable_moments, **kernels),
         ):
-            return self.read(self.model(x if self._key is None else {self._key: x}, training=False))
+            return only_entry(self.model(x if self._key is None else {self._key: x}, training=False))
 
     def read(self, output: Tensor) -> tuple[Tensor, list[Check]]:
         """The logits [B, C] behind an output of the model, and the checks that its values must pass."""
@@ -76,8 +88,11 @@ class Classifier:
                 f"{type(output).__name__}."
             )
         require_class_scores(tuple(output.shape), self.model.name)
-        logits, checks = self._undo_softmax(output)
-        logits = tf.cast(logits, self.dtype)
+        raw, checks = raw_output(self.model, output, self.from_logits)
+        logits = tf.cast(raw, self.dtype)
+        if output.shape[1] == 1:
+            # One unit z tells two classes apart, as the logits (0, z) do.
+            logits = tf.concat([tf.zeros_like(logits), logits], axis=1)
         checks.append(
             Check(
                 tf.reduce_all(tf.math.is_finite(logits)),
@@ -85,40 +100,3 @@ class Classifier:
             )
         )
         return logits, checks
-
-    def _undo_softmax(self, output: Tensor) -> tuple[Tensor, list[Check]]:
-        if self.from_logits:
-            return output, []
-        # Keras keeps the logits with the output of a softmax, for its own losses.
-        kept = getattr(output, "_keras_logits", None)
-        if kept is None:
-            if self.from_logits is False:
-                raise ValueError(
-                    "from_logits=False needs the logits that Keras keeps with the output of a softmax, and the output "
-                    f"of model {self.model.name!r} has none. Let it end in a softmax layer or activation, or in logits."
-                )
-            return output, [
-                Check(
-                    # The logits of a few images may happen to sum to one.
-                    tf.logical_not(_are_probabilities(output)) | (tf.shape(output)[0] < 4),
-                    f"The output of model {self.model.name!r} looks like probabilities, and its logits, which "
-                    "DeepFool needs, could not be found. Let the model end in a softmax layer or activation, or in "
-                    "logits, or pass DeepFool(from_logits=True) if these are logits.",
-                )
-            ]
-        return kept, [
-            Check(
-                _are_probabilities(output),
-                f"The output of model {self.model.name!r} must be logits or a softmax over classes; rows of a sigmoid "
-                "or other activation are no distribution and have no one predicted class.",
-                (tf.reduce_sum(output, axis=1)[0],),
-                got="Got a row of sum",
-            )
-        ]
-
-
-def _are_probabilities(output: Tensor) -> Tensor:
-    """Whether all rows of [B, C] are distributions, a scalar boolean tensor."""
-    total = tf.reduce_sum(tf.cast(output, tf.float32), axis=1)
-    near_one = tf.reduce_all(tf.abs(total - 1.0) < (1e-2 if output.dtype.name in HALF_PRECISION else 1e-4))
-    return tf.logical_and(near_one, tf.reduce_min(output) >= 0)

@@ -52,16 +52,11 @@ def require_classifier(model: Any, *, must_be_built: bool = True) -> None:
 
 
 def require_class_scores(shape: tuple[int | None, ...], name: str) -> None:
-    """Refuse, by a ValueError, the output shape of the model `name` unless it is [batch, two or more classes]."""
+    """Refuse, by a ValueError, the output shape of the model `name` unless it is [batch, units]."""
     if len(shape) != 2 or shape[1] is None:
         raise ValueError(
             f"A classifier's output must have shape [batch, classes]. Received: model {name!r} with output of shape "
             f"{shape}."
-        )
-    if shape[1] < 2:
-        raise ValueError(
-            f"A margin needs at least two classes, so two or more output units. Received: model {name!r} with one "
-            f"output unit. Give a binary classifier two outputs, a softmax or logits; a regression model has no margin."
         )
 
 
@@ -93,6 +88,11 @@ def images_for(model: keras.Model, x: TensorLike, dtype: str) -> Tensor:
             f"Received: shape {tuple(x.shape)}."
         )
     return fitted
+
+
+def takes_integers(model: keras.Model) -> bool:
+    """Whether the model's input is of a dtype of whole numbers; a subclassed model does not say it."""
+    return any("float" not in tensor.dtype for tensor in getattr(model, "inputs", None) or ())
 
 
 def _with_or_without_channel(x: Tensor, expected: Any) -> Tensor:

@@ -8,12 +8,43 @@ from keras_amm.network.structures import only_entry
 from keras_amm.typing import Tensor, TensorLike
 
 
+def binary_class_indices(y: TensorLike) -> tuple[Tensor, list[Check]]:
+    """The class, 0 or 1, of each label of a classifier with one output unit, and the checks of the labels' values.
+
+    Args:
+        y: probabilities of class 1, [B] or [B, 1] (0 or 1, or smoothed), or -1 and 1, as hinge losses take them.
+
+    Example:
+    >>> indices, _ = keras_amm.network.labels.binary_class_indices([-1.0, 1.0])
+    >>> indices.numpy()
+    array([0, 1], dtype=int32)
+    """
+    y = _one_array(y)
+    if y.shape.rank != 1 and not (y.shape.rank == 2 and y.shape[1] == 1):
+        raise ValueError(
+            "Labels of a classifier with one output unit must be 0 or 1, of shape [batch] or [batch, 1]. "
+            f"Received: labels of shape {y.shape}."
+        )
+    values = tf.cast(tf.reshape(y, [-1]), tf.float32)
+    is_signed = tf.reduce_any(values < 0)
+    outside = tf.where(is_signed, tf.abs(values) != 1.0, tf.logical_not((values >= 0) & (values <= 1)))
+    check = Check(
+        tf.logical_not(tf.reduce_any(outside)),
+        "Labels of a classifier with one output unit must be 0 or 1, or -1 or 1, or probabilities of class 1; "
+        "regression targets have no margin.",
+        (_first(values, outside),),
+        got="Got labels such as",
+    )
+    return tf.cast(values > 0.5, tf.int32), [check]
+
+
 def class_indices(y: TensorLike, num_classes: int) -> tuple[Tensor, list[Check]]:
     """The class of each label, int32 [B], and the checks that the values of the labels must pass.
 
     Args:
         y: whole numbers [B] or [B, 1] of any numeric dtype, or class probabilities [B, C] (one-hot,
-            smoothed or mixed), which stand for their most probable class; or a dictionary of one of these.
+            smoothed or mixed), which stand for their most probable class; or [B, C] of -1 and a single 1; or a
+            dictionary of one of these.
         num_classes: int, the number C of the classifier's outputs.
 
     Example:
@@ -21,6 +52,20 @@ def class_indices(y: TensorLike, num_classes: int) -> tuple[Tensor, list[Check]]
     >>> indices.numpy()
     array([1, 0], dtype=int32)
     """
+    y = _one_array(y)
+    shape = y.shape
+    if shape.rank == 1 or (shape.rank == 2 and shape[1] == 1):
+        return _from_integers(tf.reshape(y, [-1]), num_classes)
+    if shape.rank == 2 and shape[1] == num_classes:
+        return _from_probabilities(y)
+    raise ValueError(
+        f"Labels must be class indices of shape [batch] or [batch, 1], or class probabilities of shape "
+        f"[batch, {num_classes}] for a classifier of {num_classes} outputs. Received: labels of shape {shape}."
+    )
+
+
+def _one_array(y: TensorLike) -> Tensor:
+    """Labels as one tensor; a ValueError if there are none or several arrays."""
     if y is None:
         raise ValueError(
             "Margins towards the ground truth need labels. Received: y=None. Pass (x, y), or a "
@@ -34,16 +79,7 @@ def class_indices(y: TensorLike, num_classes: int) -> tuple[Tensor, list[Check]]
             f"Expected one array of labels for the one output of the classifier. Received: y of type "
             f"{type(y).__name__} with {len(keras.tree.flatten(y))} arrays."
         )
-    y = tf.convert_to_tensor(y)
-    shape = y.shape
-    if shape.rank == 1 or (shape.rank == 2 and shape[1] == 1):
-        return _from_integers(tf.reshape(y, [-1]), num_classes)
-    if shape.rank == 2 and shape[1] == num_classes:
-        return _from_probabilities(y)
-    raise ValueError(
-        f"Labels must be class indices of shape [batch] or [batch, 1], or class probabilities of shape "
-        f"[batch, {num_classes}] for a classifier of {num_classes} outputs. Received: labels of shape {shape}."
-    )
+    return tf.convert_to_tensor(y)
 
 
 def _from_integers(y: Tensor, num_classes: int) -> tuple[Tensor, list[Check]]:
@@ -80,7 +116,10 @@ def _from_integers(y: Tensor, num_classes: int) -> tuple[Tensor, list[Check]]:
 def _from_probabilities(y: Tensor) -> tuple[Tensor, list[Check]]:
     values = tf.cast(y, tf.float32)
     total = tf.reduce_sum(values, axis=1)
-    bad = tf.logical_not(tf.logical_and(tf.abs(total - 1.0) < 1e-2, tf.reduce_min(values, axis=1) >= 0.0))
+    is_distribution = (tf.abs(total - 1.0) < 1e-2) & (tf.reduce_min(values, axis=1) >= 0.0)
+    # Hinge losses take -1 for every class but the label's.
+    is_signed = tf.reduce_all(tf.abs(values) == 1.0, axis=1) & (total == 2.0 - values.shape[1])
+    bad = tf.logical_not(is_distribution | is_signed)
     check = Check(
         tf.logical_not(tf.reduce_any(bad)),
         "Labels with one column per class must be class probabilities (one-hot or smoothed): not negative and "

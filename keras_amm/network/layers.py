@@ -1,4 +1,4 @@
-"""What the layers of a model are: rescaling of the input, piecewise linear, the same in training as in inference."""
+"""What the layers of a model are: rescaling of the input, piecewise linear."""
 
 import itertools
 from collections.abc import Iterator
@@ -7,7 +7,6 @@ from typing import Any
 import keras
 
 from keras_amm.network.inputs import unwrapped
-from keras_amm.network.kernels.half_precision import HALF_PRECISION
 
 _RESCALING = (keras.layers.Rescaling, keras.layers.Normalization)
 _PIECEWISE_LINEAR = (
@@ -58,12 +57,3 @@ def _is_piecewise_linear(layer: keras.Layer) -> bool:
         return all(isinstance(part, keras.Layer) for part in getattr(layer, "operations", ()))
     activation = getattr(layer, "activation", None)
     return name in _PIECEWISE_LINEAR and (activation is None or activation in _LINEAR_ACTIVATIONS)
-
-
-def is_same_in_training(model: keras.Model) -> bool:
-    """Whether training mode and half precision change nothing, so that one pass serves both the loss and the attack."""
-    return not any(
-        layer.compute_dtype in HALF_PRECISION
-        or (layer._call_has_training_arg and type(layer).__name__ not in _CONTAINERS)
-        for layer in model._flatten_layers()
-    )

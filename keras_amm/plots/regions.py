@@ -9,6 +9,7 @@ import numpy as np
 from keras_amm.arguments import require_whole
 from keras_amm.deepfool import DeepFool
 from keras_amm.network.classifier import Classifier
+from keras_amm.network.inputs import images_for
 from keras_amm.plots.style import COLORS, MARKERS, class_name, figure_of, literal, panels
 from keras_amm.typing import TensorLike
 
@@ -185,7 +186,10 @@ def _around(points: np.ndarray) -> tuple[tuple[float, float], tuple[float, float
 
 
 def _logits(classifier: Classifier, x: np.ndarray, batch_size: int) -> np.ndarray:
-    parts = [classifier(classifier.inputs(x[i : i + batch_size])) for i in range(0, len(x), batch_size)]
+    parts = [
+        classifier(images_for(classifier.model, x[i : i + batch_size], classifier.dtype))
+        for i in range(0, len(x), batch_size)
+    ]
     return np.concatenate([keras.ops.convert_to_numpy(part) for part in parts])
 
 

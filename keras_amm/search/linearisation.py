@@ -14,8 +14,10 @@ from keras_amm.execution.checks import Check
 from keras_amm.execution.gradients import image_gradient
 from keras_amm.execution.xla import in_xla
 from keras_amm.network.classifier import Classifier
+from keras_amm.network.labels import binary_class_indices, class_indices
+from keras_amm.network.structures import only_entry
 from keras_amm.search.geometry import distance, squared_norm
-from keras_amm.typing import Tensor
+from keras_amm.typing import Tensor, TensorLike
 
 # After the first step, a class is linearised again only if its estimated distance (logit difference / last known
 # gradient norm) is at most REACH times the smallest one. So the nearest class is missed only if its gradient grew over
@@ -31,12 +33,18 @@ class CleanPass(NamedTuple):
         logits: float tensor [B, C].
         checks: what `x` and the logits must satisfy.
         tape: persistent `tf.GradientTape` that recorded the pass.
+        has_one_unit: whether the network's output is one unit z, whose logits are (0, z).
     """
 
     x: Tensor
     logits: Tensor
     checks: list[Check]
     tape: tf.GradientTape
+    has_one_unit: bool = False
+
+    def class_indices(self, y: TensorLike) -> tuple[Tensor, list[Check]]:
+        """The class of each label, int32 [B], and the checks that the values of the labels must pass."""
+        return binary_class_indices(y) if self.has_one_unit else class_indices(y, self.logits.shape[1])
 
 
 class NearestBoundary(NamedTuple):
@@ -59,8 +67,15 @@ def clean_pass(classifier: Classifier, x: Tensor) -> CleanPass:
     """Run the network over images [B, ...] and record it."""
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
-        logits, checks = classifier.logits(x)
-    return CleanPass(x, logits, checks, tape)
+        output = classifier.output(x)
+    return pass_of(classifier, x, output, tape)
+
+
+def pass_of(classifier: Classifier, x: Tensor, output: Any, tape: tf.GradientTape) -> CleanPass:
+    """The pass over images x [B, ...] that a persistent tape has recorded, by the network's output for them."""
+    with tape:
+        logits, checks = classifier.read(output)
+    return CleanPass(x, logits, checks, tape, has_one_unit=only_entry(output).shape[1] == 1)
 
 
 def linearise_towards_all(

@@ -87,7 +87,7 @@ class TestErrors:
         _, x, y = problem
         with pytest.raises(TypeError, match="Keras model"):
             evaluate_margins(lambda x: x, (x, y), verbose=0)
-        with pytest.raises(ValueError, match="one output unit"):
-            evaluate_margins(keras.Sequential([keras.Input((INPUTS,)), keras.layers.Dense(1)]), (x, y), verbose=0)
+        with pytest.raises(ValueError, match="regression targets"):
+            evaluate_margins(keras.Sequential([keras.Input((INPUTS,)), keras.layers.Dense(1)]), (x, y + 0.5), verbose=0)
         with pytest.raises(ValueError, match="must be built"):
             evaluate_margins(keras.Sequential([keras.layers.Dense(CLASSES)]), (x, y), verbose=0)

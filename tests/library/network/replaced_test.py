@@ -8,15 +8,18 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras.src.models.functional import Functional
 
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.kernels.half_precision import float32_properties
+from keras_amm.network.kernels.input_dtype import uncast_functional, uncast_sequential
 from keras_amm.network.kernels.moments import twice_differentiable_moments
 from keras_amm.network.kernels.replaced import replaced
 
 PLACES = [(tf.nn, name) for name in ("max_pool", "convolution", "moments")] + [
     (keras.Layer, name) for name in float32_properties
 ]
+PLACES += [(Functional, name) for name in uncast_functional] + [(keras.Sequential, name) for name in uncast_sequential]
 WAIT = 60
 
 
@@ -156,6 +159,8 @@ def test_the_innermost_block_counts_and_an_error_ends_it(owner, name):
     def use():
         if owner is keras.Layer:
             return getattr(keras.layers.Dense(1), name)
+        if owner is keras.Sequential:
+            return getattr(keras.Sequential(), name)
         return getattr(owner, name)()
 
     with replaced(owner, **{name: lambda *_: "outer"}):
