@@ -66,6 +66,12 @@ def _softmax_of_one(z):
     return output
 
 
+def _assert_finite(history):
+    """Of any loss; what `fit` calls a loss depends on which it is."""
+    assert {"margin", "margin_penalty", "attack_success"} < set(history)
+    assert all(np.isfinite(values).all() for values in history.values()), history
+
+
 def _closed_form(x):
     w, b = _linear().get_weights()
     z = (x @ w + b)[:, 0]
@@ -227,7 +233,7 @@ class TestTraining:
         )
         logger = keras_amm.callbacks.MarginLogger((x, form(y)))
         history = model.fit(x, form(y), batch_size=32, verbose=0, callbacks=[logger]).history
-        assert_trained(history)
+        _assert_finite(history)
         np.testing.assert_allclose(history["margin_penalty"], penalty, rtol=1e-5)
         np.testing.assert_allclose(history["val_margin"][0], 1.02 * _closed_form(x)[0].mean(), rtol=1e-3)
 
@@ -258,7 +264,7 @@ class TestHinge:
         np.testing.assert_allclose(model.margin_penalty(x, form(y)), wanted, rtol=1e-5)
         model.compile(keras.optimizers.SGD(0.01), loss)
         history = model.fit(x, form(y), batch_size=32, verbose=0).history
-        assert_trained(history)
+        _assert_finite(history)
         np.testing.assert_allclose(history["margin_penalty"], wanted, rtol=1e-5)
 
 
