@@ -100,7 +100,7 @@ class TestRefusals:
             (("margins", "model.onnx", "images.npz"), "is an ONNX model, without Keras layers"),
             (("margins", "model.tflite", "images.npz"), "is a TensorFlow Lite model"),
             (("margins", "model.pt", "images.npz"), "is a PyTorch model"),
-            (("margins", "regression.keras", "images.npz"), "at least two classes"),
+            (("margins", "regression.keras", "images.npz"), "must be 0 or 1"),
             (("margins", "inputs.keras", "images.npz"), "one input"),
             (("margins", "sigmoid.keras", "images.npz"), "must be logits or a softmax"),
             (("margins", "colour.keras", "images.npz"), "Expected: shape (None, 4, 4, 3)"),

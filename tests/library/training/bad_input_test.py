@@ -137,10 +137,6 @@ def test_empty_data():
         keras_amm.evaluate_margins(small_network(), (x[:0], y[:0]), verbose=0)
 
 
-def _regression():
-    return keras.Sequential([keras.Input((6, 6, 1)), keras.layers.Flatten(), keras.layers.Dense(1)])
-
-
 def _several_inputs():
     a, b = keras.Input((4,), name="left"), keras.Input((4,), name="right")
     return keras.Model([a, b], keras.layers.Dense(3)(keras.layers.Add()([a, b])))
@@ -155,10 +151,27 @@ def _segmentation():
     return keras.Sequential([keras.Input((6, 6, 1)), keras.layers.Conv2D(3, 1)])
 
 
+def test_regression_is_told_by_its_targets():
+    """Its model looks like a binary classifier of one logit."""
+    x, _ = small_data(16)
+    targets = np.linspace(-3.0, 3.0, 16)
+    network = keras.Sequential([keras.Input((6, 6, 1)), keras.layers.Flatten(), keras.layers.Dense(1)])
+    model = keras_amm.wrap(network)
+    model.compile("sgd", "mse")
+    before = network.get_weights()
+    for refused in (
+        lambda: model.fit(x, targets, verbose=0),
+        lambda: keras_amm.evaluate_margins(network, (x, targets), verbose=0),
+    ):
+        with pytest.raises(ValueError, match="must be 0 or 1.*regression targets have no margin"):
+            refused()
+    for weight, old in zip(network.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, old)
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (_regression, "at least two classes"),
         (_several_inputs, r"2 inputs: \['left', 'right'\]"),
         (_several_outputs, "2 outputs"),
         (_segmentation, r"output of shape \(None, 6, 6, 3\)"),
