@@ -163,7 +163,7 @@ def test_regression_is_told_by_its_targets():
         lambda: model.fit(x, targets, verbose=0),
         lambda: keras_amm.evaluate_margins(network, (x, targets), verbose=0),
     ):
-        with pytest.raises(ValueError, match="must be 0 or 1.*regression targets have no margin"):
+        with pytest.raises(ValueError, match=r"must be 0 or 1.*regression targets have no margin"):
             refused()
     for weight, old in zip(network.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, old)
