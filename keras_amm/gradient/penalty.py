@@ -14,6 +14,7 @@ from keras_amm.execution.xla import indices
 from keras_amm.gradient import adjoint, boundary, influence
 from keras_amm.gradient.metrics import MarginStatistics, batch_statistics
 from keras_amm.network.classifier import Classifier
+from keras_amm.network.second_derivatives import naming_layers
 from keras_amm.regularizer import MarginRegularizer
 from keras_amm.search.geometry import squared_norm
 from keras_amm.search.linearisation import CleanPass
@@ -140,16 +141,17 @@ def _compute(
     if regularizer.gradient == "boundary":
         gradients = boundary.differentiate(classifier, path, index, factor, weights, pull=pull)
     else:
-        gradients = adjoint.differentiate(
-            classifier,
-            path,
-            index,
-            factor,
-            weights,
-            overshoot=attack.overshoot,
-            with_curvature=regularizer.gradient == "unrolled",
-            pull=pull,
-        )
+        with naming_layers(classifier.model):
+            gradients = adjoint.differentiate(
+                classifier,
+                path,
+                index,
+                factor,
+                weights,
+                overshoot=attack.overshoot,
+                with_curvature=regularizer.gradient == "unrolled",
+                pull=pull,
+            )
     return MarginPenalty(value, gradients, batch_statistics(path, median), checks)
 
 
