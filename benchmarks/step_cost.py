@@ -2,6 +2,7 @@
 
     pip install absl-py psutil
     python -m benchmarks.step_cost --network=mlp-800 --network=lenet-mnist
+    python -m benchmarks.step_cost --compare=searches --memory=false
     python -m benchmarks.step_cost --all --out=runs/step_cost.jsonl
 
 needs no data but the MNIST images in the repository. All variants start from the same weights, plainly trained for a
@@ -45,6 +46,7 @@ _JIT = flags.DEFINE_bool("jit_compile", False, "Compile the steps with XLA.")
 _MEMORY = flags.DEFINE_bool("memory", True, "Whether to measure peak memory too.")
 _MEMORY_OF = flags.DEFINE_string("memory_of", None, "Print the peak memory of this one variant, and nothing else.")
 _ALL = flags.DEFINE_bool("all", False, "Measure every architecture instead, on a few steps.")
+_COMPARE = flags.DEFINE_enum("compare", "gradients", ["gradients", "searches"], "What the variants differ in.")
 _ONLY = flags.DEFINE_list("only", [], "With --all: these networks only.")
 _OUT = flags.DEFINE_string("out", "runs/step_cost.jsonl", "With --all: a line of JSON per network; those are skipped.")
 
@@ -55,6 +57,19 @@ VARIANTS: dict[str, dict[str, Any] | None] = {
     "masked": {"gradient": "masked"},
     "boundary": {"gradient": "boundary"},
     "boundary, screening 0.3": {"gradient": "boundary", "screening": 0.3},
+}
+SEARCHES: dict[str, dict[str, Any] | None] = {
+    "plain": None,
+    **{
+        f"{gradient}, {name}": {"gradient": gradient, **search}
+        for gradient in ("unrolled", "boundary")
+        for name, search in (
+            ("exact", {}),
+            ("screening 0.3", {"screening": 0.3}),
+            ("ranks", {"search": "ranks"}),
+            ("cheap", {"search": "cheap"}),
+        )
+    },
 }
 
 
@@ -71,13 +86,18 @@ def main(argv: list[str]) -> None:
     for network in _NETWORK.value:
         trained = train(network, images)
         if _MEMORY_OF.value:
-            print(*peak_memory(trained, images, VARIANTS[_MEMORY_OF.value]))
+            print(*peak_memory(trained, images, variants()[_MEMORY_OF.value]))
             continue
-        steps = {name: stepper(trained, images, arguments) for name, arguments in VARIANTS.items()}
+        steps = {name: stepper(trained, images, arguments) for name, arguments in variants().items()}
         table = alternate(steps)
-        memory = {name: memory_in_its_own_process(network, name) for name in VARIANTS} if _MEMORY.value else {}
+        memory = {name: memory_in_its_own_process(network, name) for name in variants()} if _MEMORY.value else {}
         report(network, table, memory)
         where_the_time_goes(trained, images)
+
+
+def variants() -> dict[str, dict[str, Any] | None]:
+    """The regularizer's arguments by the variant's name; None for a plain step."""
+    return SEARCHES if _COMPARE.value == "searches" else VARIANTS
 
 
 def train(network: str, images: Any) -> keras.Model:
@@ -148,6 +168,7 @@ def memory_in_its_own_process(network: str, variant: str) -> tuple[int, int]:
         f"--network={network}",
         f"--memory_of={variant}",
         f"--batch={_BATCH_SIZE.value}",
+        f"--compare={_COMPARE.value}",
     ]
     command.append(f"--jit_compile={_JIT.value}")
     # One epoch is enough here: memory does not depend on how well it is trained.

@@ -14,10 +14,8 @@ from keras_amm.strength import StrengthOverTime
 from keras_amm.typing import Tensor, TensorLike
 
 # The arguments that are saved as they are.
-_PLAIN = (
-    "c d top_fraction max_penalty gradient screening only_successful interval misclassified normalize max_influence "
-    "warmup_steps above_chance"
-).split()
+_PLAIN = """c d top_fraction max_penalty gradient screening only_successful interval misclassified normalize
+    max_influence warmup_steps above_chance search""".split()
 
 
 @keras.saving.register_keras_serializable(package="keras_amm")
@@ -61,6 +59,8 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
             of the most that cross-entropy can; None for no bound. The bound has no units.
         warmup_steps: int >= 0, updates in which the strength grows linearly to its full value.
         above_chance: bool, whether there is no penalty until the training's running accuracy is better than chance.
+        search: `"exact"`, every sample; `"ranks"`, best first, those that the selection probably depends on;
+            `"cheap"`, of these fewer, with estimates of the ranks that `"min"` compares.
         **kwargs: arguments of `keras.layers.Layer`, such as `name`.
 
     Raises:
@@ -93,6 +93,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         max_influence: float | None = None,
         warmup_steps: int = 0,
         above_chance: bool = False,
+        search: str = "exact",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -114,6 +115,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         self.max_influence = max_influence
         self.warmup_steps = warmup_steps
         self.above_chance = above_chance
+        self.search = search
         require_valid({name: getattr(self, name) for name in ("strength", "aggregation", *_PLAIN)})
         self.running: RunningStatistics | None = None
         self.built = True

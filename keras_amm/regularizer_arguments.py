@@ -12,6 +12,7 @@ from keras_amm.arguments import require_real, require_whole
 _GRADIENTS = ("unrolled", "masked", "boundary")
 _NORMALIZATIONS = (None, "input", "median")
 _MISCLASSIFIED = (None, "all", "farthest", "none")
+_SEARCHES = ("exact", "ranks", "cheap")
 
 # Table 1 of the paper's appendix.
 OF_PAPER: Mapping[str, Mapping[str, Any]] = MappingProxyType(
@@ -43,10 +44,16 @@ def require_valid(given: Mapping[str, Any]) -> None:
     require_real("top_fraction", given["top_fraction"], lambda v: 0 < v <= 1, "in (0, 1]")
     require_whole("interval", given["interval"], 1)
     require_whole("warmup_steps", given["warmup_steps"], 0)
-    for name, known in (("gradient", _GRADIENTS), ("normalize", _NORMALIZATIONS), ("misclassified", _MISCLASSIFIED)):
+    for name, known in (
+        ("gradient", _GRADIENTS),
+        ("normalize", _NORMALIZATIONS),
+        ("misclassified", _MISCLASSIFIED),
+        ("search", _SEARCHES),
+    ):
         if given[name] not in known:
             raise ValueError(f"`{name}` must be one of {known}. Received: {name}={given[name]!r}.")
-    _require_valid_search(**{name: given[name] for name in ("aggregation", "gradient", "screening", "only_successful")})
+    names = ("aggregation", "gradient", "screening", "only_successful", "search")
+    _require_valid_search(**{name: given[name] for name in names})
 
 
 def _require_valid_strength(strength: Any, max_influence: Any) -> None:
@@ -62,8 +69,13 @@ def _require_valid_strength(strength: Any, max_influence: Any) -> None:
         require_real("strength", strength, lambda v: v >= 0, "at least 0, a LearningRateSchedule or 'auto'")
 
 
-def _require_valid_search(aggregation: Any, gradient: str, screening: Any, only_successful: bool) -> None:
+def _require_valid_search(aggregation: Any, gradient: str, screening: Any, only_successful: bool, search: str) -> None:
     if screening is not None:
+        if search != "exact":
+            raise ValueError(
+                "`screening` is for search='exact'; the other searches find out themselves what to leave out. "
+                f"Received: screening={screening!r}, search={search!r}."
+            )
         require_real("screening", screening, lambda v: 0 < v <= 1, "in (0, 1], or None")
         if not aggregations.find_entry(aggregation).counts_near_only:
             near = " or ".join(repr(e.identifier) for e in aggregations.ENTRIES if e.counts_near_only)
@@ -72,9 +84,10 @@ def _require_valid_search(aggregation: Any, gradient: str, screening: Any, only_
                 "those. "
                 f"Received: screening={screening!r}, aggregation={aggregation!r}."
             )
-    if not only_successful and (gradient == "boundary" or screening is not None):
+    if not only_successful and (gradient == "boundary" or screening is not None or search != "exact"):
         raise ValueError(
             "`only_successful=False` also counts samples that reached no boundary, so it cannot be combined with "
-            "gradient='boundary', which needs a boundary point, or with `screening`, which skips samples. "
-            f"Received: gradient={gradient!r}, screening={screening!r}."
+            "gradient='boundary', which needs a boundary point, nor with `screening` or a `search` other than 'exact', "
+            "which skip samples. "
+            f"Received: gradient={gradient!r}, screening={screening!r}, search={search!r}."
         )

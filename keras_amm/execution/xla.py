@@ -70,6 +70,31 @@ def indices(mask: Tensor, at_most: Any) -> Tensor:
     return tf.cast(tf.where(tf.where(tf.reduce_any(mask), mask, first))[:, 0], tf.int32)
 
 
+def choose(mask: Tensor, urgency: Tensor, at_most: Any) -> tuple[Tensor, Tensor | None]:
+    """The numbers of rows that a mask [B] selects, int32 [K], at most so many, and which of them count, boolean [K].
+
+    Under XLA there are always `at_most`, those of the least urgency [B], and rows that are not selected do not count.
+    Elsewhere all count, for which None stands.
+    """
+    if in_xla():
+        # Infinite and NaN come late, but before what is not selected.
+        urgency = tf.where(urgency < urgency.dtype.max, urgency, 0.5 * urgency.dtype.max)
+        found = tf.math.top_k(tf.where(mask, -urgency, -urgency.dtype.max), at_most).indices
+        return found, tf.gather(mask, found)
+    return tf.cast(tf.where(mask)[:at_most, 0], tf.int32), None
+
+
+def put_rows(old: Tensor, index: Tensor, new: Tensor, counts: Tensor | None) -> Tensor:
+    """`old` with the slices [K, ...] at index [K, d] replaced where they count [K]; None if all do."""
+    if counts is not None and in_xla():
+        # XLA leaves out what lies outside of the tensor.
+        index = tf.where(counts[:, None], index, tf.shape(old)[: index.shape[1]])
+    elif counts is not None:
+        rows = tf.where(counts)
+        index, new = tf.gather(index, rows[:, 0]), tf.gather(new, rows[:, 0])
+    return tf.ensure_shape(tf.tensor_scatter_nd_update(old, index, new), old.shape)
+
+
 def largest(counts: Tensor, at_most: Any) -> Tensor:
     """The largest of some counts, at least 1; under XLA their upper bound, `at_most`."""
     return at_most if in_xla() else tf.maximum(tf.reduce_max(counts), 1)

@@ -43,7 +43,8 @@ def differentiate(
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
         g = logit_difference(classifier(x), source, target)
-    w = image_gradient(tape, g, x)
+    # Some searches have computed the normal already.
+    w = image_gradient(tape, g, x) if path.normal is None else tf.gather(path.normal, index)
     # Where the image itself is at the boundary, one leaves it along the normal.
     is_zero = squared_norm(delta) == 0.0
     slope = inner(w, unit(tf.where(expand_to(is_zero, delta), w, delta)))

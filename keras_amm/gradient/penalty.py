@@ -13,10 +13,10 @@ from keras_amm.execution.checks import Check, enforce, first_failure
 from keras_amm.execution.xla import indices
 from keras_amm.gradient import adjoint, boundary, influence
 from keras_amm.gradient.metrics import MarginStatistics, batch_statistics
+from keras_amm.gradient.searching import norms_of_images, search
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.second_derivatives import naming_layers
 from keras_amm.regularizer import MarginRegularizer
-from keras_amm.search.geometry import squared_norm
 from keras_amm.search.linearisation import CleanPass
 from keras_amm.search.path import Path
 from keras_amm.typing import Tensor, TensorLike, Variable
@@ -129,8 +129,7 @@ def _compute(
     """The penalty at a strength that is a scalar tensor."""
     num_classes = clean.logits.shape[1]
     labels, checks = clean.class_indices(y)
-    keep_path = regularizer.gradient != "boundary"
-    path = attack.path(classifier, clean, labels, screening=regularizer.screening, keep_path=keep_path)
+    path = search(classifier, attack, regularizer, clean, labels)
     value, slope, selected, median = _penalize(regularizer, path, labels, strength)
     is_finite = tf.reduce_all(tf.math.is_finite(slope)) & tf.math.is_finite(value)
     checks = [*path.checks, *checks, Check(is_finite, "The margin penalty must be finite.", (value,))]
@@ -178,9 +177,17 @@ def _penalize(
     """
     size = tf.shape(labels)[0]
     norm, labels, correct, success = (replicas.gather(part) for part in (path.norm, labels, path.correct, path.success))
-    median = _median(norm, correct & success)
-    unit = _unit_of_margins(regularizer, path, median)
-    selected = regularizer.select(norm / unit, labels, correct, success)
+    if path.estimated is None:
+        median = _median(norm, correct & success)
+        unit = _unit_of_margins(regularizer, path, median)
+        selected = regularizer.select(norm / unit, labels, correct, success)
+    else:
+        # An estimate takes part in the ranks of the batch, as if of a class of its own, and is never selected.
+        estimated = replicas.gather(path.estimated)
+        median = _median(norm, correct & (success | estimated))
+        unit = _unit_of_margins(regularizer, path, median)
+        labels = tf.where(estimated, -tf.ones_like(labels), labels)
+        selected = regularizer.select(norm / unit, labels, correct, success | estimated) & ~estimated
     with tf.GradientTape() as tape:
         tape.watch(norm)
         value = regularizer.penalize(norm / unit, correct, selected, strength, tf.shape(norm)[0])
@@ -194,8 +201,7 @@ def _penalize(
 def _unit_of_margins(regularizer: MarginRegularizer, path: Path, median: Tensor) -> Tensor:
     """What norms are divided by: a scalar, or [B] for the norms of the images themselves."""
     if regularizer.normalize == "input":
-        size = replicas.gather(tf.sqrt(squared_norm(path.x)))
-        return tf.where(size > 0.0, size, tf.ones_like(size))
+        return replicas.gather(norms_of_images(path.x))
     if regularizer.normalize == "median" and regularizer.running is not None:
         return regularizer.running.margin_or(median)
     return tf.where(median > 0.0, median, 1.0) if regularizer.normalize == "median" else tf.ones_like(median)

@@ -185,17 +185,17 @@ def _beyond(nearest: NearestBoundary, classifier: Classifier, goal: _Goal, state
         target=target,
         # A sample that is at the boundary already, g = 0, takes no step.
         iterations=state.iterations + tf.cast(g != 0.0, tf.int32),
-        active=tf.logical_not(_has_reached(logits, goal, state.current)),
+        active=tf.logical_not(has_reached(logits, goal.correct, goal.label, state.current)),
     )
 
 
-def _has_reached(logits: Tensor, goal: _Goal, current: Tensor) -> Tensor:
+def has_reached(logits: Tensor, correct: Tensor, label: Tensor, current: Tensor) -> Tensor:
     """Whether correct samples are at or beyond the boundary of their class, misclassified ones of their label, [B]."""
     top = tf.reduce_max(logits, axis=1)
     # At a boundary, the two largest logits are equal, and either class may be called the prediction.
     is_shared = tf.reduce_sum(tf.cast(logits == top[:, None], tf.int32), axis=1) > 1
-    own, wanted = (tf.gather(logits, classes, batch_dims=1) for classes in (current, goal.label))
-    return tf.where(goal.correct, (own < top) | is_shared, wanted == top)
+    own, wanted = (tf.gather(logits, classes, batch_dims=1) for classes in (current, label))
+    return tf.where(correct, (own < top) | is_shared, wanted == top)
 
 
 def _path(clean: CleanPass, goal: _Goal, state: _State, record: Any, estimate: Tensor, searched: Tensor) -> Path:

@@ -31,6 +31,9 @@ class Path(NamedTuple):
         targets: int32 tensor [S, B], per step the class it aimed at.
         sources: int32 tensor [S, B], per step the class it led away from.
         checks: what must hold for these values to mean anything.
+        estimated: boolean tensor [B], samples that were not searched and whose norm, an estimate, takes part in the
+            ranks of the others; None if there are none.
+        normal: float tensor [B, ...], the gradient of g at the end of the path, or None if it was not computed.
     """
 
     x: Tensor
@@ -48,6 +51,8 @@ class Path(NamedTuple):
     targets: Tensor
     sources: Tensor
     checks: list[Check]
+    estimated: Tensor | None = None
+    normal: Tensor | None = None
 
 
 class Step(NamedTuple):

@@ -49,8 +49,14 @@ def _delayed():
 
 @pytest.mark.parametrize(
     "regularizer",
-    [{}, {"aggregation": "avg"}, {"gradient": "boundary", "screening": 0.5}, {"strength": _delayed()}],
-    ids=["min", "avg", "screening", "delayed"],
+    [
+        {},
+        {"aggregation": "avg"},
+        {"gradient": "boundary", "screening": 0.5},
+        {"strength": _delayed()},
+        {"aggregation": "avg", "search": "ranks"},
+    ],
+    ids=["min", "avg", "screening", "delayed", "best first"],
 )
 def test_two_replicas_give_the_update_of_one_device(mirrored, regularizer):
     one, one_history, way = _train(None, **regularizer)
@@ -64,6 +70,19 @@ def test_two_replicas_give_the_update_of_one_device(mirrored, regularizer):
     if not regularizer:
         margins = [keras_amm.evaluate_margins(model, _data(40), verbose=0).norms for model in (one, two)]
         np.testing.assert_allclose(*margins, rtol=1e-3)
+
+
+@pytest.mark.parametrize("misclassified", [None, "none"])
+def test_best_first_of_two_replicas(mirrored, misclassified):
+    """Each knows the bounds of the other's samples before it searches its own, and may search more of them."""
+    arguments = {"search": "ranks", "misclassified": misclassified}
+    one, one_history, way = _train(None, **arguments)
+    two, two_history, _ = _train(mirrored, **arguments)
+    assert way > 1e-3
+    assert _distance(one.get_weights(), two.get_weights()) < 1e-5
+    np.testing.assert_allclose(two_history["margin_penalty"], one_history["margin_penalty"], rtol=1e-3)
+    # Margins of what was not searched are estimates.
+    np.testing.assert_allclose(two_history["margin"], one_history["margin"], rtol=0.1)
 
 
 def test_penalty_of_an_uneven_batch_is_exact(mirrored):

@@ -70,3 +70,37 @@ def test_gradients_are_summed_until_no_row_is_left(number, parts):
     for (found,) in _both(total):
         np.testing.assert_array_equal(found, np.sum(x[:number], axis=0))
     assert int(calls) == 1 + parts
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_the_most_urgent_are_chosen_first(mask):
+    """XLA counts none that is not selected, and takes what is infinite or NaN last, but takes it."""
+    urgency = np.array([2.0, 1.0, np.nan, np.inf], "float32")
+
+    def choose():
+        index, counts = xla.choose(tf.constant(mask), tf.constant(urgency), at_most=3)
+        return index, tf.ones_like(index, tf.bool) if counts is None else counts
+
+    (dropped, all_count), (filled, counts) = _both(choose)
+    wanted = np.flatnonzero(mask)[:3]
+    np.testing.assert_array_equal(dropped, wanted)
+    assert np.all(all_count) and len(filled) == 3
+    in_order = sorted(np.flatnonzero(mask), key=lambda i: np.nan_to_num(urgency[i], nan=np.inf, posinf=np.inf))
+    chosen = np.asarray(filled)[np.asarray(counts)]
+    assert list(chosen[:2]) == in_order[:2] and len(chosen) == len(wanted) and set(chosen) <= set(np.flatnonzero(mask))
+
+
+@pytest.mark.parametrize("counts", [[True, False, True], [False] * 3, None])
+def test_slices_are_put_where_they_count(counts):
+    old, new = np.zeros((4, 2, 2), "float32"), np.arange(1, 7, dtype="float32").reshape(3, 2)
+    index = np.array([[3, 0], [1, 1], [0, 1]], "int32")
+    wanted = old.copy()
+    for number, (row, column) in enumerate(index):
+        if counts is None or counts[number]:
+            wanted[row, column] = new[number]
+
+    def put():
+        return xla.put_rows(tf.constant(old), tf.constant(index), tf.constant(new), counts and tf.constant(counts))
+
+    for found in _both(put):
+        np.testing.assert_array_equal(found, wanted)

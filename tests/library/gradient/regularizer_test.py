@@ -103,6 +103,9 @@ def test_an_interval_keeps_the_mean_penalty():
         {"screening": 2.0},
         {"screening": 0.5, "aggregation": "avg"},
         {"gradient": "boundary", "only_successful": False},
+        {"search": "fast"},
+        {"screening": 0.5, "search": "ranks"},
+        {"gradient": "unrolled", "search": "cheap", "only_successful": False},
         {"interval": 0},
         {"interval": 1.5},
     ],
@@ -121,6 +124,7 @@ def test_config_round_trip():
         keras_amm.MarginRegularizer(screening=0.3, gradient="boundary"),
         keras_amm.MarginRegularizer(aggregation="avg", only_successful=False),
         keras_amm.MarginRegularizer(schedule, interval=25),
+        keras_amm.MarginRegularizer(search="ranks"),
     ):
         copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(regularizer))
         assert copy.get_config() == regularizer.get_config()

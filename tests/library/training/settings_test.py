@@ -23,6 +23,15 @@ def test_other_gradients_and_screening(gradient):
     assert_trained(train(keras_amm.wrap(small_network(), regularizer=regularizer), x, y))
 
 
+@pytest.mark.parametrize("search", ["ranks", "cheap"])
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_other_searches(search, jit_compile):
+    x, y = small_data()
+    regularizer = keras_amm.MarginRegularizer(gradient="boundary", search=search, normalize="median")
+    model = keras_amm.wrap(small_network(), regularizer=regularizer)
+    assert_trained(train(model, x, y, jit_compile=jit_compile))
+
+
 def test_full_screening_is_no_screening():
     x, y = small_data()
     wanted, got = (

@@ -1,0 +1,55 @@
+"""The search that a regularizer asks for: of every sample, or of those that its aggregation may select."""
+
+import tensorflow as tf
+
+from keras_amm import aggregation
+from keras_amm.deepfool import DeepFool
+from keras_amm.execution import replicas
+from keras_amm.network.classifier import Classifier
+from keras_amm.regularizer import MarginRegularizer
+from keras_amm.search import best_first
+from keras_amm.search.geometry import squared_norm
+from keras_amm.search.linearisation import CleanPass
+from keras_amm.search.path import Path
+from keras_amm.search.work_list import Wanted
+from keras_amm.typing import Tensor
+
+
+def search(
+    classifier: Classifier, attack: DeepFool, regularizer: MarginRegularizer, clean: CleanPass, labels: Tensor
+) -> Path:
+    """The paths of a batch with labels [B]; their steps are recorded if the regularizer differentiates them."""
+    keep_path = regularizer.gradient != "boundary"
+    if regularizer.search == "exact":
+        return attack.path(classifier, clean, labels, screening=regularizer.screening, keep_path=keep_path)
+    return best_first.search(
+        classifier,
+        clean,
+        labels,
+        _wanted(regularizer, clean.x),
+        best_first.REACHES[regularizer.search],
+        max_iterations=attack.max_iterations,
+        num_candidates=attack.num_candidates,
+        overshoot=attack.overshoot,
+        keep_path=keep_path,
+    )
+
+
+def _wanted(regularizer: MarginRegularizer, x: Tensor) -> Wanted:
+    """What the regularizer may select of the global batch, of which images x [b, ...] are this replica's part."""
+    entry = aggregation.find_entry(regularizer.aggregation)
+    batch_size = x.shape[0] or tf.shape(x)[0]
+    if replicas.are_several():
+        batch_size = tf.reduce_sum(replicas.gather(tf.reshape(batch_size, [1])))
+    return Wanted(
+        top=aggregation.num_selected_per_side(batch_size, regularizer.top_fraction) if entry.counts_near_only else None,
+        one_per_label=entry.counts_one_per_label,
+        wrong=regularizer.misclassified != "none",
+        unit=norms_of_images(x) if regularizer.normalize == "input" else None,
+    )
+
+
+def norms_of_images(x: Tensor) -> Tensor:
+    """The norms [b] of images [b, ...], by which margins may be divided; 1 for that of a black image."""
+    norm = tf.sqrt(squared_norm(x))
+    return tf.where(norm > 0.0, norm, tf.ones_like(norm))

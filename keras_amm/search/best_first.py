@@ -1,0 +1,220 @@
+"""DeepFool, best first: only what may change the aggregation's choice is computed.
+
+MIN counts at most the nearest sample of each class, among the nearest of the batch, so most of what a full search finds
+is thrown away. The logits of the clean pass tell roughly which samples are near. The search goes on in rounds: what is
+needed (`work_list`), evaluate it, all of it in one call of the network, and update the walks. It ends when nothing is
+needed. Samples that were not searched have estimates for norms, which take part in the ranks, and are never selected.
+"""
+
+import tensorflow as tf
+
+from keras_amm.execution import replicas
+from keras_amm.execution.xla import choose, in_xla
+from keras_amm.network.classifier import Classifier
+from keras_amm.network.evaluation import difference_seeds, evaluate
+from keras_amm.network.inputs import finite_images
+from keras_amm.search.bounds import Reach, bounds, joined, of_other_replicas
+from keras_amm.search.geometry import distance, divide_by_squared_norm, expand_to, squared_norm
+from keras_amm.search.linearisation import CleanPass, logit_difference, logit_differences
+from keras_amm.search.loop import has_reached
+from keras_amm.search.path import Path
+from keras_amm.search.walks import (
+    FAILED,
+    GOES_ON,
+    REACHED,
+    Boundary,
+    Classes,
+    Found,
+    Progress,
+    Task,
+    Walks,
+    begin,
+)
+from keras_amm.search.work_list import Standing, Wanted, limits, needed
+from keras_amm.typing import Tensor
+
+# By the names of `MarginRegularizer(search=...)`.
+REACHES = {"ranks": Reach(3.0, 1.0, 2.0), "cheap": Reach(1.5, 1.0, 0.0)}
+
+# Under XLA a round takes as many items as this part of the batch, and at least so many.
+_PART, _LEAST = 5, 8
+
+
+def search(
+    classifier: Classifier,
+    clean: CleanPass,
+    labels: Tensor,
+    wanted: Wanted,
+    reach: Reach,
+    *,
+    max_iterations: int,
+    num_candidates: int,
+    overshoot: float,
+    keep_path: bool = True,
+) -> Path:
+    """Walk those samples to the nearest decision boundary that an aggregation may select (Equations 2-4).
+
+    Args:
+        classifier: the network.
+        clean: its pass over the images.
+        labels: int32 tensor [B].
+        wanted: what the aggregation may select.
+        reach: how far results may lie from what the batch shows.
+        max_iterations: int, steps after which a sample is given up.
+        num_candidates: int, the classes considered, those of the largest logits at `x`.
+        overshoot: float, by what fraction each step goes beyond the linear boundary.
+        keep_path: bool, whether to record the steps.
+
+    Returns:
+        The `Path`.
+    """
+    scale = 1.0 + overshoot
+    task = _task(clean, labels, num_candidates)
+    walks = begin(task, clean.logits, depth=max_iterations + 1 if keep_path else 1)
+    others: Standing | None = None
+
+    def what_is_needed(walks: Walks) -> tuple[Tensor, Tensor]:
+        known = bounds(task, walks, wanted, reach, scale)
+        limit = limits(joined(known.standing, others), wanted, clean.logits.shape[1])[: tf.size(labels)]
+        return needed(known, limit, task.correct, wanted)
+
+    def one_round(walks: Walks, items: Tensor, urgency: Tensor) -> tuple[Walks, Tensor, Tensor]:
+        walks = walks.updated(_evaluate(classifier, task, walks, items, urgency, scale, max_iterations))
+        return walks, *what_is_needed(walks)
+
+    if replicas.are_several():
+        # Replicas can exchange bounds outside of a loop only: those of the clean logits, and those after a round.
+        others = of_other_replicas(bounds(task, walks, wanted, reach, scale).standing)
+        items, order = what_is_needed(walks)
+        walks, *_ = one_round(walks, _at_least_one(items), order)
+        others = of_other_replicas(bounds(task, walks, wanted, reach, scale).standing)
+    walks, *_ = tf.while_loop(
+        lambda walks, items, urgency: tf.reduce_any(items),
+        one_round,
+        (walks, *what_is_needed(walks)),
+        parallel_iterations=1,
+    )
+    return _path(clean, task, walks, bounds(task, walks, wanted, reach, scale).estimate, max_iterations)
+
+
+def _task(clean: CleanPass, labels: Tensor, num_candidates: int) -> Task:
+    """What each sample is to reach."""
+    _, ranked = tf.math.top_k(clean.logits, min(num_candidates, clean.logits.shape[1]))
+    correct = tf.equal(ranked[:, 0], labels)
+    # A misclassified sample has one candidate, its label.
+    candidates = tf.where(correct[:, None], ranked[:, 1:], labels[:, None])
+    allowed = correct[:, None] | (tf.range(candidates.shape[1]) == 0)
+    return Task(clean.x, labels, ranked[:, 0], correct, candidates, allowed)
+
+
+def _at_least_one(items: Tensor) -> Tensor:
+    """The items [B, k + 1], or the first if there are none, because networks refuse empty batches."""
+    first = tf.reshape(tf.range(tf.size(items)) == 0, tf.shape(items))
+    return tf.where(tf.reduce_any(items), items, first)
+
+
+def _evaluate(
+    classifier: Classifier, task: Task, walks: Walks, items: Tensor, urgency: Tensor, scale: float, max_iterations: int
+) -> Found:
+    """What the items [B, k + 1] find; as many as fit go through the network as one batch."""
+    size, columns = tf.shape(items)[0], items.shape[1]
+    at_most = tf.minimum(tf.maximum(size // _PART, _LEAST), size * columns) if in_xla() else size
+    item, counts = choose(tf.reshape(items, [-1]), tf.reshape(urgency, [-1]), at_most)
+    sample, column = item // columns, item % columns
+    is_step = column == columns - 1
+    task, point, progress, classes = tf.nest.map_structure(
+        lambda values: tf.gather(values, sample), (task, walks.point, walks.packed_progress, walks.packed_classes)
+    )
+    progress, classes = Progress(*tf.unstack(progress, axis=1)), Classes(*tf.unstack(classes, axis=2))
+    w, boundary = walks.here(progress.steps, sample)
+    # From a boundary to itself is no step.
+    has_moved = boundary.g != 0.0
+
+    point += tf.where(expand_to(is_step, w), _step(boundary.g, progress.squared, w, scale), tf.zeros_like(w))
+    logits, input_gradients = evaluate(classifier, point)
+    reached, source, candidate, gap = _aim(task, boundary, classes, logits, is_step)
+    candidate = tf.where(is_step, candidate, column)
+    target = tf.gather(task.candidates, candidate, batch_dims=1)
+    w = input_gradients(difference_seeds(source, target, logits.shape[1], logits.dtype))
+    boundary, squared = Boundary(logit_difference(logits, source, target), source, candidate), squared_norm(w)
+
+    steps = progress.steps + tf.cast(is_step & has_moved, progress.steps.dtype)
+    outcome = tf.where(reached, REACHED, tf.where(steps >= max_iterations, FAILED, GOES_ON))
+    far = distance(boundary.g, squared)
+    way = point - task.x
+    next_step = _step(boundary.g, squared, w, scale)
+    way += tf.where(expand_to(outcome > GOES_ON, way), tf.zeros_like(way), next_step)
+    norm = tf.where((outcome == GOES_ON) & (far >= far.dtype.max), far.dtype.max, tf.sqrt(squared_norm(way)))
+    return Found(
+        sample=sample,
+        counts=counts,
+        is_nearer=is_step | ~(far >= progress.distance),
+        point=point,
+        w=w,
+        boundary=boundary,
+        progress=Progress(
+            norm=norm,
+            first=tf.where(steps > 0, progress.first, norm),
+            distance=far,
+            squared=squared,
+            steps=steps,
+            outcome=tf.cast(outcome, norm.dtype),
+        ),
+        classes=Classes(tf.where(is_step[:, None], gap, classes.gap), classes.squared),
+    )
+
+
+def _aim(
+    task: Task, boundary: Boundary, classes: Classes, logits: Tensor, is_step: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Whether steps have reached their goals [R], the class to be left [R], the candidate to aim at [R], gaps [R, k].
+
+    The aim is the class that seems nearest by the last known norms of the gradients. Where the goal is reached, it is
+    the boundary that was crossed.
+    """
+    prediction = tf.argmax(logits, axis=1, output_type=tf.int32)
+    reached = is_step & has_reached(logits, task.correct, task.label, boundary.source)
+    source = tf.where(is_step & ~task.correct & ~reached, prediction, boundary.source)
+    gap = tf.abs(logit_differences(logits, source, task.candidates))
+    gap = tf.where(task.allowed, gap, tf.constant(float("inf"), gap.dtype))
+    squared = tf.where(classes.squared > 0.0, classes.squared, classes.squared[:, :1])
+    seems_nearest = tf.argmin(distance(gap, squared), axis=1, output_type=tf.int32)
+    return reached, source, tf.where(reached, boundary.candidate, seems_nearest), gap
+
+
+def _step(g: Tensor, squared: Tensor, w: Tensor, scale: float) -> Tensor:
+    """The step [R, ...] beyond the linear boundary g = 0; zero where w is."""
+    return -scale * expand_to(divide_by_squared_norm(g, squared), w) * w
+
+
+def _path(clean: CleanPass, task: Task, walks: Walks, estimate: Tensor, max_iterations: int) -> Path:
+    """What was found; a sample that is stuck counts as searched, for its attack can only fail."""
+    progress = walks.progress
+    searched = progress.done | progress.is_stuck
+    g, sources, candidates = tf.unstack(walks.boundaries[:max_iterations], axis=2)
+    sources, candidates = (tf.cast(part, tf.int32) for part in (sources, candidates))
+    targets = tf.gather(task.candidates[None] + tf.zeros_like(candidates)[..., None], candidates, batch_dims=2)
+    iterations = tf.cast(progress.steps, tf.int32)
+    samples = tf.range(tf.size(iterations))
+    w, boundary = walks.here(progress.steps, samples)
+    delta = walks.point - clean.x
+    has_steps = walks.w.shape[0] > 1
+    return Path(
+        x=clean.x,
+        delta=delta,
+        norm=tf.where(searched, tf.sqrt(squared_norm(delta)), estimate),
+        prediction=task.prediction,
+        correct=task.correct,
+        source=boundary.source,
+        target=tf.gather(task.candidates, boundary.candidate, batch_dims=1),
+        iterations=iterations,
+        success=progress.success,
+        searched=searched,
+        w=walks.w[:max_iterations] if has_steps else None,
+        g=g if has_steps else None,
+        targets=targets if has_steps else None,
+        sources=sources if has_steps else None,
+        checks=[finite_images(clean.x), *clean.checks],
+        estimated=task.correct & ~searched,
+        normal=w,
+    )

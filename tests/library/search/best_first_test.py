@@ -1,0 +1,266 @@
+"""The best-first search against the one of every sample."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_amm
+from keras_amm.gradient import penalty, searching
+from keras_amm.network.classifier import Classifier
+from keras_amm.search import best_first
+from keras_amm.search.bounds import Reach
+from keras_amm.search.linearisation import clean_pass
+from tests.helpers import oracle, zoo
+
+EAGER, GRAPH, XLA = None, False, True
+EVERYTHING = Reach(*[float("inf")] * 3)
+
+
+@pytest.fixture
+def _everything(monkeypatch):
+    """Bounds that exclude nothing."""
+    monkeypatch.setitem(best_first.REACHES, "ranks", EVERYTHING)
+
+
+def _zoo(name, number=20):
+    keras.utils.set_random_seed(3)
+    model = zoo.build(name)
+    x = zoo.images(number, seed=1)
+    y = np.argmax(oracle.logits_of(model)(x), axis=1).astype("int32")
+    y[::4] = (y[::4] + 1) % zoo.CLASSES
+    return model, x, y
+
+
+def _results(model, x, y, mode=EAGER, attack=None, signature=None, **regularizer):
+    """Path, selection, and penalty of a batch; without the path's fields that no search has to give."""
+    attack = attack or keras_amm.DeepFool()
+    settings = {"strength": 1.0, "shrinkage": "lin", "c": 1.0, "d": 1.0, "top_fraction": 0.3}
+    regularizer = keras_amm.MarginRegularizer(**{**settings, **regularizer})
+
+    def results(x, y):
+        classifier = Classifier(model)
+        clean = clean_pass(classifier, x)
+        path = searching.search(classifier, attack, regularizer, clean, y)
+        _, _, selected, _ = penalty._penalize(regularizer, path, y, tf.ones((), x.dtype))
+        found = penalty.find_penalty(
+            classifier, attack, regularizer, clean, y, model.trainable_weights, step=0, loss_scale=1.0
+        )
+        return {
+            "selected": selected,
+            **{name: getattr(path, name) for name in ("norm", "searched", "success", "correct")},
+            "value": found.value,
+            "gradients": [gradient for gradient in found.gradients if gradient is not None],
+            "statistics": found.statistics,
+        }
+
+    if mode is not EAGER:
+        results = tf.function(results, autograph=False, jit_compile=mode, input_signature=signature)
+    found = results(tf.constant(x), tf.constant(y))
+    return tf.nest.map_structure(lambda tensor: tensor.numpy(), found)
+
+
+def _assert_same(got, wanted, tolerance=1e-4):
+    selected = wanted["selected"]
+    np.testing.assert_array_equal(got["selected"], selected)
+    np.testing.assert_allclose(got["norm"][selected], wanted["norm"][selected], rtol=tolerance, atol=1e-7)
+    np.testing.assert_allclose(got["value"], wanted["value"], rtol=tolerance, atol=1e-7)
+    a, b = (np.concatenate([np.ravel(part) for part in found["gradients"]]) for found in (got, wanted))
+    assert np.linalg.norm(a - b) <= 10 * tolerance * np.linalg.norm(b)
+
+
+@pytest.mark.usefixtures("_everything")
+@pytest.mark.parametrize("name", [*zoo.NAMES, "tanh_cnn"])
+def test_without_bounds_it_is_the_exact_search(name):
+    setting = _zoo(name)
+    got, wanted = (_results(*setting, search=search) for search in ("ranks", "exact"))
+    assert wanted["selected"].sum() >= 3
+    _assert_same(got, wanted)
+    np.testing.assert_array_equal(got["success"], wanted["success"])
+    assert got["searched"].all()
+    for a, b in zip(got["statistics"], wanted["statistics"], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4)
+
+
+@pytest.mark.usefixtures("_everything")
+@pytest.mark.parametrize("gradient", ["unrolled", "masked", "boundary"])
+@pytest.mark.parametrize("aggregation", ["min", "nearest", "avg"])
+def test_without_bounds_in_a_graph(aggregation, gradient):
+    setting = _zoo("softplus_mlp")
+    got, wanted = (
+        _results(*setting, mode=GRAPH, search=search, aggregation=aggregation, gradient=gradient)
+        for search in ("ranks", "exact")
+    )
+    _assert_same(got, wanted)
+
+
+@pytest.mark.usefixtures("_everything")
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("relu_mlp", {"aggregation": "min", "gradient": "unrolled"}),
+        ("softplus_mlp", {"aggregation": "avg", "gradient": "masked"}),
+        ("max_pool_cnn", {"aggregation": "nearest", "gradient": "boundary"}),
+    ],
+)
+def test_without_bounds_under_xla(name, arguments):
+    setting = _zoo(name)
+    wanted = _results(*setting, search="exact", **arguments)
+    _assert_same(_results(*setting, mode=XLA, search="ranks", **arguments), wanted, tolerance=1e-3)
+
+
+@pytest.mark.usefixtures("_everything")
+@pytest.mark.parametrize("misclassified", ["all", "farthest", "none"])
+@pytest.mark.parametrize("aggregation", ["min", "avg"])
+def test_without_bounds_the_misclassified(aggregation, misclassified):
+    setting = _zoo("relu_mlp")
+    got, wanted = (
+        _results(*setting, search=search, aggregation=aggregation, misclassified=misclassified)
+        for search in ("ranks", "exact")
+    )
+    _assert_same(got, wanted)
+    # Those of which none may be selected are not searched at all.
+    np.testing.assert_array_equal(got["searched"], got["correct"] | (misclassified != "none"))
+
+
+@pytest.mark.usefixtures("_everything")
+@pytest.mark.parametrize("normalize", ["input", "median"])
+def test_without_bounds_in_other_units(normalize):
+    model, x, y = _zoo("relu_mlp")
+    x *= np.linspace(0.3, 3.0, len(x), dtype="float32")[:, None, None, None]
+    y = np.argmax(oracle.logits_of(model)(x), axis=1).astype("int32")
+    got, wanted = (_results(model, x, y, search=search, normalize=normalize) for search in ("ranks", "exact"))
+    _assert_same(got, wanted)
+
+
+@pytest.mark.usefixtures("_everything")
+@pytest.mark.parametrize("attack", [{"max_iterations": 1}, {"num_candidates": 2}, {"overshoot": 0.0}])
+def test_other_attacks(attack):
+    setting = _zoo("tanh_mlp")
+    got, wanted = (
+        _results(*setting, attack=keras_amm.DeepFool(**attack), search=search, gradient="boundary")
+        for search in ("ranks", "exact")
+    )
+    assert attack != {"max_iterations": 1} or not wanted["success"].all()
+    _assert_same(got, wanted)
+    np.testing.assert_array_equal(got["success"], wanted["success"])
+
+
+@pytest.mark.parametrize("mode", [GRAPH, XLA])
+def test_a_batch_of_unknown_size(mode):
+    """By the bounds of use, of which XLA computes what is needed in smaller rounds."""
+    model, x, y = _zoo("relu_mlp")
+    signature = [tf.TensorSpec([None, *zoo.SHAPE]), tf.TensorSpec([None], tf.int32)]
+    unknown = _results(model, x, y, mode, signature=signature, search="ranks")
+    known = _results(model, x, y, search="ranks")
+    np.testing.assert_array_equal(known["selected"], unknown["selected"])
+    np.testing.assert_allclose(known["value"], unknown["value"], rtol=1e-3)
+
+
+@pytest.mark.parametrize("mode", [EAGER, XLA])
+def test_a_binary_classifier(mode):
+    """Two classes and one candidate; linear, so that the first step is the margin and every bound is exact."""
+    keras.utils.set_random_seed(4)
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(2)])
+    x = keras.ops.convert_to_numpy(keras.random.normal((30, 6), seed=4))
+    y = (np.arange(30) % 2).astype("int32")
+    for search in ("ranks", "cheap"):
+        _assert_same(_results(model, x, y, mode, search=search), _results(model, x, y, search="exact"), tolerance=1e-3)
+
+
+def test_float64():
+    keras.config.set_dtype_policy("float64")
+    try:
+        model, x, y = _zoo("relu_mlp")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    found = _results(model, x.astype("float64"), y, mode=GRAPH, search="ranks")
+    assert found["value"].dtype == found["norm"].dtype == np.float64
+
+
+@pytest.mark.parametrize("gradient", ["unrolled", "boundary"])
+@pytest.mark.parametrize("search", ["exact", "ranks", "cheap"])
+@pytest.mark.parametrize("aggregation", ["min", "avg"])
+def test_samples_without_a_gradient_fail(search, aggregation, gradient):
+    keras.utils.set_random_seed(5)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.ReLU(), keras.layers.Dense(3)])
+    kernel = np.random.default_rng(0).standard_normal((4, 3)).astype("float32")
+    model.set_weights([kernel, np.array([0.5, 0.25, 0.0], "float32")])
+    x = np.abs(np.random.default_rng(1).standard_normal((12, 4))).astype("float32")
+    x[:4] *= -1.0  # no gradient
+    y = np.argmax(model(x), axis=1).astype("int32")
+    y[5] = (y[5] + 1) % 3
+    found = _results(model, x, y, search=search, aggregation=aggregation, gradient=gradient)
+    assert not found["success"][:4].any() and not found["selected"][:4].any()
+    assert np.isfinite(found["value"]) and np.isfinite(found["statistics"].margin)
+    for gradient in found["gradients"]:
+        assert np.all(np.isfinite(gradient))
+
+
+@pytest.mark.parametrize("gradient", ["unrolled", "masked", "boundary"])
+@pytest.mark.parametrize("search", ["ranks", "cheap"])
+def test_an_image_at_a_boundary(search, gradient):
+    """Its two largest logits are equal: its margin is 0, and its gradient that of the distance there."""
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    model.set_weights([np.array([[1, -1, 0], [0, 0, 1]], "float32"), np.zeros(3, "float32")])
+    x, y = np.array([[0.0, -1.0], [3.0, 0.5], [-2.0, 0.2]], "float32"), np.array([0, 0, 1], "int32")
+    got, wanted = (_results(model, x, y, search=s, gradient=gradient) for s in (search, "exact"))
+    assert wanted["selected"][0] and wanted["norm"][0] == 0.0
+    _assert_same(got, wanted)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A small network, trained on ten classes that overlap, and its data."""
+    keras.utils.set_random_seed(6)
+    generator = np.random.default_rng(6)
+    y = generator.integers(0, 10, 3000).astype("int32")
+    x = (generator.standard_normal((10, 30))[y] + generator.standard_normal((3000, 30))).astype("float32")
+    model = keras.Sequential([keras.Input((30,)), *(keras.layers.Dense(u, "relu") for u in (48, 48))])
+    model.add(keras.layers.Dense(10))
+    model.compile(keras.optimizers.Adam(3e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(x, y, batch_size=100, epochs=4, verbose=0)
+    return model, x, y
+
+
+def _searches(model, **regularizer):
+    """The search and the selection of a batch, as a compiled function."""
+    regularizer = keras_amm.MarginRegularizer(1.0, shrinkage="lin", c=1.0, d=1.0, **regularizer)
+
+    @tf.function(autograph=False)
+    def of_batch(x, y):
+        classifier = Classifier(model)
+        path = searching.search(classifier, keras_amm.DeepFool(), regularizer, clean_pass(classifier, x), y)
+        _, _, selected, median = penalty._penalize(regularizer, path, y, tf.constant(1.0))
+        return selected, path.searched, median
+
+    return of_batch
+
+
+def test_the_selection_is_nearly_that_of_the_exact_search_at_a_fraction_of_the_work(trained, monkeypatch):
+    model, x, y = trained
+    rows = tf.Variable(0)
+
+    def counted(classifier, points, evaluate=best_first.evaluate):
+        rows.assign_add(tf.shape(points)[0])
+        return evaluate(classifier, points)
+
+    monkeypatch.setattr(best_first, "evaluate", counted)
+    for aggregation in ("min", "nearest"):
+        exact = _searches(model, aggregation=aggregation)
+        for search, at_least in (("ranks", 0.98), ("cheap", 0.9)):
+            fast = _searches(model, aggregation=aggregation, search=search)
+            same, work, medians = [], [], []
+            for first in range(0, len(x), 100):
+                batch = x[first : first + 100], y[first : first + 100]
+                rows.assign(0)
+                selected, searched, median = fast(*batch)
+                work.append(int(rows))
+                assert not np.any(selected & ~searched)
+                wanted, _, exact_median = exact(*batch)
+                same.append(np.sum(selected & wanted) / np.sum(selected | wanted))
+                medians.append(float(median / exact_median))
+            assert np.mean(same) >= at_least, (aggregation, search)
+            # The exact search begins with a gradient of each of a hundred images towards nine classes.
+            assert np.mean(work) < 450, (aggregation, search)
+            assert 0.9 < np.mean(medians) < 1.1
