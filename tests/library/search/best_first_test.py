@@ -192,7 +192,7 @@ def test_samples_without_a_gradient_fail(search, aggregation, gradient):
     y[5] = (y[5] + 1) % 3
     found = _results(model, x, y, search=search, aggregation=aggregation, gradient=gradient)
     assert not found["success"][:4].any() and not found["selected"][:4].any()
-    assert np.isfinite(found["value"]) and np.isfinite(found["statistics"].margin)
+    assert np.isfinite(found["value"]) and np.isfinite(found["statistics"].sum_of_margins)
     for gradient in found["gradients"]:
         assert np.all(np.isfinite(gradient))
 
