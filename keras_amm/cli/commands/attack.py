@@ -116,7 +116,7 @@ def describe(found: Found, attack: DeepFool, class_names: list[str] | None) -> s
         f"  steps           {found.iterations} of at most {attack.max_iterations}",
     ]
     if have_no_gradient(found.norm, np.bool_(found.success)):
-        lines.append(f"  {warning_of_zero_gradients('this image')}")
+        lines.append(f"  No boundary was reached. {warning_of_zero_gradients('this image')}")
     elif not found.success:
         lines.append("  No boundary was reached: the distance is how far DeepFool went. Try --max_iterations=50.")
     return "\n".join(lines)
