@@ -61,19 +61,16 @@ NETWORKS = {
     **{policy: (lambda policy=policy: _network(policy)) for policy in HALF},
     **{
         f"convolution {policy}": (lambda policy=policy: _network(policy, layers.Conv2D(4, 3, dtype=policy)))
-        for policy in HALF
+        for policy in ("mixed_bfloat16", "float16")
     },
     **{
         f"{mode} {policy}": (lambda mode=mode, policy=policy: _quantized(mode, policy))
-        for mode in ("int8", "int4")
-        for policy in ("float32", *HALF)
         # Keras refuses int8 of float16.
-        if (mode, policy) not in (("int8", "float16"), ("int8", "mixed_float16"))
+        for mode, policy in (("int8", "float32"), ("int8", "mixed_bfloat16"), ("int4", "float32"), ("int4", "float16"))
     },
     **{
         f"{mode} {policy}": (lambda mode=mode, policy=policy: _calibrated(mode, policy))
-        for mode in ("gptq", "awq")
-        for policy in ("float32", "mixed_bfloat16", "float16")
+        for mode, policy in (("gptq", "mixed_bfloat16"), ("awq", "float16"))
     },
     "map": lambda: _of_a_map("mixed_bfloat16"),
 }
