@@ -31,6 +31,8 @@ def new_figure(width: float, height: float) -> "Figure":
     """An empty figure of a size in inches, laid out so that nothing is clipped; an ImportError without matplotlib."""
     # Made without pyplot, which would keep the figure and choose a window system.
     try:
+        import matplotlib.figure  # noqa: F401
+
         from keras_amm.plots.notebook_figure import NotebookFigure
     except ImportError as error:
         raise ImportError(
