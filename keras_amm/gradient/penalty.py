@@ -136,7 +136,7 @@ def _compute(
     index = indices(selected, regularizer.max_selected(clean.x.shape[0] or tf.shape(labels)[0], num_classes))
     loss_scale = tf.cast(loss_scale, slope.dtype)
     factor = tf.gather(tf.where(selected, slope, tf.zeros_like(slope)), index) * loss_scale
-    pull = _pull(regularizer, loss_scale / tf.cast(_global_size(labels), slope.dtype))
+    pull = _pull(regularizer, labels, loss_scale)
     if regularizer.gradient == "boundary":
         gradients = boundary.differentiate(classifier, path, index, factor, weights, pull=pull)
     else:
@@ -154,18 +154,15 @@ def _compute(
     return MarginPenalty(value, gradients, batch_statistics(path, median), checks)
 
 
-def _pull(regularizer: MarginRegularizer, of_cross_entropy: Tensor) -> influence.Pull:
-    """What becomes of a sample's factor, given the scalar by which cross-entropy pulls a sample at most."""
+def _pull(regularizer: MarginRegularizer, labels: Tensor, loss_scale: Tensor) -> influence.Pull:
+    """What becomes of the factors, which are scaled by `loss_scale`, of this replica's samples with labels [b]."""
     if regularizer.is_automatic:
         return influence.given
     if regularizer.max_influence is None:
         return influence.unbounded
+    # Only the bound needs the number of samples of all replicas, which they have to exchange.
+    of_cross_entropy = loss_scale / tf.cast(tf.size(replicas.gather(labels)), loss_scale.dtype)
     return influence.bounded(regularizer.interval * regularizer.max_influence * of_cross_entropy)
-
-
-def _global_size(labels: Tensor) -> Tensor:
-    """The number of samples of all replicas, a scalar."""
-    return tf.size(replicas.gather(labels))
 
 
 def _penalize(
