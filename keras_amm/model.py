@@ -154,7 +154,8 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         extra_losses = list(self.losses)
         gradients = weight_gradients(tape, scaled_loss, self.trainable_weights)
         classifier = Classifier(self.base_model, self.attack.from_logits)
-        if is_shared and classifier.is_deterministic:
+        # The search of a float32 network starts at float32 images, whatever the precision of the batch.
+        if is_shared and classifier.is_deterministic and images.dtype == classifier.dtype:
             clean = pass_of(classifier, images, y_pred, tape)
         else:
             clean = clean_pass(classifier, classifier.inputs(images))

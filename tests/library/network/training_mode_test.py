@@ -6,6 +6,7 @@ import inspect
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_amm
 from keras_amm.network.classifier import Classifier
@@ -107,3 +108,17 @@ def test_the_pass_of_the_loss_is_shared(monkeypatch):
         assert np.isfinite(history["loss"]).all()
         counts.append(len(runs))
     assert counts[1] == counts[0] + 1
+
+
+@pytest.mark.parametrize("run_eagerly", [True, False])
+def test_images_in_double_precision_train_as_in_single(run_eagerly):
+    x, y = small_data(16)
+    histories = []
+    for dtype in ("float32", "float64"):
+        model = keras_amm.wrap(small_network(), attack=keras_amm.DeepFool(max_iterations=1))
+        model.compile(keras.optimizers.SGD(0.1), LOSS, run_eagerly=run_eagerly)
+        # Keras casts arrays, and leaves the batches of a tf.data.Dataset as they are.
+        batches = tf.data.Dataset.from_tensors((x.astype(dtype), y)).repeat(2)
+        histories.append(model.fit(batches, verbose=0).history)
+    np.testing.assert_allclose(histories[0]["loss"], histories[1]["loss"], rtol=1e-5)
+    np.testing.assert_allclose(histories[0]["margin"], histories[1]["margin"], rtol=1e-5)
