@@ -1,5 +1,6 @@
 """DeepFool: the nearest decision boundary, by iterated linearisation."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -10,6 +11,7 @@ from keras_amm.execution.checks import Check, as_value_errors, enforce
 from keras_amm.execution.compiled import CompiledPerModel
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.inputs import unwrapped
+from keras_amm.network.pixel_units import as_deviation
 from keras_amm.network.structures import only_entry
 from keras_amm.search.geometry import expand_to, squared_norm
 from keras_amm.search.linearisation import CleanPass, clean_pass
@@ -22,8 +24,9 @@ class Perturbation(NamedTuple):
     """What `DeepFool.perturb` finds for a batch of B images.
 
     Attributes:
-        delta: float32 tensor [B, ...], in the units of the images.
-        norm: float32 tensor [B], its l2 norm, the sample's margin.
+        delta: float32 tensor [B, ...], in the units of the images: `x + delta` is for the model.
+        norm: float32 tensor [B], its l2 norm, the sample's margin. With a `deviation`, that of
+            `deviation * delta`, in pixel units.
         target: int32 tensor [B], the class that the last step aimed at.
         iterations: int32 tensor [B], the number of steps taken.
         success: boolean tensor [B], whether the prediction changed (towards
@@ -60,6 +63,9 @@ class DeepFool:
             success, for measuring; training does not refine.
         from_logits: whether the model's output is logits (True) or a softmax
             (False); None finds out, and refuses when in doubt.
+        deviation: by what the images of the model were divided, as in `(pixels - mean) / deviation`: float, or a
+            sequence of one per channel, the last axis. Then distances are searched and measured in the units of the
+            pixels. None for the units of the images.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -80,6 +86,7 @@ class DeepFool:
         overshoot: float = 0.02,
         refine_steps: int = 0,
         from_logits: bool | None = None,
+        deviation: float | Sequence[float] | None = None,
     ) -> None:
         for name, value, least in (
             ("max_iterations", max_iterations, 1),
@@ -95,6 +102,7 @@ class DeepFool:
         self.overshoot = overshoot
         self.refine_steps = int(refine_steps)
         self.from_logits = from_logits
+        self.deviation = as_deviation(deviation)
         self._compiled = CompiledPerModel()
 
     def perturb(self, model: keras.Model, x: TensorLike, labels: TensorLike | None = None) -> Perturbation:
@@ -123,7 +131,7 @@ class DeepFool:
         TensorShape([1, 2])
         """
         model = unwrapped(model)
-        classifier = Classifier(model, self.from_logits)
+        classifier = self.classifier(model)
         x = classifier.inputs(x)
         if not tf.executing_eagerly() or tf.config.functions_run_eagerly():
             return self.perturb_from(classifier, clean_pass(classifier, x), labels)
@@ -131,15 +139,35 @@ class DeepFool:
         if labels is not None and labels.shape.rank and labels.shape[0] != x.shape[0]:
             raise ValueError(f"Images and labels must be equally many. Received: {x.shape[0]} and {labels.shape[0]}.")
         batch = [x] if labels is None else [x, labels]
-        setting = tuple(self.get_config().values())
+        setting = repr(self.get_config())
         with as_value_errors():
             return self._compiled.get(model, setting, self._search_model, batch)(*batch)
+
+    def classifier(self, model: keras.Model) -> Classifier:
+        """The network as this attack sees it: its logits, as a function of images in the units of the distances.
+
+        Args:
+            model: single-input `keras.Model`, or an `AMMModel`, built.
+
+        Returns:
+            The view of the model, whose `inputs` takes images of the model.
+
+        Raises:
+            TypeError: it is not a Keras model.
+            ValueError: it is not fit for the attack.
+
+        Example:
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+        >>> keras_amm.DeepFool(deviation=0.5).classifier(model).inputs([[1.0, 3.0]]).numpy()
+        array([[0.5, 1.5]], dtype=float32)
+        """
+        return Classifier(model, self.from_logits, self.deviation)
 
     def perturb_from(self, classifier: Classifier, clean: CleanPass, labels: TensorLike | None = None) -> Perturbation:
         """`perturb`, going out from a pass over the images that has been made already.
 
         Args:
-            classifier: the network.
+            classifier: the network, as `classifier` gives it.
             clean: its pass over the images.
             labels: None, or indices [B] or probabilities [B, C], as for `perturb`.
 
@@ -164,7 +192,8 @@ class DeepFool:
             delta = tf.identity(path.delta)
         if self.refine_steps:
             delta = self._refine(classifier, path, delta, labels)
-        return Perturbation(delta, tf.sqrt(squared_norm(delta)), path.target, path.iterations, path.success)
+        norm = tf.sqrt(squared_norm(delta))
+        return Perturbation(classifier.for_model(delta), norm, path.target, path.iterations, path.success)
 
     def path(
         self,
@@ -228,6 +257,7 @@ class DeepFool:
             "overshoot": self.overshoot,
             "refine_steps": self.refine_steps,
             "from_logits": self.from_logits,
+            "deviation": self.deviation,
         }
 
     @classmethod
@@ -247,7 +277,7 @@ class DeepFool:
         return cls(**config)
 
     def _search_model(self, model: keras.Model, x: Tensor, labels: Tensor | None = None) -> Perturbation:
-        classifier = Classifier(model, self.from_logits)
+        classifier = self.classifier(model)
         return self.perturb_from(classifier, clean_pass(classifier, x), labels)
 
     def _refine(self, classifier: Classifier, path: Path, delta: Tensor, labels: Tensor | None) -> Tensor:

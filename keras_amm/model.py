@@ -112,7 +112,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         Reference: Equation 6.
         """
         step = 0 if getattr(self, "optimizer", None) is None else self.optimizer.iterations
-        classifier = Classifier(self.base_model, self.attack.from_logits)
+        classifier = self.attack.classifier(self.base_model)
         found = self._find_penalty(classifier, clean_pass(classifier, classifier.inputs(x)), y, step, 1.0)
         return found.differentiable_value(self.trainable_weights)
 
@@ -153,9 +153,10 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         # Copied now, because the classifier's later passes may add to them.
         extra_losses = list(self.losses)
         gradients = weight_gradients(tape, scaled_loss, self.trainable_weights)
-        classifier = Classifier(self.base_model, self.attack.from_logits)
-        # The search of a float32 network starts at float32 images, whatever the precision of the batch.
-        if is_shared and classifier.is_deterministic and images.dtype == classifier.dtype:
+        classifier = self.attack.classifier(self.base_model)
+        # The search starts at images in pixel units, and of a float32 network at float32 images, whatever the batch is.
+        is_shared = is_shared and classifier.deviation is None and images.dtype == classifier.dtype
+        if is_shared and classifier.is_deterministic:
             clean = pass_of(classifier, images, y_pred, tape)
         else:
             clean = clean_pass(classifier, classifier.inputs(images))

@@ -11,8 +11,9 @@ Options may be spelled with hyphens or underscores. Only files in the format
 The pixels must come as the model has been trained on them. Integers, 0..255 as
 in image files and TensorFlow Datasets, are divided by 255 unless the model has a
 `Rescaling` or `Normalization` layer before its first weights; floating-point arrays
-are taken as they are. `--scale` says otherwise, and `--mean` is subtracted after
-it. Margins are in the units of the pixels after both; what was done is printed.
+are taken as they are. `--scale` says otherwise, `--mean` is subtracted after it,
+and then they are divided by `--deviation`. Margins are in the units of the pixels
+before this division; what was done is printed.
 
 Images are measured in a random order, the same every time, and reported in the
 order of the data. Ctrl-C stops a measurement, and the results are then of the

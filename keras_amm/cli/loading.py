@@ -28,13 +28,28 @@ def read_request(args: argparse.Namespace, paths: list[str]) -> Request:
     loaded = dict(zip(models.names(paths), map(models.load, paths), strict=True))
     images = open_images(options.dataset(args), next(iter(loaded.values())))
     pixels = _pixels(args, loaded, images.are_integers)
-    attacks = {name: options.attack(args, model) for name, model in loaded.items()}
+    attacks = _in_one_unit({name: options.attack(args, model) for name, model in loaded.items()})
     return Request(loaded, images, pixels, attacks, args.batch_size)
+
+
+def _in_one_unit(attacks: dict[str, DeepFool]) -> dict[str, DeepFool]:
+    """The attacks, with the deviation that one of them knows: the same images are for all models."""
+    known = [attack.deviation for attack in attacks.values() if attack.deviation is not None]
+    if any(deviation != known[0] for deviation in known):
+        raise CommandError(
+            "Margins of models whose images were divided by different deviations cannot be compared: "
+            + ", ".join(f"{name} {attack.deviation}" for name, attack in attacks.items())
+            + ". Measure them one by one."
+        )
+    settings = {"deviation": known[0] if known else None}
+    return {name: type(attack).from_config({**attack.get_config(), **settings}) for name, attack in attacks.items()}
 
 
 def _pixels(args: argparse.Namespace, loaded: dict[str, keras.Model], are_integers: bool) -> Pixels:
     """The preprocessing that all the models share."""
-    each = {name: pixels_for(model, are_integers, args.scale, args.mean) for name, model in loaded.items()}
+    each = {
+        name: pixels_for(model, are_integers, args.scale, args.mean, args.deviation) for name, model in loaded.items()
+    }
     if len(set(each.values())) > 1:
         raise CommandError(
             "Margins of models that take pixels on different scales cannot be compared: "

@@ -64,7 +64,9 @@ def add_dataset(parser: argparse.ArgumentParser) -> None:
 
 def add_pixels(parser: argparse.ArgumentParser) -> None:
     """Add the options that say what a model expects of pixels."""
-    group = parser.add_argument_group("pixels, as the model has been trained on them: scale * pixels - mean")
+    group = parser.add_argument_group(
+        "pixels as the model has been trained on them: (scale * pixels - mean) / deviation"
+    )
     group.add_argument(
         "--scale",
         type=_number,
@@ -77,6 +79,13 @@ def add_pixels(parser: argparse.ArgumentParser) -> None:
         default=(0.0,),
         help="number, or one per channel as R,G,B, that is subtracted after scaling; 0.1307 for the models of "
         "examples/mnist.py (default: 0)",
+    )
+    group.add_argument(
+        "--deviation",
+        type=_numbers,
+        help="number, or one per channel as R,G,B, that is divided by after the mean is subtracted; margins are then "
+        "in the units of the pixels before that division (default: no division, and of an AMMModel's margins the "
+        "units that it was trained with)",
     )
     group.add_argument(
         "--image_size",
@@ -132,10 +141,12 @@ def dataset(args: argparse.Namespace) -> ImageOptions:
 
 
 def attack(args: argparse.Namespace, model: keras.Model) -> DeepFool:
-    """The attack that a command line asks for; an `AMMModel` knows whether its output is logits."""
+    """The attack that a command line asks for; an `AMMModel` knows what `default_attack` knows."""
     settings = {name: getattr(args, name) for name in _ATTACK}
-    if settings["from_logits"] is None:
-        settings["from_logits"] = default_attack(model).from_logits
+    own = default_attack(model)
+    for name in ("from_logits", "deviation"):
+        if settings[name] is None:
+            settings[name] = getattr(own, name)
     with raising_command_error("The attack cannot have these settings:", ValueError):
         return DeepFool(**settings)
 

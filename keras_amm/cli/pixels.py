@@ -1,4 +1,4 @@
-"""Pixels as a model expects them: scaled, with the mean subtracted, in the model's shape."""
+"""Pixels as a model expects them: scaled, with the mean subtracted, divided by a deviation, in the model's shape."""
 
 import dataclasses
 from fractions import Fraction
@@ -18,15 +18,22 @@ COLOUR_MODES = {1: "grayscale", 3: "rgb", 4: "rgba"}
 
 @dataclasses.dataclass(frozen=True)
 class Pixels:
-    """What is done to pixels before a model sees them: `scale * pixels - mean`, one mean or one per channel."""
+    """What is done to pixels before a model sees them: `(scale * pixels - mean) / deviation`.
+
+    The mean and the deviation are one number or one per channel; None is no deviation.
+    """
 
     scale: float
     mean: tuple[float, ...]
+    deviation: tuple[float, ...] | None = None
 
     def __str__(self) -> str:
         scale = "pixels" if self.scale == 1.0 else f"{Fraction(self.scale).limit_denominator(10**6)} * pixels"
         mean = "" if not any(self.mean) else f" - {self.mean[0] if len(self.mean) == 1 else list(self.mean)}"
-        return scale + mean
+        if self.deviation is None:
+            return scale + mean
+        deviation = self.deviation[0] if len(self.deviation) == 1 else list(self.deviation)
+        return f"({scale + mean}) / {deviation}"
 
     def __call__(self, x: TensorLike, model: keras.Model) -> np.ndarray:
         """Images of any numeric dtype, [B, height, width, channels] or [B, height, width], as the model takes them."""
@@ -34,14 +41,22 @@ class Pixels:
             x = keras.ops.convert_to_numpy(Classifier(model).inputs(np.asarray(x).astype("float32")))
         except ValueError as error:
             raise CommandError(str(error)) from error
-        if len(self.mean) not in (1, x.shape[-1]):
-            raise CommandError(
-                f"--mean must be one number, or one per channel: {len(self.mean)} for {x.shape[-1]} channels."
-            )
-        return x * x.dtype.type(self.scale) - np.array(self.mean, x.dtype)
+        for name, values in (("mean", self.mean), ("deviation", self.deviation or (1.0,))):
+            if len(values) not in (1, x.shape[-1]):
+                raise CommandError(
+                    f"--{name} must be one number, or one per channel: {len(values)} for {x.shape[-1]} channels."
+                )
+        x = x * x.dtype.type(self.scale) - np.array(self.mean, x.dtype)
+        return x if self.deviation is None else x / np.array(self.deviation, x.dtype)
 
 
-def pixels_for(model: keras.Model, are_integers: bool, scale: float | None, mean: tuple[float, ...]) -> Pixels:
+def pixels_for(
+    model: keras.Model,
+    are_integers: bool,
+    scale: float | None,
+    mean: tuple[float, ...],
+    deviation: tuple[float, ...] | None = None,
+) -> Pixels:
     """The preprocessing of a model; without a scale, 1/255 for integers unless the model rescales or takes integers.
 
     Example:
@@ -52,7 +67,7 @@ def pixels_for(model: keras.Model, are_integers: bool, scale: float | None, mean
     if scale is None:
         takes_pixels = input_rescaling(model) or takes_integers(unwrapped(model))
         scale = 1.0 / 255.0 if are_integers and not takes_pixels else 1.0
-    return Pixels(scale, mean)
+    return Pixels(scale, mean, deviation)
 
 
 def file_format(model: keras.Model, image_size: tuple[int, ...] | None) -> tuple[tuple[int, int], str]:

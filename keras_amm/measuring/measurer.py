@@ -79,7 +79,7 @@ class Measurer:
         self._attack = attack or default_attack(model)
         # An AMMModel is measured by the classifier that it wraps, as in training.
         self._model = unwrapped(model)
-        self.classifier = Classifier(self._model, self._attack.from_logits)
+        self.classifier = self._attack.classifier(self._model)
         # An attack towards the label needs two classes: further candidates would be copies of the label, each with
         # the cost of a gradient.
         self._attack_on_labels = type(self._attack).from_config({**self._attack.get_config(), "num_candidates": 2})
@@ -142,7 +142,7 @@ class Measurer:
             seconds=self._seconds,
             attack=self._attack.get_config(),
             model_name=self._model.name,
-            units=_units(self._model),
+            units=_units(self.classifier),
         )
 
     def nearest(self) -> PerturbedImages | None:
@@ -169,7 +169,7 @@ class Measurer:
 
     def _run(self, search: Callable[..., Any], attack: DeepFool, *batch: Tensor) -> Any:
         """What `search(attack, model, *batch)` finds, compiled once."""
-        setting = (search, type(attack), *attack.get_config().values())
+        setting = (search, type(attack), repr(attack.get_config()))
         with as_value_errors():
             return _compiled.get(self._model, setting, functools.partial(search, attack), [*batch])(*batch)
 
@@ -189,14 +189,15 @@ def warn_of_zero_gradients(report: MarginReport, stacklevel: int) -> None:
 
 
 def default_attack(model: Any) -> DeepFool:
-    """The attack for a model if none is given; an `AMMModel` knows whether its output is logits."""
+    """The attack for a model if none is given; an `AMMModel` knows its output and by what its images were divided."""
     # Its other settings are the defaults, so that the margins of different models can be compared.
-    return DeepFool(from_logits=getattr(getattr(model, "attack", None), "from_logits", None))
+    own = getattr(model, "attack", None)
+    return DeepFool(from_logits=getattr(own, "from_logits", None), deviation=getattr(own, "deviation", None))
 
 
 def _search_untargeted(attack: DeepFool, model: keras.Model, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
     """Of images x [B, ...]: norms, predictions, labels and success, each [B], and perturbations [B, ...]."""
-    classifier = Classifier(model, attack.from_logits)
+    classifier = attack.classifier(model)
     clean = clean_pass(classifier, x)
     labels, checks = clean.class_indices(y)
     with tf.control_dependencies(enforce(checks)):
@@ -208,13 +209,14 @@ def _search_untargeted(attack: DeepFool, model: keras.Model, x: Tensor, y: Tenso
 
 def _distances_to_labels(attack: DeepFool, model: keras.Model, x: Tensor, labels: Tensor) -> Tensor:
     """The norms [m] that lead misclassified images x [m, ...] to their labels [m]."""
-    classifier = Classifier(model, attack.from_logits)
+    classifier = attack.classifier(model)
     return attack.perturb_from(classifier, clean_pass(classifier, x), labels).norm
 
 
-def _units(model: keras.Model) -> str:
+def _units(classifier: Classifier) -> str:
     """A note on the units of the norms."""
-    rescaling = [layer.name for layer in input_rescaling(model)]
-    if not rescaling:
-        return "l2, in the units of the images given"
-    return f"l2, in the units of the images given, before the model's own rescaling ({', '.join(rescaling)})"
+    rescaling = [layer.name for layer in input_rescaling(classifier.model)]
+    units = "l2, in the units of the images given"
+    if classifier.deviation is not None:
+        units = f"l2, in pixel units: the images given times their deviation, {classifier.deviation}"
+    return f"{units}, before the model's own rescaling ({', '.join(rescaling)})" if rescaling else units

@@ -8,11 +8,12 @@ import numpy as np
 import tensorflow as tf
 
 from keras_amm.network.classifier import Classifier
+from keras_amm.network.pixel_units import to_pixel_units
 from keras_amm.typing import Tensor, TensorLike
 
 
 class PerturbedImages(NamedTuple):
-    """Images with the perturbations that change their prediction.
+    """Images with the perturbations that change their prediction, both in the units of the norms.
 
     Attributes:
         images: float array [k, ...]; of several sizes, smaller ones are filled up with zeros.
@@ -77,6 +78,7 @@ class NearestImages:
             return None
         images, deltas, norms, labels, predictions = zip(*self._kept, strict=True)
         x = [classifier.inputs(image[None]) for image in images]
+        deltas = [np.asarray(to_pixel_units(delta, classifier.deviation)) for delta in deltas]
         classes = [np.argmax(classifier(each + delta)[0]) for each, delta in zip(x, deltas, strict=True)]
         return PerturbedImages(
             _stacked([each[0].numpy() for each in x]),

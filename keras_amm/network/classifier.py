@@ -17,22 +17,28 @@ from keras_amm.network.kernels.max_pool import elementwise_max_pool
 from keras_amm.network.kernels.moments import twice_differentiable_moments
 from keras_amm.network.kernels.replaced import replaced
 from keras_amm.network.layers import is_piecewise_linear
+from keras_amm.network.pixel_units import Deviation, from_pixel_units, to_pixel_units
 from keras_amm.network.structures import input_key, only_entry
 from keras_amm.network.training_mode import computes_in, is_same_in_training
 from keras_amm.typing import Tensor, TensorLike
 
 
 class Classifier:
-    """A view of a Keras model as the function from images to logits that DeepFool attacks.
+    """A view of a Keras model as the function from images to logits that an attack sees.
+
+    With a deviation, these images are in pixel units: those of the model times the deviation by which they were
+    divided. `inputs` makes them, and the model gets them divided again.
 
     Args:
         model: `keras.Model` or `AMMModel`, a built single-input classifier.
         from_logits: whether its output is logits (True), or probabilities of
             a softmax or sigmoid (False); None finds out.
+        deviation: by what the model's images were divided, one number or one per channel; None for 1.
 
     Attributes:
         model: the Keras model, without the `AMMModel` around it.
         from_logits: as given.
+        deviation: as given.
         dtype: str, that of images and logits: float64 for a float64 model, float32 for all others.
         is_dense: whether no weight has over two axes, as in a network without convolutions.
         is_deterministic: whether a pass in training mode gives the logits that the attack needs.
@@ -40,15 +46,22 @@ class Classifier:
 
     Raises:
         TypeError: it is not a Keras model.
-        ValueError: it is no single-input classifier, is not built, or is quantised to float8.
+        ValueError: it is no single-input classifier, is not built, or is quantised to float8; or there is a deviation,
+            and its input is of whole numbers.
     """
 
-    def __init__(self, model: Any, from_logits: bool | None = None) -> None:
+    def __init__(self, model: Any, from_logits: bool | None = None, deviation: Deviation | None = None) -> None:
         model = unwrapped(model)
         require_classifier(model)
         require_usable_gradients(model)
         self.model = model
+        if deviation is not None and takes_integers(model):
+            raise ValueError(
+                "`deviation` is for images that were divided by it before they reach the model, and this model takes "
+                f"whole numbers. Expected: no deviation. Received: deviation={deviation}, model {model.name!r}."
+            )
         self.from_logits = from_logits
+        self.deviation = deviation
         self._key = input_key(model)
         self.dtype = "float64" if model.compute_dtype == "float64" else "float32"
         self.is_dense = all(len(weight.shape) <= 2 for weight in model.weights)
@@ -56,9 +69,18 @@ class Classifier:
         self.is_piecewise_linear = is_piecewise_linear(model)
 
     def inputs(self, x: TensorLike) -> Tensor:
-        """Images as `predict` takes them, in a float tensor [B, ...]: whole numbers where the model's input is."""
+        """Images as `predict` takes them, as this view takes them: float [B, ...], in pixel units.
+
+        Where the model's input is of whole numbers, they are whole numbers.
+        """
         x = images_for(self.model, x, self.dtype)
-        return tf.cast(tf.cast(x, self.model.inputs[0].dtype), self.dtype) if takes_integers(self.model) else x
+        if takes_integers(self.model):
+            return tf.cast(tf.cast(x, self.model.inputs[0].dtype), self.dtype)
+        return to_pixel_units(x, self.deviation)
+
+    def for_model(self, x: Tensor) -> Tensor:
+        """Images [B, ...] that this view takes, or their differences, as the model takes them."""
+        return from_pixel_units(x, self.deviation)
 
     def __call__(self, x: Tensor) -> Tensor:
         """The logits [B, C] alone."""
@@ -77,6 +99,7 @@ class Classifier:
             replaced(keras.Sequential, **uncast_sequential),
             replaced(tf.nn, moments=twice_differentiable_moments, **kernels),
         ):
+            x = self.for_model(x)
             return only_entry(self.model(x if self._key is None else {self._key: x}, training=False))
 
     def read(self, output: Tensor) -> tuple[Tensor, list[Check]]:

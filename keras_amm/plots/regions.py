@@ -10,6 +10,7 @@ from keras_amm.arguments import require_whole
 from keras_amm.deepfool import DeepFool
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.inputs import images_for
+from keras_amm.network.pixel_units import to_pixel_units
 from keras_amm.plots.style import COLORS, MARKERS, class_name, figure_of, literal, panels
 from keras_amm.typing import TensorLike
 
@@ -100,6 +101,7 @@ def boundary_cross_section(
     resolution: int = 101,
     batch_size: int = 256,
     seed: int = 0,
+    attack: DeepFool | None = None,
 ) -> "Figure":
     """Draw the decision regions around an image, in one plane through it.
 
@@ -110,7 +112,7 @@ def boundary_cross_section(
     Args:
         model: single-input `keras.Model` classifier, or `AMMModel`.
         image: float array or tensor [...], one image as the model takes it.
-        perturbation: float array or tensor of that shape; None for what `keras_amm.DeepFool` finds, refined.
+        perturbation: float array or tensor of that shape; None for what `attack` finds.
         axes: matplotlib axes; None for a new figure.
         class_names: sequence of strings, by class; None for indices.
         reach: float, how far the plane is drawn to each side, in l2 distance;
@@ -118,6 +120,8 @@ def boundary_cross_section(
         resolution: int, in how many places per axis the model is asked.
         batch_size: int, in how many at a time.
         seed: int, of the random direction.
+        attack: `keras_amm.DeepFool`, in whose units distances are drawn: with a `deviation`, those of the pixels.
+            None for one that refines, in the units of the model's own attack.
 
     Returns:
         The matplotlib figure.
@@ -137,11 +141,18 @@ def boundary_cross_section(
     """
     require_whole("resolution", resolution, 2)
     require_whole("batch_size", batch_size, 1)
-    classifier = Classifier(model)
+    if attack is None:
+        own: dict[str, Any] = {
+            name: getattr(getattr(model, "attack", None), name, None) for name in ("from_logits", "deviation")
+        }
+        attack = DeepFool(refine_steps=10, **own)
+    classifier = attack.classifier(model)
     if perturbation is None:
-        attack = DeepFool(refine_steps=10, from_logits=getattr(getattr(model, "attack", None), "from_logits", None))
         perturbation = attack.perturb(model, np.asarray(image)[None]).delta[0]
-    image, perturbation = (np.asarray(array, dtype="float32") for array in (image, perturbation))
+    image, perturbation = (
+        np.asarray(to_pixel_units(np.asarray(array, dtype="float32"), attack.deviation))
+        for array in (image, perturbation)
+    )
     norm = float(np.linalg.norm(perturbation))
     if image.shape != perturbation.shape or not 0.0 < norm < np.inf:
         raise ValueError(

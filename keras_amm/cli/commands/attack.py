@@ -17,7 +17,7 @@ from keras_amm.cli.image_files import read_image
 from keras_amm.cli.output import Results
 from keras_amm.cli.pixels import file_format, pixels_for
 from keras_amm.deepfool import DeepFool
-from keras_amm.network.classifier import Classifier
+from keras_amm.network.pixel_units import from_pixel_units, to_pixel_units
 from keras_amm.network.zero_gradients import have_no_gradient, warning_of_zero_gradients
 
 HELP = "show the nearest decision boundary of one image"
@@ -29,8 +29,8 @@ class Found(NamedTuple):
     """What DeepFool found for one image.
 
     Attributes:
-        image: the pixels as the model takes them, [height, width, channels] or [height, width].
-        delta: the perturbation, of the image's shape.
+        image: [height, width, channels] or [height, width], in the units of the distance.
+        delta: the perturbation, of the image's shape and in its units.
         norm: the perturbation's l2 norm.
         iterations: how many steps DeepFool took.
         success: whether the class changed.
@@ -68,26 +68,27 @@ def run(args: argparse.Namespace) -> None:
     models.import_modules(args.imports)
     model = models.load(args.model)
     size, colours = file_format(model, args.image_size)
-    pixels = pixels_for(model, True, args.scale, args.mean)
-    x = pixels(read_image(args.image, size, colours)[None], model)
+    pixels = pixels_for(model, True, args.scale, args.mean, args.deviation)
+    # Before pixels are divided by its deviation, which it checks.
     attack = options.attack(args, model)
+    x = pixels(read_image(args.image, size, colours)[None], model)
     names = args.class_names
     with raising_command_error("The image or the model are not fit for the attack:", ValueError):
         # A subclassed model does not say how many classes it has, but its output shows it.
-        num_classes = int(Classifier(model, attack.from_logits)(x).shape[1])
+        classifier = attack.classifier(model)
+        num_classes = int(classifier(classifier.inputs(x)).shape[1])
         if names and len(names) != num_classes:
             raise CommandError(f"--class_names must name all {num_classes} classes. Received: {len(names)} names.")
         found = find(model, x, attack)
     print(f"{args.image}, {size[0]} x {size[1]} {colours}; {pixels}")
     print(describe(found, attack, names))
-    results.write({files[kind]: write for kind, write in _figures(model, found, names).items()})
+    results.write({files[kind]: write for kind, write in _figures(model, attack, found, names).items()})
 
 
 def find(model: keras.Model, x: np.ndarray, attack: DeepFool) -> Found:
     """Attack one image x, float [1, ...]."""
-    result = attack.perturb(model, x)
-    delta = result.delta.numpy()
-    classifier = Classifier(model, attack.from_logits)
+    result, classifier = attack.perturb(model, x), attack.classifier(model)
+    x, delta = (np.asarray(to_pixel_units(part, attack.deviation)) for part in (x, result.delta))
     probabilities = keras.ops.convert_to_numpy(tf.nn.softmax(classifier(np.concatenate([x, x + delta]))))
     before, after = (int(k) for k in np.argmax(probabilities, axis=1))
     return Found(
@@ -108,10 +109,11 @@ def describe(found: Found, attack: DeepFool, class_names: list[str] | None) -> s
     probable = [found.probabilities[0, found.before], found.probabilities[1, found.after]]
     is_refined = found.success and attack.refine_steps > 0
     refined = f"bisected {attack.refine_steps} times" if is_refined else "not bisected"
+    units = "the pixels as the model takes them" if attack.deviation is None else "the pixels before their division"
     lines = [
         f"  class before    {names[0]}  (probability {probable[0]:.4f})",
         f"  class after     {names[1]}  (probability {probable[1]:.4f})",
-        f"  distance        {found.norm:.4f}  (l2, in the units of the pixels as the model takes them; {refined})",
+        f"  distance        {found.norm:.4f}  (l2, in the units of {units}; {refined})",
         f"  largest change  {np.max(np.abs(found.delta)):.4f}  of a pixel",
         f"  steps           {found.iterations} of at most {attack.max_iterations}",
     ]
@@ -122,7 +124,9 @@ def describe(found: Found, attack: DeepFool, class_names: list[str] | None) -> s
     return "\n".join(lines)
 
 
-def _figures(model: keras.Model, found: Found, names: list[str] | None) -> dict[str, Callable[[pathlib.Path], Any]]:
+def _figures(
+    model: keras.Model, attack: DeepFool, found: Found, names: list[str] | None
+) -> dict[str, Callable[[pathlib.Path], Any]]:
     """For each kind of figure that such an image has, the function that draws and writes it."""
     image, delta = found.image, found.delta
     figures: dict[str, Any] = {}
@@ -131,7 +135,8 @@ def _figures(model: keras.Model, found: Found, names: list[str] | None) -> dict[
             image[None], delta[None], [found.before], [found.after], class_names=names
         )
     if found.norm > 0.0:
-        figures["boundary"] = lambda: plots.boundary_cross_section(model, image, delta, class_names=names)
+        of_model = [np.asarray(from_pixel_units(part, attack.deviation)) for part in (image, delta)]
+        figures["boundary"] = lambda: plots.boundary_cross_section(model, *of_model, class_names=names, attack=attack)
     return {kind: functools.partial(_save, draw) for kind, draw in figures.items()}
 
 

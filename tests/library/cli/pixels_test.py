@@ -47,3 +47,11 @@ class TestPixels:
         grey = pixels_for(linear(0), False, None, (0.0,))
         assert grey(np.ones((4, *SHAPE[:2])), linear(0)).shape == (4, *SHAPE)
         assert grey(np.ones((4, *SHAPE)), linear(0, SHAPE[:2])).shape == (4, *SHAPE[:2])
+
+    def test_deviation_by_channel(self):
+        model = linear(0, (2, 2, 3))
+        pixels = pixels_for(model, False, None, (0.1, 0.2, 0.3), (0.5, 0.25, 0.1))
+        assert str(pixels) == "(pixels - [0.1, 0.2, 0.3]) / [0.5, 0.25, 0.1]"
+        np.testing.assert_allclose(pixels(np.ones((1, 2, 2, 3)), model)[0, 0, 0], [1.8, 3.2, 7.0], rtol=1e-6)
+        with pytest.raises(CommandError, match="--deviation must be one number, or one per channel: 2 for 3 channels"):
+            pixels_for(model, False, None, (0.0,), (0.5, 0.25))(np.ones((1, 2, 2, 3)), model)
