@@ -152,21 +152,27 @@ class TestTraining:
             np.testing.assert_allclose(got, own, rtol=1e-3, atol=1e-5)
 
     @pytest.mark.parametrize("how", [{"run_eagerly": True}, {"jit_compile": False}, {"jit_compile": True}])
-    def test_fit(self, how):
-        pixels, x, y = data()
-        results = []
-        for take, deviation in ((0, DEVIATION), (1, None)):
-            attack = keras_amm.DeepFool(num_candidates=2, deviation=deviation)
-            model = keras_amm.AMMModel(networks()[take], keras_amm.MarginRegularizer(gradient="boundary"), attack)
-            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-            model.compile(keras.optimizers.SGD(0.05), loss, **how)
-            logs = model.fit((x, pixels)[take], y, batch_size=10, shuffle=False, verbose=0).history
-            results.append((logs, model.get_weights()))
-        (logs, weights), (wanted_logs, wanted) = results
+    def test_fit(self, how, trained_on_pixels):
+        logs, weights = _trained(networks()[0], data()[1], DEVIATION, **how)
+        wanted_logs, wanted = trained_on_pixels
         for name, values in wanted_logs.items():
             np.testing.assert_allclose(logs[name], values, rtol=1e-3, err_msg=name)
         for got, own in zip(weights, wanted, strict=True):
             np.testing.assert_allclose(got, own, rtol=1e-3, atol=1e-5)
+
+
+def _trained(network, images, deviation, **how):
+    attack = keras_amm.DeepFool(num_candidates=2, deviation=deviation)
+    model = keras_amm.AMMModel(network, keras_amm.MarginRegularizer(gradient="boundary"), attack)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.05), loss, **how)
+    history = model.fit(images, data()[2], batch_size=10, shuffle=False, verbose=0).history
+    return history, model.get_weights()
+
+
+@pytest.fixture(scope="module")
+def trained_on_pixels():
+    return _trained(networks()[1], data()[0], None, run_eagerly=True)
 
 
 class TestArguments:
