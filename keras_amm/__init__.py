@@ -1,11 +1,12 @@
 """Large input-space margins for Keras classifiers: Adversarial Margin Maximization."""
 
-from keras_amm import aggregation, callbacks, plots, shrinkage
+from keras_amm import aggregation, callbacks, model, plots, shrinkage
 from keras_amm.deepfool import DeepFool, Perturbation
 from keras_amm.margins import evaluate_margins
-from keras_amm.model import AMMModel, wrap
+from keras_amm.model import AMMModel
 from keras_amm.regularizer import MarginRegularizer
 from keras_amm.report import MarginReport
+from keras_amm.wrapping import wrap
 
 __version__ = "0.1.0"
 
@@ -22,3 +23,6 @@ __all__ = [
     "shrinkage",
     "wrap",
 ]
+
+# `keras_amm.model.wrap` is another name of it. That module cannot import it, since `wrap` imports the module.
+vars(model)["wrap"] = wrap

@@ -126,6 +126,44 @@ class KerasHooks(DelegatingModel):
         """
         return self.base_model.export(*args, **kwargs)
 
+    def get_compile_config(self) -> dict[str, Any]:
+        """What the model was compiled with, for serialisation, and whether the optimizer is the classifier's.
+
+        Returns:
+            A dictionary, empty if the model is not compiled.
+
+        Example:
+        >>> model = keras_amm.wrap(keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]))
+        >>> model.get_compile_config()
+        {}
+        """
+        config = super().get_compile_config()
+        # Keras saves the state of an optimizer once, as that of the classifier.
+        if config and self.optimizer is not None and getattr(self.base_model, "optimizer", None) is self.optimizer:
+            config["shares_optimizer"] = True
+        return config
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile the model as a saved one was; an optimizer that was the classifier's own is so again.
+
+        Args:
+            config: what `get_compile_config` returned.
+
+        Example:
+        >>> model = keras_amm.wrap(keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]))
+        >>> model.compile_from_config({"optimizer": "sgd", "loss": "mse"})
+        >>> model.loss
+        'mse'
+        """
+        shares_optimizer = config.get("shares_optimizer", False)
+        config = {name: value for name, value in config.items() if name != "shares_optimizer"}
+        optimizer = getattr(self.base_model, "optimizer", None)
+        if not shares_optimizer or optimizer is None:
+            super().compile_from_config(config)
+            return
+        config = keras.saving.deserialize_keras_object(config)
+        self.compile(**{**config, "optimizer": optimizer, "auto_scale_loss": False})
+
     def _step(self, name: str, keras_step: Any, data: Any) -> Any:
         result = super()._step(name, keras_step, data)
         if name == "predict_step":

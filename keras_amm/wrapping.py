@@ -1,0 +1,145 @@
+"""Making an AMMModel of a classifier: the regularizer by its settings, and the compilation taken over."""
+
+import contextlib
+import difflib
+import inspect
+import warnings
+from typing import Any
+
+import keras
+
+from keras_amm.deepfool import DeepFool
+from keras_amm.model import AMMModel
+from keras_amm.network.inputs import ClassifierWrapper, require_classifier
+from keras_amm.regularizer import MarginRegularizer
+
+
+def wrap(
+    classifier: keras.Model,
+    regularizer: MarginRegularizer | None = None,
+    attack: DeepFool | None = None,
+    **settings: Any,
+) -> AMMModel:
+    """Wrap a classifier so that `fit` trains it for a large margin.
+
+    A compiled classifier need not be compiled again: optimizer, loss, metrics and all other arguments of its `compile`
+    are taken over. The optimizer is the classifier's own, so training goes on where it was: with its iterations, its
+    momentum, and its scale of the loss. Calling `compile` overrules all of this.
+
+    Args:
+        classifier: single-input `keras.Model`, Functional, Sequential or
+            subclassed, with logits, a softmax or one sigmoid unit. It is
+            trained in place.
+        regularizer: `MarginRegularizer`; None for the default, MIN+EXP.
+        attack: `DeepFool`; None for the default.
+        **settings: arguments of `MarginRegularizer`, such as `strength=8.0`, in place of `regularizer`.
+
+    Returns:
+        An `AMMModel`, compiled if the classifier is, and else to be compiled.
+
+    Raises:
+        TypeError: it is not a Keras model, or a setting is unknown.
+        ValueError: it has several inputs or outputs, is a
+            subclassed model that is not built, or is wrapped already; or a setting is out of its range,
+            or given together with a regularizer.
+
+    Example:
+    >>> classifier = keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(), keras.layers.Dense(10)])
+    >>> classifier.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    >>> model = keras_amm.wrap(classifier, strength=8.0)
+    >>> logs = model.fit(np.random.rand(8, 28, 28), np.arange(8), verbose=0)
+    >>> int(classifier.optimizer.iterations)
+    1
+
+    Reference: Yan, Guo, Zhang, "Adversarial Margin Maximization Networks", TPAMI 2019.
+    """
+    if isinstance(classifier, ClassifierWrapper):
+        raise ValueError(
+            "The classifier is wrapped already. Expected: a plain Keras model, such as its `base_model`. "
+            f"Received: a {type(classifier).__name__} of {classifier.base_model.name!r}."
+        )
+    # As in Keras, a Sequential without input shape is built by its first batch.
+    require_classifier(classifier, must_be_built=not isinstance(classifier, keras.Sequential))
+    if settings:
+        _require_settings(settings, regularizer)
+        regularizer = MarginRegularizer(**settings)
+    model = AMMModel(classifier, regularizer=regularizer, attack=attack)
+    _take_over_compilation(model)
+    return model
+
+
+def _require_settings(settings: dict[str, Any], regularizer: MarginRegularizer | None) -> None:
+    """Refuse settings that are no arguments of `MarginRegularizer`, or that come together with a regularizer."""
+    known = _arguments(MarginRegularizer)
+    for name, value in settings.items():
+        if name in known:
+            continue
+        nearest = difflib.get_close_matches(name, known, n=1)
+        hint = f"Did you mean {nearest[0]!r}?" if nearest else f"They are {', '.join(known)}."
+        if name in _arguments(DeepFool):
+            hint = f"It is one of DeepFool: attack=keras_amm.DeepFool({name}={value!r})."
+        raise TypeError(
+            f"The settings of `wrap` are arguments of MarginRegularizer, and {name!r} is none of them. {hint} "
+            f"Received: {name}={value!r}."
+        )
+    if regularizer is not None:
+        raise ValueError(
+            "Expected: a regularizer, or settings of which `wrap` makes one, but not both. "
+            f"Received: regularizer={regularizer!r} and {settings}."
+        )
+
+
+def _arguments(kind: type) -> list[str]:
+    """The names of the arguments of a constructor, without `**kwargs`."""
+    return [name for name, p in inspect.signature(kind).parameters.items() if p.kind is not p.VAR_KEYWORD]
+
+
+def _take_over_compilation(model: AMMModel) -> None:
+    """Compile a model as its classifier is compiled; if that cannot be, leave it uncompiled and warn."""
+    classifier = model.base_model
+    compiled = getattr(classifier, "_compile_config", None)
+    if not classifier.compiled or compiled is None:
+        return
+    optimizer = classifier.optimizer
+    if optimizer is not None and optimizer.built:
+        known = {id(variable) for variable in optimizer._trainable_variables}
+        if not known.issuperset(id(weight) for weight in model.trainable_weights):
+            warnings.warn(
+                "The classifier has other trainable weights than its optimizer, because layers were made trainable or "
+                "replaced after it was compiled. So its compilation was not taken over: compile the wrapped model.",
+                stacklevel=3,
+            )
+            return
+    metrics = {name: _unshared(compiled.config.get(name)) for name in ("metrics", "weighted_metrics")}
+    # A scaled loss belongs to the optimizer, which is a LossScaleOptimizer if the classifier has one.
+    model.compile(**{**compiled.config, **metrics, "optimizer": optimizer, "auto_scale_loss": False})
+    warmup, done = model.regularizer.warmup_steps, 0 if optimizer is None else int(optimizer.iterations)
+    if 0 < warmup <= done:
+        warnings.warn(
+            f"There will be no warm-up: warmup_steps={warmup} counts the optimizer's updates, and the optimizer taken "
+            f"over from the classifier has made {done}. Compile the wrapped model with a new optimizer, or pass "
+            f"warmup_steps={done + warmup}.",
+            stacklevel=3,
+        )
+
+
+def _unshared(metrics: Any) -> Any:
+    """Metrics as `compile` takes them, with new objects in place of the classifier's.
+
+    Keras does not reset a metric before its model has used it: one of two models would go on from the other's values.
+    """
+    return metrics if metrics is None else keras.tree.map_structure(_copy_or_reset, metrics)
+
+
+def _copy_or_reset(metric: Any) -> Any:
+    """A new metric by the configuration of one; the same, set back, if its configuration is not all of it."""
+    if not isinstance(metric, keras.metrics.Metric):
+        return metric
+    kind = type(metric)
+    # A metric of the user's may be without a `get_config` that holds its arguments.
+    with contextlib.suppress(Exception):
+        config = metric.get_config()
+        if kind.__module__.partition(".")[0] == "keras" or set(_arguments(kind)) <= set(config):
+            return kind.from_config(config)
+    metric.reset_state()
+    return metric
