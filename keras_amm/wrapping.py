@@ -24,7 +24,9 @@ def wrap(
 
     A compiled classifier need not be compiled again: optimizer, loss, metrics and all other arguments of its `compile`
     are taken over. The optimizer is the classifier's own, so training goes on where it was: with its iterations, its
-    momentum, and its scale of the loss. Calling `compile` overrules all of this.
+    momentum, and its scale of the loss; a strength that changes with the optimizer's iterations goes on from there,
+    too. Calling `compile` overrules all of this. If layers were made trainable after the classifier was compiled,
+    nothing is taken over.
 
     Args:
         classifier: single-input `keras.Model`, Functional, Sequential or
@@ -35,7 +37,7 @@ def wrap(
         **settings: arguments of `MarginRegularizer`, such as `strength=8.0`, in place of `regularizer`.
 
     Returns:
-        An `AMMModel`, compiled if the classifier is, and else to be compiled.
+        An `AMMModel`, compiled as the classifier is, or to be compiled.
 
     Raises:
         TypeError: it is not a Keras model, or a setting is unknown.
@@ -95,7 +97,7 @@ def _arguments(kind: type) -> list[str]:
 
 
 def _take_over_compilation(model: AMMModel) -> None:
-    """Compile a model as its classifier is compiled; if that cannot be, leave it uncompiled and warn."""
+    """Compile a model as its classifier is compiled, if its optimizer knows all weights that are to be trained."""
     classifier = model.base_model
     compiled = getattr(classifier, "_compile_config", None)
     if not classifier.compiled or compiled is None:
@@ -104,11 +106,7 @@ def _take_over_compilation(model: AMMModel) -> None:
     if optimizer is not None and optimizer.built:
         known = {id(variable) for variable in optimizer._trainable_variables}
         if not known.issuperset(id(weight) for weight in model.trainable_weights):
-            warnings.warn(
-                "The classifier has other trainable weights than its optimizer, because layers were made trainable or "
-                "replaced after it was compiled. So its compilation was not taken over: compile the wrapped model.",
-                stacklevel=3,
-            )
+            # Layers were made trainable or replaced since: plain Keras, too, needs another `compile` then.
             return
     metrics = {name: _unshared(compiled.config.get(name)) for name in ("metrics", "weighted_metrics")}
     # A scaled loss belongs to the optimizer, which is a LossScaleOptimizer if the classifier has one.
@@ -117,8 +115,8 @@ def _take_over_compilation(model: AMMModel) -> None:
     if 0 < warmup <= done:
         warnings.warn(
             f"There will be no warm-up: warmup_steps={warmup} counts the optimizer's updates, and the optimizer taken "
-            f"over from the classifier has made {done}. Compile the wrapped model with a new optimizer, or pass "
-            f"warmup_steps={done + warmup}.",
+            f"over from the classifier has made {done}. Compile the wrapped model with a new optimizer, and it counts "
+            "from 0.",
             stacklevel=3,
         )
 
