@@ -55,6 +55,27 @@ def test_zero_strength_is_plain_training(jit_compile):
     assert_same_weights(wrapped, plain, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("strength", [8.0, "auto"])
+def test_warm_up(strength):
+    """It grows linearly with the optimizer's updates; at the first there is no penalty."""
+    x, y = small_data(16)
+    regularizer = keras_amm.MarginRegularizer(
+        strength, shrinkage="lin", gradient="boundary", max_influence=0.4, warmup_steps=4
+    )
+    whole = 8.0 if strength == 8.0 else 0.4
+    np.testing.assert_allclose(
+        [regularizer.strength_at(step) for step in range(6)], whole * np.minimum(np.arange(6) / 4, 1)
+    )
+    model = keras_amm.wrap(small_network(), regularizer=regularizer)
+    model.compile(keras.optimizers.SGD(0.0), LOSS, run_eagerly=True)
+    penalties = [float(model.margin_penalty(x, y))]
+    for _ in range(5):
+        model.train_on_batch(x, y)
+        penalties.append(float(model.margin_penalty(x, y)))
+    assert penalties[4] != 0.0
+    np.testing.assert_allclose(penalties, penalties[4] * np.minimum(np.arange(6) / 4, 1), rtol=1e-5)
+
+
 @pytest.mark.parametrize("run_eagerly", [False, True])
 def test_delayed_start(run_eagerly):
     """While a schedule is zero the update is the plain one, and no margin is shown."""

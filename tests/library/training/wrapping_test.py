@@ -39,8 +39,8 @@ def fit(model, **arguments):
 
 class TestSettings:
     def test_they_make_the_regularizer(self):
-        model = keras_amm.wrap(small_network(), strength=8.0, shrinkage="lin", max_influence=1.0, screening=0.3)
-        wanted = keras_amm.MarginRegularizer(8.0, shrinkage="lin", max_influence=1.0, screening=0.3, name="a")
+        model = keras_amm.wrap(small_network(), strength=8.0, shrinkage="lin", max_influence=1.0)
+        wanted = keras_amm.MarginRegularizer(8.0, shrinkage="lin", max_influence=1.0, name="a")
         got = {**model.regularizer.get_config(), "name": "a"}
         assert got == wanted.get_config()
         assert keras_amm.model.wrap is keras_amm.wrap
