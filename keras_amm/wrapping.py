@@ -1,6 +1,5 @@
 """Making an AMMModel of a classifier: the regularizer by its settings, and the compilation taken over."""
 
-import contextlib
 import difflib
 import inspect
 import warnings
@@ -66,7 +65,8 @@ def wrap(
         _require_settings(settings, regularizer)
         regularizer = MarginRegularizer(**settings)
     model = AMMModel(classifier, regularizer=regularizer, attack=attack)
-    _take_over_compilation(model)
+    model.take_over_compilation()
+    _warn_of_no_warm_up(model)
     return model
 
 
@@ -96,22 +96,10 @@ def _arguments(kind: type) -> list[str]:
     return [name for name, p in inspect.signature(kind).parameters.items() if p.kind is not p.VAR_KEYWORD]
 
 
-def _take_over_compilation(model: AMMModel) -> None:
-    """Compile a model as its classifier is compiled, if its optimizer knows all weights that are to be trained."""
-    classifier = model.base_model
-    compiled = getattr(classifier, "_compile_config", None)
-    if not classifier.compiled or compiled is None:
-        return
-    optimizer = classifier.optimizer
-    if optimizer is not None and optimizer.built:
-        known = {id(variable) for variable in optimizer._trainable_variables}
-        if not known.issuperset(id(weight) for weight in model.trainable_weights):
-            # Layers were made trainable or replaced since: plain Keras, too, needs another `compile` then.
-            return
-    metrics = {name: _unshared(compiled.config.get(name)) for name in ("metrics", "weighted_metrics")}
-    # A scaled loss belongs to the optimizer, which is a LossScaleOptimizer if the classifier has one.
-    model.compile(**{**compiled.config, **metrics, "optimizer": optimizer, "auto_scale_loss": False})
-    warmup, done = model.regularizer.warmup_steps, 0 if optimizer is None else int(optimizer.iterations)
+def _warn_of_no_warm_up(model: AMMModel) -> None:
+    """Warn if the optimizer that was taken over has made as many updates as the warm-up has."""
+    warmup = model.regularizer.warmup_steps
+    done = int(model.optimizer.iterations) if model.compiled and model.optimizer is not None else 0
     if 0 < warmup <= done:
         warnings.warn(
             f"There will be no warm-up: warmup_steps={warmup} counts the optimizer's updates, and the optimizer taken "
@@ -119,25 +107,3 @@ def _take_over_compilation(model: AMMModel) -> None:
             "from 0.",
             stacklevel=3,
         )
-
-
-def _unshared(metrics: Any) -> Any:
-    """Metrics as `compile` takes them, with new objects in place of the classifier's.
-
-    Keras does not reset a metric before its model has used it: one of two models would go on from the other's values.
-    """
-    return metrics if metrics is None else keras.tree.map_structure(_copy_or_reset, metrics)
-
-
-def _copy_or_reset(metric: Any) -> Any:
-    """A new metric by the configuration of one; the same, set back, if its configuration is not all of it."""
-    if not isinstance(metric, keras.metrics.Metric):
-        return metric
-    kind = type(metric)
-    # A metric of the user's may be without a `get_config` that holds its arguments.
-    with contextlib.suppress(Exception):
-        config = metric.get_config()
-        if kind.__module__.partition(".")[0] == "keras" or set(_arguments(kind)) <= set(config):
-            return kind.from_config(config)
-    metric.reset_state()
-    return metric

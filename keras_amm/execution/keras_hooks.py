@@ -8,12 +8,12 @@ import tensorflow as tf
 
 from keras_amm.execution import replicas
 from keras_amm.execution.checks import as_value_errors
-from keras_amm.execution.delegation import DelegatingModel
+from keras_amm.execution.compilation import SharedCompilation
 from keras_amm.execution.guarded_update import GuardedUpdate, in_failed_step
 from keras_amm.typing import Tensor, TensorLike
 
 
-class KerasHooks(DelegatingModel):
+class KerasHooks(SharedCompilation):
     """A model around another, `base_model`, that differs from it in its training step.
 
     Updates are guarded, the step is traced once, and it runs on several workers. For the last two,
@@ -125,44 +125,6 @@ class KerasHooks(DelegatingModel):
         >>> model.export(tempfile.mkdtemp(), verbose=False)
         """
         return self.base_model.export(*args, **kwargs)
-
-    def get_compile_config(self) -> dict[str, Any]:
-        """What the model was compiled with, for serialisation, and whether the optimizer is the classifier's.
-
-        Returns:
-            A dictionary, empty if the model is not compiled.
-
-        Example:
-        >>> model = keras_amm.wrap(keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]))
-        >>> model.get_compile_config()
-        {}
-        """
-        config = super().get_compile_config()
-        # Keras saves the state of an optimizer once, as that of the classifier.
-        if config and self.optimizer is not None and getattr(self.base_model, "optimizer", None) is self.optimizer:
-            config["shares_optimizer"] = True
-        return config
-
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compile the model as a saved one was; an optimizer that was the classifier's own is so again.
-
-        Args:
-            config: what `get_compile_config` returned.
-
-        Example:
-        >>> model = keras_amm.wrap(keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]))
-        >>> model.compile_from_config({"optimizer": "sgd", "loss": "mse"})
-        >>> model.loss
-        'mse'
-        """
-        shares_optimizer = config.get("shares_optimizer", False)
-        config = {name: value for name, value in config.items() if name != "shares_optimizer"}
-        optimizer = getattr(self.base_model, "optimizer", None)
-        if not shares_optimizer or optimizer is None:
-            super().compile_from_config(config)
-            return
-        config = keras.saving.deserialize_keras_object(config)
-        self.compile(**{**config, "optimizer": optimizer, "auto_scale_loss": False})
 
     def _step(self, name: str, keras_step: Any, data: Any) -> Any:
         result = super()._step(name, keras_step, data)

@@ -147,6 +147,16 @@ class TestCompiled:
         for old, new in zip(before, classifier.get_weights(), strict=True):
             np.testing.assert_array_equal(old, new)
 
+    def test_compiling_again_keeps_no_metric_of_the_classifier(self):
+        classifier = small_network()
+        classifier.compile("adam", "mse", metrics=["mae"])
+        model = keras_amm.wrap(classifier, **SETTINGS)
+        model.compile("sgd", LOSS)
+        assert "mae" not in fit(model) and "cross_entropy" in fit(model)
+        model = keras_amm.wrap(classifier, **SETTINGS)
+        model.compile("sgd")
+        assert model.loss is None
+
     def test_not_compiled(self):
         assert not keras_amm.wrap(small_network()).compiled
 
