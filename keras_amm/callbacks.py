@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from keras_amm.arguments import require_whole
+from keras_amm.arguments import require_real, require_whole
 from keras_amm.deepfool import DeepFool
 from keras_amm.measuring.batches import hint_of_pair
 from keras_amm.measuring.measurer import Measurer, warn_of_zero_gradients
@@ -22,12 +22,10 @@ from keras_amm.monitoring.fit import (
     warn_of_earlier_readers,
     warn_of_failure,
 )
+from keras_amm.monitoring.logged import SECONDS, logged_names, logged_values
 from keras_amm.monitoring.tensorboard import MarginSummaries
 from keras_amm.network.inputs import unwrapped
 from keras_amm.report import MarginReport
-
-_LOGGED = {"val_margin": "mean", "val_margin_median": "median", "val_attack_success": "success_rate"}
-_SECONDS = "val_margin_seconds"
 
 
 class MarginLogger(keras.callbacks.Callback):
@@ -35,15 +33,18 @@ class MarginLogger(keras.callbacks.Callback):
 
     Adds to each epoch's logs
 
-    - `val_margin`, the mean norm of `keras_amm.evaluate_margins` over all images measured,
-    - `val_margin_median`, the median norm,
+    - `val_margin`, the mean margin over all images measured, 0 where an image is misclassified or its attack failed
+      (`MarginReport.margin`): **choose a model by this**, which falls when a classifier collapses,
+    - `val_margin_median`, the median of the same margins,
+    - `val_paper_margin`, the paper's average of all norms from the predicted class (`MarginReport.mean`): compare this
+      with the paper's tables, but choose no model by it, for it may be large where most images are misclassified,
+    - `val_robust_accuracy_0.5` and so on for each of `radii`,
     - `val_attack_success`, the fraction of images whose attack changed the prediction,
     - `val_margin_seconds`, what measuring and writing cost in this epoch;
 
-    called `val_amm_margin` and so on if a metric of the model has such a name. All
-    callbacks share one logs dictionary, in the order of the list: **put MarginLogger
-    before those that read it**, such as `EarlyStopping`, `ModelCheckpoint`, `CSVLogger`
-    and `TensorBoard`. It warns if one of these comes earlier. `History`, which `fit`
+    called `val_amm_margin` and so on if a metric of the model has such a name. All callbacks share one logs dictionary,
+    in the order of the list: **put MarginLogger before those that read it**, such as `EarlyStopping`,
+    `ModelCheckpoint`, `CSVLogger` and `TensorBoard`. It warns if one of these comes earlier. `History`, which `fit`
     returns, and the progress bar come last. Pass `mode="max"` to those that monitor `val_margin`.
 
     The first epoch of each `fit` is measured whatever `epoch_freq` says, because `CSVLogger` fixes its columns then. An
@@ -51,35 +52,33 @@ class MarginLogger(keras.callbacks.Callback):
     misses a value, and the patience of `EarlyStopping` counts epochs.
 
     A first batch is measured as a trial before training starts, so that data which do not fit are refused early. A
-    model that only its first training batch builds is tried after that batch; the validation data of `fit` are
-    tried after the first epoch. When measuring or writing fails later, training goes on: there is a warning, and
-    where measuring failed the values of that epoch are NaN.
+    model that only its first training batch builds is tried after that batch; the validation data of `fit` are tried
+    after the first epoch. When measuring or writing fails later, training goes on: there is a warning, and where
+    measuring failed the values of that epoch are NaN.
 
-    With `log_dir`, TensorBoard shows the margins' scalars, the mean margin per class, histograms of correctly
-    classified and of misclassified images, robust accuracy over the radius, and the images of the smallest margins
-    with their perturbations. The horizontal axis is the epoch, counted from 0 as by `keras.callbacks.TensorBoard`;
-    with `step_freq` it is the number of training steps done. A resumed run continues the count. Among several
-    workers, all measure and the chief writes.
+    With `log_dir`, TensorBoard shows these scalars, the mean margin per class, histograms of correctly classified and
+    of misclassified images, robust accuracy over the radius, and the images of the smallest margins with their
+    perturbations. The horizontal axis is the epoch, counted from 0 as by `keras.callbacks.TensorBoard`; with
+    `step_freq` it is the number of training steps done. A resumed run continues the count. Among several workers, all
+    measure and the chief writes.
 
     Any Keras classifier will do, not only an `AMMModel`. Weights, metrics and random numbers are left alone.
 
     Args:
-        data: what `keras_amm.evaluate_margins` takes: arrays (x, y), or a
-            `tf.data.Dataset` or `keras.utils.PyDataset`; None for the validation data of `fit`.
-        log_dir: path of TensorBoard's log directory, written to in its folder
-            `margins`; None for no summaries.
-        epoch_freq: as the `validation_freq` of `fit`: int, every so many epochs; or a
-            container of epochs, counted from 1.
-        step_freq: int, to measure every so many training steps besides, for
-            TensorBoard; None for epochs alone. The validation data of `fit`
-            are known, and measured, from the end of the first epoch on.
-        num_samples: int, measure a random subsample of this size, drawn once;
-            None for all images. DeepFool costs many times an evaluation.
+        data: what `keras_amm.evaluate_margins` takes: arrays (x, y), or a `tf.data.Dataset` or
+            `keras.utils.PyDataset`; None for the validation data of `fit`.
+        log_dir: path of TensorBoard's log directory, written to in its folder `margins`; None for no summaries.
+        epoch_freq: as the `validation_freq` of `fit`, every so many epochs, or a container of epochs, counted from 1.
+        step_freq: int, to measure every so many training steps besides, for TensorBoard; None for epochs alone. The
+            validation data of `fit` are known, and measured, from the end of the first epoch on.
+        num_samples: int, measure a random subsample of this size, drawn once; None for all images. DeepFool costs many
+            times an evaluation.
         seed: int, which subsample.
         attack: `DeepFool`; None for the default of `evaluate_margins`.
         batch_size: int, the most images attacked at a time; None for 128 of arrays.
         num_images: int, how many images of the smallest margins TensorBoard shows.
         class_names: sequence of strings, names of the classes for TensorBoard; None for indices.
+        radii: floats, l2 radii in the units of the images at which to log the robust accuracy.
 
     Attributes:
         report: the last `MarginReport`; None before the first.
@@ -116,21 +115,22 @@ class MarginLogger(keras.callbacks.Callback):
         batch_size: int | None = None,
         num_images: int = 8,
         class_names: Sequence[str] | None = None,
+        radii: Sequence[float] = (),
     ) -> None:
         super().__init__()
         if attack is not None and not isinstance(attack, DeepFool):
             raise TypeError(f"`attack` must be a keras_amm.DeepFool or None. Received: attack={attack!r}.")
         if log_dir is not None and not isinstance(log_dir, (str, os.PathLike)):
-            raise TypeError(
-                "`log_dir` must be a path or None. "
-                f"Received: log_dir of type {type(log_dir).__name__}.{hint_of_pair(log_dir)}"
-            )
+            received = f"log_dir of type {type(log_dir).__name__}.{hint_of_pair(log_dir)}"
+            raise TypeError(f"`log_dir` must be a path or None. Received: {received}")
         if isinstance(epoch_freq, (str, bytes)) or not isinstance(epoch_freq, Container):
             require_whole("epoch_freq", epoch_freq, 1)
         for name, value in (("step_freq", step_freq), ("num_samples", num_samples), ("batch_size", batch_size)):
             if value is not None:
                 require_whole(name, value, 1)
         require_whole("num_images", num_images, 0)
+        for radius in radii:
+            require_real("radii", radius, lambda r: r >= 0, "at least 0 each")
         self.data = data
         self.epoch_freq = epoch_freq
         self.step_freq = step_freq
@@ -139,13 +139,15 @@ class MarginLogger(keras.callbacks.Callback):
         self.attack = attack
         self.batch_size = batch_size
         self.num_images = num_images
+        self.radii = tuple(radii)
         self.report: MarginReport | None = None
         self.seconds = 0.0
         # Tells Keras whether it may call this at the end of a batch from another thread, while training goes on.
         self.async_safe = step_freq is None
         self._summaries: MarginSummaries | None = None
         if log_dir is not None:
-            self._summaries = MarginSummaries(log_dir, class_names, axis="epoch" if step_freq is None else "step")
+            axis = "epoch" if step_freq is None else "step"
+            self._summaries = MarginSummaries(log_dir, class_names, axis, self.radii)
         self._samples: FixedSamples | None = None
         self._fit = RunningFit(self.seconds)
 
@@ -159,7 +161,7 @@ class MarginLogger(keras.callbacks.Callback):
             TypeError: the model is not a Keras model.
             ValueError: data or model are not fit to be measured.
         """
-        warn_of_earlier_readers(self, [*_LOGGED, _SECONDS])
+        warn_of_earlier_readers(self, [*logged_names(self.radii), SECONDS])
         self._fit = RunningFit(self.seconds)
         if self.data is None:
             # The validation data of another fit are other images.
@@ -217,8 +219,7 @@ class MarginLogger(keras.callbacks.Callback):
             logs: the dictionary to add to.
 
         Raises:
-            ValueError: the validation data of `fit` are wanted and cannot be had; data
-                or model are not fit to be measured.
+            ValueError: the validation data of `fit` cannot be had; data or model are not fit to be measured.
         """
         fit = self._fit
         samples = fit.samples or self._prepare(validation_data(self.model) if self.data is None else self.data)
@@ -226,7 +227,7 @@ class MarginLogger(keras.callbacks.Callback):
         if self._is_due(epoch) and fit.measured_at != now:
             self._measure(samples, f"epoch {epoch + 1}", now)
         if logs is not None:
-            logs.update(names_not_taken({**fit.values, _SECONDS: self.seconds - fit.seconds_logged}, logs))
+            logs.update(names_not_taken({**fit.values, SECONDS: self.seconds - fit.seconds_logged}, logs))
         fit.seconds_logged = self.seconds
 
     def on_train_end(self, logs: Any = None) -> None:
@@ -242,9 +243,8 @@ class MarginLogger(keras.callbacks.Callback):
         if not self._fit.values:
             # At the end of the first epoch CSVLogger fixes its columns.
             return True
-        if isinstance(self.epoch_freq, Container):
-            return epoch + 1 in self.epoch_freq
-        return (epoch + 1) % self.epoch_freq == 0
+        every = self.epoch_freq
+        return epoch + 1 in every if isinstance(every, Container) else (epoch + 1) % every == 0
 
     def _prepare_if_built(self) -> None:
         # Keras itself builds some models only with their first batch.
@@ -273,12 +273,12 @@ class MarginLogger(keras.callbacks.Callback):
                     measurer.add(x, y)
                 report, nearest = measurer.report(), measurer.nearest()
             except Exception as error:
-                self._fit.values = dict.fromkeys(_LOGGED, float("nan"))
+                self._fit.values = dict.fromkeys(logged_names(self.radii), float("nan"))
                 warn_of_failure("Margins could not be measured", moment, "The margins in its logs are NaN", error)
                 return
             warn_of_zero_gradients(report, stacklevel=3)
             self.report = report
-            self._fit.values = {name: getattr(report, attribute) for name, attribute in _LOGGED.items()}
+            self._fit.values = logged_values(report, self.radii)
             self._fit.measured_at = now
             self._write(report, nearest, moment, now)
 

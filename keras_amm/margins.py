@@ -77,7 +77,7 @@ def evaluate_margins(
         for x, y in parts:
             measurer.add(x, y)
             # A large batch moves the bar once, at its end; its mean moves with every slice.
-            bar.update(done, [("margin", measurer.mean)], finalize=False)
+            bar.update(done, [("margin", measurer.margin)], finalize=False)
         done += 1
     if not len(measurer):
         raise no_images(data)
@@ -85,6 +85,6 @@ def evaluate_margins(
     # Reading the images counts as well.
     report.seconds = time.perf_counter() - start
     bar.target = done
-    bar.update(done, [("margin", measurer.mean)], finalize=True)
+    bar.update(done, [("margin", measurer.margin)], finalize=True)
     warn_of_zero_gradients(report, stacklevel=2)
     return report

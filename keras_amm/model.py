@@ -35,11 +35,10 @@ class AMMModel(ClassifierWrapper, KerasHooks):
 
     While training, `fit` shows beside `loss` (all that is minimised):
     `cross_entropy`, the classifier's loss alone, called `classification_loss` where
-    another loss is compiled; `margin_penalty`; `margin`, the mean
-    norm over correctly classified samples; `attack_success`, the share
-    of attacked samples whose prediction changed. As in a `MarginReport`, a sample
-    whose attack failed counts with how far the attack went, so with 0 where the
-    network has no gradient; `attack_success` tells how many these are.
+    another loss is compiled; `margin_penalty`; `margin`, the mean over
+    all samples of their norm, 0 where misclassified or the attack failed, as
+    `MarginReport.margin` (a correct sample that was not searched counts by an
+    estimate); `attack_success`, the share of attacked samples that reached a boundary.
     Where the classifier has a metric of one of these names, it keeps it, and ours
     is called `amm_margin` and so on.
 

@@ -1,36 +1,35 @@
 """What `evaluate_margins` measured: arrays, figures of merit, JSON and plots."""
 
 import os
+import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_amm import plots, report_json
+from keras_amm import plots, report_json, report_summary
 from keras_amm.typing import TensorLike
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_QUANTILES = (0.05, 0.25, 0.75, 0.95)
-
 
 class MarginReport:
     """The input-space margins of a classifier on n labelled images.
 
-    Made by `keras_amm.evaluate_margins`; the constructor serves to put reports
-    together from arrays. DeepFool finds *a* nearby point of another class, so
-    where it succeeded the norm is an upper bound of the true distance.
+    Made by `keras_amm.evaluate_margins`; the constructor serves to put reports together from arrays. DeepFool finds
+    *a* nearby point of another class, so where it succeeded the norm is an upper bound of the true distance.
+
+    **Choose among models by `margin`**, which counts 0 where an image is misclassified or its attack failed: a
+    classifier that collapses falls to 0. **Compare with the paper's tables by `mean`**, which counts every image from
+    the class predicted for it, so that a classifier that is often wrong may have a large one.
 
     Args:
-        norms: float array [n], the norm of the untargeted perturbation from
-            the predicted class, in the units of the images. Where the attack
-            failed, how far it went, so 0 where the network has no gradient:
-            a failed attack is not taken for a large margin. The `margin` that
-            an `AMMModel` shows in `fit` follows the same rule.
-        signed: float array [n], the norm for correctly classified images, and
-            minus the distance to the label for misclassified ones.
+        norms: float array [n], the norm of the untargeted perturbation from the predicted class, in the units of the
+            images. Where the attack failed, how far it went, so 0 where the network has no gradient.
+        signed: float array [n], the norm for correctly classified images, and minus the distance to the label for
+            misclassified ones.
         predictions: integer array [n], the predicted classes.
         labels: integer array [n], the ground truth.
         success: boolean array [n], whether the untargeted attack changed the prediction, or the image
@@ -44,13 +43,13 @@ class MarginReport:
         ValueError: the arrays are empty, have more than one axis or differ in length.
 
     Example:
-    >>> report = keras_amm.report.MarginReport(norms=[1.5, 0.5], signed=[1.5, -0.2],
+    >>> report = keras_amm.report.MarginReport(norms=[1.5, 0.5], signed=[1.5, -0.25],
     ...     predictions=[3, 1], labels=[3, 2], success=[True, True])
-    >>> report.mean, report.accuracy
-    (1.0, 0.5)
+    >>> report.margin, report.signed_mean, report.mean, report.accuracy
+    (0.75, 0.625, 1.0, 0.5)
 
-    Reference: the column "Margin" of Tables 3-7, Section 4.4 of the paper: the
-    mean of `norms` over all images, whether the prediction is right or not.
+    Reference: `mean` is the column "Margin" of Tables 3-7, Section 4.4 of the paper; `margin` counts misclassified
+    images as Ding et al. do in "MMA Training" (ICLR 2020).
     """
 
     def __init__(
@@ -70,9 +69,8 @@ class MarginReport:
         arrays = {name: np.asarray(values, dtype=report_json.ARRAYS[name]) for name, values in given.items()}
         shapes = {name: array.shape for name, array in arrays.items()}
         if len(set(shapes.values())) != 1 or arrays["norms"].ndim != 1 or not arrays["norms"].size:
-            raise ValueError(
-                f"A report needs arrays of one axis and equal lengths, of one image or more. Received: {shapes}."
-            )
+            expected = "arrays of one axis and equal lengths, of one image or more"
+            raise ValueError(f"A report needs {expected}. Received: {shapes}.")
         self.norms: np.ndarray = arrays["norms"]
         self.signed: np.ndarray = arrays["signed"]
         self.predictions: np.ndarray = arrays["predictions"]
@@ -88,22 +86,42 @@ class MarginReport:
         return int(self.norms.size)
 
     def __repr__(self) -> str:
-        return f"<MarginReport of {len(self)} images: mean {self.mean:.4g}, accuracy {self.accuracy:.4f}>"
+        return f"<MarginReport of {len(self)} images: margin {self.margin:.4g}, accuracy {self.accuracy:.4f}>"
 
     @property
     def correct(self) -> np.ndarray:
         """Boolean array [n], whether the prediction is the label."""
-        equal: np.ndarray = self.predictions == self.labels
-        return equal
+        return np.asarray(self.predictions == self.labels)
+
+    @property
+    def margins(self) -> np.ndarray:
+        """Float array [n], the norm where the prediction is right and its attack succeeded, and 0 elsewhere."""
+        return np.asarray(np.where(self.correct & self.success, self.norms, np.float32(0.0)))
+
+    @property
+    def margin(self) -> float:
+        """The mean of `margins` over all images: what `fit` shows as `margin` and `MarginLogger` as `val_margin`."""
+        return float(np.mean(self.margins, dtype="float64"))
+
+    @property
+    def margin_median(self) -> float:
+        """The median of `margins` over all images."""
+        return float(np.median(self.margins))
+
+    @property
+    def signed_mean(self) -> float:
+        """The mean of `signed` over all images, in which a correct image whose attack failed counts as 0."""
+        failed = self.correct & ~self.success
+        return float(np.mean(np.where(failed, np.float32(0.0), self.signed), dtype="float64"))
 
     @property
     def mean(self) -> float:
-        """The mean norm over all images, whether the prediction is right or not."""
+        """The paper's average: the mean norm over all images, whether the prediction is right or not."""
         return float(np.mean(self.norms, dtype="float64"))
 
     @property
     def median(self) -> float:
-        """The median norm over all images."""
+        """The median norm over all images, whether the prediction is right or not."""
         return float(np.median(self.norms))
 
     @property
@@ -124,11 +142,10 @@ class MarginReport:
     def robust_accuracy(self, radii: TensorLike) -> np.ndarray:
         """The fraction of images correctly classified and not led astray within a radius.
 
-        An image counts if its prediction is right and its norm is greater than
-        the radius. Where the attack failed nothing was found beyond the norm
-        either: such an image counts up to its norm and no further. So radius 0
-        gives the accuracy. As the norms of successful attacks are upper bounds
-        of the distance, the true robust accuracy tends to be lower.
+        An image counts if its prediction is right and its norm is greater than the radius. Where the attack failed
+        nothing was found beyond the norm either: such an image counts up to its norm and no further. So radius 0
+        gives the accuracy. As the norms of successful attacks are upper bounds of the distance, the true robust
+        accuracy tends to be lower.
 
         Args:
             radii: float or array of any shape, l2 radii in the units of the images.
@@ -154,41 +171,34 @@ class MarginReport:
         robust = robust + given_up.size - np.searchsorted(given_up, radii, side="left")
         return np.asarray(robust / len(self), dtype="float64")
 
-    def summary(self) -> str:
+    def summary(self, radii: TensorLike | None = None) -> str:
         """The report in a few lines.
+
+        Args:
+            radii: floats, l2 radii at which to say the robust accuracy; None for round ones about the median margin.
 
         Returns:
             A string of several lines, without a trailing newline.
+
+        Raises:
+            ValueError: a radius is negative or NaN.
 
         Example:
         >>> report = keras_amm.report.MarginReport(norms=[1.5, 0.5], signed=[1.5, -0.25],
         ...     predictions=[3, 1], labels=[3, 2], success=[True, True], model_name="mlp")
         >>> print(report.summary())
         Margins of mlp on 2 images
-          accuracy        50.00%  (1 misclassified)
-          mean margin     1.0000  (all images, from the predicted class)
-          signed mean     0.6250  (misclassified: minus that to the label)
-          median          1.0000
-          quantiles       5%: 0.5500  25%: 0.7500  75%: 1.2500  95%: 1.4500
-          attack success 100.00%
-          seconds           0.00
+          accuracy          50.00%  (1 misclassified)
+          mean margin       0.7500  (0 where misclassified or the attack failed)
+          median margin     0.7500
+          quantiles        5%: 0.0750  25%: 0.3750  75%: 1.1250  95%: 1.4250
+          signed mean       0.6250  (misclassified: minus the distance to the label)
+          paper's mean      1.0000  (all images, from the predicted class)
+          attack success   100.00%
+          robust accuracy  1: 50.00%  2: 0.00%  5: 0.00%
+          seconds             0.00
         """
-        quantiles = zip(_QUANTILES, np.quantile(self.norms.astype("float64"), _QUANTILES), strict=True)
-        lines = [
-            f"Margins of {self.model_name or 'the model'} on {len(self):,} image{'s' if len(self) > 1 else ''}",
-            f"  accuracy       {self.accuracy:>7.2%}  ({np.sum(~self.correct)} misclassified)",
-            f"  mean margin    {self.mean:>7.4f}  (all images, from the predicted class)",
-            f"  signed mean    {np.mean(self.signed, dtype='float64'):>7.4f}  (misclassified: minus that to the label)",
-            f"  median         {self.median:>7.4f}",
-            f"  quantiles       {'  '.join(f'{level:.0%}: {value:.4f}' for level, value in quantiles)}",
-            f"  attack success {self.success_rate:>7.2%}",
-            f"  seconds        {self.seconds:>7.2f}",
-        ]
-        if self.attack:
-            lines.append(f"  attack          {', '.join(f'{name}={value}' for name, value in self.attack.items())}")
-        if self.units:
-            lines.append(f"  units           {self.units}")
-        return "\n".join(lines)
+        return report_summary.text_of(self, radii)
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """The report as standard JSON, from which `from_json` makes an equal one.
@@ -213,8 +223,7 @@ class MarginReport:
             attack=self.attack,
         )
         if path is not None:
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(text + "\n")
+            pathlib.Path(path).write_text(text + "\n", encoding="utf-8")
         return text
 
     @classmethod
@@ -231,12 +240,9 @@ class MarginReport:
             ValueError: it is not the JSON of a report.
 
         Example:
-        >>> import pathlib, tempfile
         >>> report = keras_amm.report.MarginReport(norms=[0.1], signed=[0.1], predictions=[3],
         ...     labels=[3], success=[True])
-        >>> path = pathlib.Path(tempfile.mkdtemp(), "margins.json")
-        >>> text = report.to_json(path)
-        >>> keras_amm.report.MarginReport.from_json(path).mean == report.mean
+        >>> keras_amm.report.MarginReport.from_json(report.to_json()).margin == report.margin
         True
         """
         return cls(**report_json.read(source))
@@ -261,10 +267,8 @@ class MarginReport:
         2
         """
         if not reports or any(report.attack != reports[0].attack for report in reports):
-            raise ValueError(
-                "Reports of one attack can be joined, one report or more. "
-                f"Received: {len(reports)} reports, of attacks {[report.attack for report in reports[:3]]}."
-            )
+            received = f"{len(reports)} reports, of attacks {[report.attack for report in reports[:3]]}"
+            raise ValueError(f"Reports of one attack can be joined, one report or more. Received: {received}.")
         return cls(
             **{name: np.concatenate([getattr(report, name) for report in reports]) for name in report_json.ARRAYS},
             seconds=sum(report.seconds for report in reports),
@@ -274,9 +278,7 @@ class MarginReport:
         )
 
     def plot(self, axes: "Sequence[Axes] | None" = None) -> "Figure":
-        """Draw the distribution of the margins, and robust accuracy over the radius.
-
-        No window opens: save the figure by `figure.savefig(path)`, or let a notebook show it.
+        """Draw the distribution of the margins, and robust accuracy over the radius, without opening a window.
 
         Args:
             axes: two matplotlib axes to draw into; None for a new figure.
@@ -289,8 +291,7 @@ class MarginReport:
             ValueError: there are not two axes.
 
         Example:
-        >>> report = keras_amm.report.MarginReport(norms=[1.5, 0.5], signed=[1.5, -0.2],
-        ...     predictions=[3, 1], labels=[3, 2], success=[True, True])
+        >>> report = keras_amm.report.MarginReport(norms=[0.1], signed=[0.1], predictions=[3], labels=[3], success=[1])
         >>> len(report.plot().axes)
         2
         """

@@ -61,7 +61,7 @@ def measure(request: Request) -> Measurement:
                     pixels = request.pixels(x, request.models[name])
                     with _refusing_unfit():
                         measurer.add(pixels, y)
-                progress.add(len(y), [measurer.mean for measurer in measurers.values()])
+                progress.add(len(y), [measurer.margin for measurer in measurers.values()])
             for measurer in measurers.values():
                 # `report` would do it too, but here Ctrl-C is caught.
                 measurer.measure_waiting()

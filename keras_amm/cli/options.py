@@ -121,6 +121,18 @@ def add_attack(parser: argparse.ArgumentParser, **defaults: int) -> None:
         group.add_argument(option, dest="from_logits", action="store_const", const=value, default=None, help=text)
 
 
+def add_radii(parser: argparse.ArgumentParser) -> None:
+    """Add `--radii`."""
+    parser.add_argument(
+        "--radii",
+        type=_radius,
+        nargs="+",
+        metavar="RADIUS",
+        help="l2 radii, in the units of the pixels as the model takes them, at which to show the robust accuracy "
+        "(default: round ones about the median margin)",
+    )
+
+
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Add what every command has."""
     parser.add_argument("--out", default=".", metavar="FOLDER", help="where results are written (default: here)")
@@ -171,6 +183,13 @@ def _number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"expected a number or a fraction such as 1/255, got {text!r}") from error
     if abs(number) > float(np.finfo("float32").max):
         raise argparse.ArgumentTypeError(f"expected a number that float32 can hold, got {text!r}")
+    return number
+
+
+def _radius(text: str) -> float:
+    number = _number(text)
+    if number < 0.0:
+        raise argparse.ArgumentTypeError(f"expected a radius of at least 0, got {text!r}")
     return number
 
 

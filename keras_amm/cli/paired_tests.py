@@ -11,7 +11,8 @@ class PairedTests(NamedTuple):
     """How a second model differs from a first on the same images.
 
     Attributes:
-        larger: the fraction of images whose margin is larger with the second model.
+        larger: the fraction of images whose margin is larger with the second model; margins as in
+            `MarginReport.margins`, 0 where a model misclassifies the image or its attack failed.
         median_difference: the median of the second model's margin minus the first's.
         wilcoxon_p: two-sided p-value of the Wilcoxon signed-rank test of differences symmetric about 0.
         first_wrong: how many images only the first model misclassifies.
@@ -40,7 +41,7 @@ def paired_tests(first: MarginReport, second: MarginReport) -> PairedTests:
     ...     labels=[1, 1, 1], success=[True] * 3)
     >>> tests = keras_amm.cli.paired_tests.paired_tests(first, second)
     >>> tests.larger, tests.median_difference, tests.wilcoxon_p, tests.first_wrong, tests.mcnemar_p
-    (1.0, 0.5, 0.25, 2, 0.5)
+    (1.0, 1.0, 0.25, 2, 0.5)
 
     Reference: Wilcoxon, "Individual comparisons by ranking methods" (1945); McNemar, "Note on the sampling error of
     the difference between correlated proportions" (1947).
@@ -52,7 +53,7 @@ def paired_tests(first: MarginReport, second: MarginReport) -> PairedTests:
             "Paired tests need reports of the same images, in the same order. "
             f"Received: {len(first)} and {len(second)} images, with different labels."
         )
-    difference = second.norms.astype("float64") - first.norms.astype("float64")
+    difference = second.margins.astype("float64") - first.margins.astype("float64")
     difference = difference[np.isfinite(difference)]
     changed = bool(np.any(difference != 0.0))
     first_wrong = int(np.sum(~first.correct & second.correct))

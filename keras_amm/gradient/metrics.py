@@ -15,9 +15,10 @@ class MarginStatistics(NamedTuple):
     """What one batch adds to the metrics, as scalar float32 tensors.
 
     Attributes:
-        sum_of_margins: sum over the correct samples of their norms: where the attack failed, how far it went, as in a
-            `MarginReport`; where screening left the sample out, the estimate.
-        num_margins: how many correct samples there are.
+        sum_of_margins: sum over the samples of their margins: of a correct one whose attack succeeded, the norm; of a
+            correct one that was not searched, its estimate, times the share of the correct ones searched whose attack
+            succeeded; of all others 0, as in `MarginReport.margins`.
+        num_samples: how many samples there are.
         num_success: how many attacks succeeded.
         num_searched: how many samples were attacked.
         num_stuck: how many of these could not take a step, for the gradient is zero.
@@ -25,7 +26,7 @@ class MarginStatistics(NamedTuple):
     """
 
     sum_of_margins: Tensor
-    num_margins: Tensor
+    num_samples: Tensor
     num_success: Tensor
     num_searched: Tensor
     num_stuck: Tensor
@@ -34,12 +35,25 @@ class MarginStatistics(NamedTuple):
 
 def batch_statistics(path: Path, median: Tensor) -> MarginStatistics:
     """The statistics of a searched batch with the given median margin."""
-    sum_of_margins = tf.reduce_sum(tf.where(path.correct, path.norm, tf.zeros_like(path.norm)))
     is_stuck = path.searched & have_no_gradient(path.norm, path.success)
-    num_margins, num_success, num_searched, num_stuck = (
-        tf.reduce_sum(tf.cast(mask, tf.float32)) for mask in (path.correct, path.success, path.searched, is_stuck)
+    num_success, num_searched, num_stuck = map(_count, (path.success, path.searched, is_stuck))
+    num_samples = tf.cast(tf.size(path.norm), tf.float32)
+    return MarginStatistics(_sum_of_margins(path), num_samples, num_success, num_searched, num_stuck, median)
+
+
+def _sum_of_margins(path: Path) -> Tensor:
+    """The sum of the margins of a batch, a scalar."""
+    reached, searched, estimated = (path.correct & mask for mask in (path.success, path.searched, ~path.searched))
+    of_reached, of_estimated = (
+        tf.reduce_sum(tf.where(mask, path.norm, tf.zeros_like(path.norm))) for mask in (reached, estimated)
     )
-    return MarginStatistics(sum_of_margins, num_margins, num_success, num_searched, num_stuck, median)
+    # Where no attack succeeds, as on a collapsed network, an estimate is no margin either.
+    share = tf.where(tf.reduce_any(searched), tf.math.divide_no_nan(_count(reached), _count(searched)), 1.0)
+    return of_reached + tf.cast(share, of_estimated.dtype) * of_estimated
+
+
+def _count(mask: Tensor) -> Tensor:
+    return tf.reduce_sum(tf.cast(mask, tf.float32))
 
 
 class NanMean(keras.metrics.Mean):
@@ -80,9 +94,9 @@ def update(
     compiled_loss = loss - sum(tf.cast(extra, loss.dtype) for extra in extra_losses)
     classification_loss.update_state(compiled_loss, sample_weight=batch_size)
     margin_penalty.update_state(penalty, sample_weight=batch_size)
-    sum_of_margins, num_margins, num_success, num_searched, *_ = statistics
+    sum_of_margins, num_samples, num_success, num_searched, *_ = statistics
     margin.update_state(
-        tf.math.divide_no_nan(sum_of_margins, tf.cast(num_margins, sum_of_margins.dtype)),
-        sample_weight=num_margins,
+        tf.math.divide_no_nan(sum_of_margins, tf.cast(num_samples, sum_of_margins.dtype)),
+        sample_weight=num_samples,
     )
     attack_success.update_state(tf.math.divide_no_nan(num_success, num_searched), sample_weight=num_searched)

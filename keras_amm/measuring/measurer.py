@@ -39,6 +39,11 @@ class _BatchMargins(NamedTuple):
     labels: np.ndarray
     success: np.ndarray
 
+    def sum_of_margins(self) -> float:
+        """The sum of what `MarginReport.margins` will be."""
+        counts = (self.predictions == self.labels) & self.success
+        return float(np.sum(self.norms[counts], dtype="float64"))
+
 
 class _Misclassified(NamedTuple):
     """The misclassified images [m, ...] of a batch, still to be attacked towards their labels [m].
@@ -86,7 +91,7 @@ class Measurer:
         self._batches: list[_BatchMargins] = []
         self._waiting: list[_Misclassified] = []
         self._nearest = NearestImages(num_nearest)
-        self._sum_of_norms = 0.0
+        self._sum_of_margins = 0.0
         self._seconds = 0.0
 
     def __len__(self) -> int:
@@ -94,9 +99,9 @@ class Measurer:
         return sum(len(batch.norms) for batch in self._batches)
 
     @property
-    def mean(self) -> float:
-        """The mean norm of the images added."""
-        return self._sum_of_norms / len(self)
+    def margin(self) -> float:
+        """The mean margin of the images added, as `MarginReport.margin` has it."""
+        return self._sum_of_margins / len(self)
 
     def add(self, x: TensorLike, y: TensorLike) -> None:
         """Measure one batch: images x [B, ...] with labels y, class indices [B] or probabilities [B, C]."""
@@ -122,7 +127,7 @@ class Measurer:
         # From here on the batch counts. An interruption before leaves the report as it was.
         self._waiting = waiting
         self._batches.append(margins)
-        self._sum_of_norms += float(np.sum(margins.norms, dtype="float64"))
+        self._sum_of_margins += margins.sum_of_margins()
         self._seconds += time.perf_counter() - start
 
     def measure_waiting(self) -> None:

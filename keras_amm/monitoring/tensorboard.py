@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_amm import plots
 from keras_amm.measuring.nearest import PerturbedImages
+from keras_amm.monitoring.logged import name_of_radius
 from keras_amm.report import MarginReport
 
 if TYPE_CHECKING:
@@ -25,13 +26,18 @@ class MarginSummaries:
         log_dir: path of the log directory; made when something is written.
         class_names: sequence of strings, the names of the classes; None for their indices.
         axis: string, what TensorBoard's horizontal axis counts.
+        radii: floats, l2 radii at which the robust accuracy is a scalar.
 
     Raises:
         ImportError: tensorboard or matplotlib is not installed.
     """
 
     def __init__(
-        self, log_dir: str | os.PathLike[str], class_names: Sequence[str] | None = None, axis: str = "epoch"
+        self,
+        log_dir: str | os.PathLike[str],
+        class_names: Sequence[str] | None = None,
+        axis: str = "epoch",
+        radii: Sequence[float] = (),
     ) -> None:
         try:
             import matplotlib  # noqa: F401
@@ -44,6 +50,7 @@ class MarginSummaries:
         self._folder = os.path.join(os.fspath(log_dir), "margins")
         self._class_names = class_names
         self._axis = axis
+        self._radii = radii
         self._writer: Any = None
         self._first: tuple[int, MarginReport] | None = None
 
@@ -54,7 +61,7 @@ class MarginSummaries:
         self._first = self._first or (step, report)
         # keras.callbacks.TensorBoard may have set a condition under which no summary is recorded.
         with self._writer.as_default(step=step), tf.summary.record_if(True):
-            _write_scalars(report)
+            _write_scalars(report, self._radii)
             self._write_classes(report)
             _write_histograms(report)
             tf.summary.image("robust_accuracy", _pixels(self._curves(report, step)), description=_CURVE)
@@ -74,7 +81,7 @@ class MarginSummaries:
 
     def _write_classes(self, report: MarginReport) -> None:
         for label in np.unique(report.labels):
-            mean = np.mean(report.norms[report.labels == label], dtype="float64")
+            mean = np.mean(report.margins[report.labels == label], dtype="float64")
             name = plots.style.class_name(label, self._class_names)
             tf.summary.scalar(f"margin_by_class/{name}", mean, description=_CLASS)
 
@@ -99,15 +106,18 @@ class MarginSummaries:
 
 
 _SCALARS = {
-    "mean": ("mean", "Mean l2 DeepFool norm over all images, from the predicted class."),
-    "median": ("median", "Median l2 DeepFool norm over all images."),
+    "mean": ("margin", "Mean margin over all images, 0 where misclassified or the attack failed: val_margin."),
+    "median": ("margin_median", "Median of the same margins: val_margin_median."),
+    "signed_mean": ("signed_mean", "The same mean, but misclassified images count minus the distance to their label."),
+    "paper_mean": ("mean", "The paper's average: mean l2 DeepFool norm over all images, from the predicted class."),
     "attack_success": ("success_rate", "Fraction of images whose prediction the attack changed."),
     "accuracy": ("accuracy", "Fraction of the measured images that are correctly classified."),
     "seconds": ("seconds", "How long this measurement took, in seconds."),
 }
-_CLASS = "Mean l2 DeepFool norm over all images of this label."
+_CLASS = "Mean margin over all images of this label, 0 where misclassified or the attack failed."
 _CORRECT = "Margins of the correctly classified images: l2 DeepFool norms from the predicted class."
 _WRONG = "How far misclassified images are from their label: l2 DeepFool norms towards it."
+_ROBUST = "Fraction of images correctly classified and not led astray by DeepFool within the l2 radius."
 _CURVE = (
     "Fraction of images correctly classified and not led astray by DeepFool within an l2 radius, now and when this "
     "logger first measured. DeepFool finds upper bounds of the distances, so this is no certificate."
@@ -115,9 +125,11 @@ _CURVE = (
 _GRID = "The images of the smallest margins: clean, DeepFool's perturbation, perturbed."
 
 
-def _write_scalars(report: MarginReport) -> None:
+def _write_scalars(report: MarginReport, radii: Sequence[float]) -> None:
     for name, (attribute, description) in _SCALARS.items():
         tf.summary.scalar(f"margin/{name}", getattr(report, attribute), description=description)
+    for radius, share in zip(radii, report.robust_accuracy(radii), strict=True):
+        tf.summary.scalar(f"margin/{name_of_radius(radius)}", share, description=_ROBUST)
 
 
 def _write_histograms(report: MarginReport) -> None:

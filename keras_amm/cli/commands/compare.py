@@ -15,13 +15,15 @@ from keras_amm.cli.errors import CommandError, require
 from keras_amm.cli.output import Results
 from keras_amm.cli.paired_tests import PairedTests, paired_tests
 from keras_amm.report import MarginReport
+from keras_amm.report_summary import round_radii_of
 
 _DRAWINGS: dict[str, Callable[..., Any]] = {"margins": plots.margin_histogram, "robust-accuracy": plots.robust_accuracy}
 
 HELP = "put models side by side on the same images, and test each against the first"
 _EXPLANATION = """\
-Margins are tested by the Wilcoxon signed-rank test on the differences per image, errors by the exact McNemar test;
-both are two-sided, and p-values are not adjusted for several models. The tests say what to expect of these models on
+Margins count 0 where an image is misclassified or its attack failed. They are tested by the Wilcoxon signed-rank test
+on the differences per image, errors by the exact McNemar test; both are two-sided, and p-values are not adjusted for
+several models. The tests say what to expect of these models on
 other images like these, not of models that are trained again."""
 
 
@@ -34,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help="two classifiers or more; the first is what others are tested against",
     )
-    for add in (options.add_dataset, options.add_pixels, options.add_attack, options.add_common):
+    for add in (options.add_dataset, options.add_pixels, options.add_attack, options.add_radii, options.add_common):
         add(parser)
 
 
@@ -48,31 +50,40 @@ def run(args: argparse.Namespace) -> None:
     measured = measuring.measure(loading.read_request(args, args.models))
     tests = {name: paired_tests(measured.reports[first], measured.reports[name]) for name in others}
     print(f"The same {measured.images}")
-    print(table(measured.reports))
+    # Of the first, so that all are compared at the same radii.
+    radii = round_radii_of(measured.reports[first]) if args.radii is None else args.radii
+    print(table(measured.reports, radii))
     for name, test in tests.items():
         print(sentences(first, name, test))
     print(_EXPLANATION)
-    results.write(_writers(measured, first, tests))
+    results.write(_writers(measured, first, tests, radii))
     measuring.raise_early_end(measured)
 
 
-def table(reports: dict[str, MarginReport]) -> str:
-    """The reports of models, by name, side by side.
+def table(reports: dict[str, MarginReport], radii: list[float]) -> str:
+    """The reports of models, by name, side by side, with the accuracy that is left at each radius.
 
     Example:
     >>> report = keras_amm.MarginReport(norms=[1.5, 0.5], signed=[1.5, -0.2],
     ...     predictions=[3, 1], labels=[3, 2], success=[True, True])
-    >>> print(keras_amm.cli.commands.compare.table({"mlp": report}))
-           accuracy  mean margin    median  attack success
-      mlp    50.00%       1.0000    1.0000         100.00%
+    >>> print(keras_amm.cli.commands.compare.table({"mlp": report}, [0.5, 1.0]))
+           accuracy  at radius 0.5  at radius 1  mean margin    median  attack success
+      mlp    50.00%         50.00%       50.00%       0.7500    0.7500         100.00%
     """
     width = max(map(len, reports))
-    lines = [f"  {'':{width}}  accuracy  mean margin    median  attack success"]
-    lines += [
-        f"  {name:{width}}  {report.accuracy:>8.2%}  {report.mean:>11.4f}  {report.median:>8.4f}  "
-        f"{report.success_rate:>14.2%}"
-        for name, report in reports.items()
-    ]
+    at = [f"at radius {radius:g}" for radius in radii]
+    lines = ["  ".join([f"  {'':{width}}", "accuracy", *at, "mean margin", "  median", "attack success"])]
+    for name, report in reports.items():
+        shares = zip(at, report.robust_accuracy(radii), strict=True)
+        cells = [
+            f"  {name:{width}}",
+            f"{report.accuracy:>8.2%}",
+            *(f"{share:>{len(title)}.2%}" for title, share in shares),
+            f"{report.margin:>11.4f}",
+            f"{report.margin_median:>8.4f}",
+            f"{report.success_rate:>14.2%}",
+        ]
+        lines.append("  ".join(cells))
     return "\n".join(lines)
 
 
@@ -109,7 +120,7 @@ def _drawing_file(drawing: str) -> str:
 
 
 def _writers(
-    measured: measuring.Measurement, first: str, tests: dict[str, PairedTests]
+    measured: measuring.Measurement, first: str, tests: dict[str, PairedTests], radii: list[float]
 ) -> dict[str, Callable[[pathlib.Path], Any]]:
     """For the name of each file, the function that writes it."""
     content = {
@@ -117,7 +128,8 @@ def _writers(
         "version": 1,
         "images": measured.images,
         "first": first,
-        "models": {name: _figures_of_merit(report) for name, report in measured.reports.items()},
+        "radii": radii,
+        "models": {name: _figures_of_merit(report, radii) for name, report in measured.reports.items()},
         "tests": {name: {key: _json(value) for key, value in test._asdict().items()} for name, test in tests.items()},
     }
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
@@ -132,9 +144,13 @@ def _writers(
     }
 
 
-def _figures_of_merit(report: MarginReport) -> dict[str, Any]:
-    names = ("accuracy", "mean", "median", "success_rate", "seconds")
-    return {name: _json(getattr(report, name)) for name in names}
+def _figures_of_merit(report: MarginReport, radii: list[float]) -> dict[str, Any]:
+    """The numbers of a report by the names of its properties: `mean` and `median` are the paper's, of all images."""
+    names = ("accuracy", "margin", "margin_median", "signed_mean", "mean", "median", "success_rate", "seconds")
+    return {
+        **{name: _json(getattr(report, name)) for name in names},
+        "robust_accuracy": report.robust_accuracy(radii).tolist(),
+    }
 
 
 def _json(value: Any) -> Any:

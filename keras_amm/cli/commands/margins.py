@@ -12,7 +12,7 @@ HELP = "measure the margins of a model on labelled images: print the report, wri
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("model", metavar="MODEL.keras", help="the classifier, saved by Keras")
-    for add in (options.add_dataset, options.add_pixels, options.add_attack, options.add_common):
+    for add in (options.add_dataset, options.add_pixels, options.add_attack, options.add_radii, options.add_common):
         add(parser)
 
 
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> None:
     results = Results(args.out, files)
     measured = measuring.measure(loading.read_request(args, [args.model]))
     report = measured.reports[name]
-    print(report.summary())
+    print(report.summary(args.radii))
     print(f"  images          {measured.images}")
     writers = (report.to_json, lambda path: report.plot().savefig(path, dpi=150))
     results.write(dict(zip(files, writers, strict=True)))

@@ -113,7 +113,7 @@ class TestProgress:
         expected = [
             f"{number} of 40 images: "
             + ", ".join(
-                f"{title} {np.mean(report.norms[:number]):.4f}" for title, report in zip(titles, reports, strict=True)
+                f"{title} {np.mean(report.margins[:number]):.4f}" for title, report in zip(titles, reports, strict=True)
             )
             for number in (20, 40)
         ]
@@ -125,7 +125,7 @@ class TestProgress:
 
     def test_on_a_terminal(self, monkeypatch, capsys):
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-        mean = measure_noise("one").reports["one"].mean
+        mean = measure_noise("one").reports["one"].margin
         printed = capsys.readouterr()
         assert "40/40" in printed.err and f"mean margin: {mean:.4f}" in printed.err and printed.out == ""
 

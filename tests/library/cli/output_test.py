@@ -27,5 +27,5 @@ class TestResults:
         monkeypatch.setattr(keras_amm.MarginReport, "to_json", full)
         assert command(*arguments, folder=folder) == 1
         printed = capsys.readouterr()
-        assert "mean margin     1.5000" in printed.out and "Wrote" not in printed.out
+        assert "mean margin       1.5000" in printed.out and "Wrote" not in printed.out
         assert "No space left" in printed.err and printed.err.count("\n") == 1

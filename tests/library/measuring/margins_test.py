@@ -286,7 +286,7 @@ class TestProgress:
         report = evaluate_margins(model, (x, y), batch_size=16)
         shown = capsys.readouterr().out
         assert "4/4" in shown
-        assert f"margin: {report.mean:.4f}" in shown
+        assert f"margin: {report.margin:.4f}" in shown
 
     def test_one_line(self, problem, capsys):
         model, x, y = problem
@@ -295,7 +295,7 @@ class TestProgress:
             report = evaluate_margins(model, form, verbose=2)
             shown = capsys.readouterr().out
             assert len(shown.strip().splitlines()) == 1
-            assert shown.startswith("4/4") and f"margin: {report.mean:.4f}" in shown
+            assert shown.startswith("4/4") and f"margin: {report.margin:.4f}" in shown
 
     def test_silence(self, problem, capsys):
         model, x, y = problem

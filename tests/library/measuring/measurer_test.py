@@ -46,7 +46,7 @@ class TestPieces:
         measurer = measured(model, sizes)
         report = measurer.report()
         assert_equal(report, whole)
-        assert len(measurer) == IMAGES and measurer.mean == pytest.approx(report.mean)
+        assert len(measurer) == IMAGES and measurer.margin == pytest.approx(report.margin)
         assert (report.attack, report.units, report.model_name) == (whole.attack, whole.units, whole.model_name)
 
     def test_a_report_in_between_changes_nothing(self, model):

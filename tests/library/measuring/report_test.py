@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_amm.report import MarginReport
+from keras_amm.report_summary import round_radii
 
 FLOATS = st.floats(width=32, allow_nan=True, allow_infinity=True)
 
@@ -41,12 +42,17 @@ class TestArrays:
         report = report_of()
         assert report.mean == 1.625
         assert report.median == 1.5
+        # The failed attack and the misclassified image count 0.
+        np.testing.assert_array_equal(report.margins, [1.0, 2.0, 0.0, 0.0])
+        assert report.margin == 0.75 and report.margin_median == 0.5
+        assert report.signed_mean == (1.0 + 2.0 + 0.0 - 0.75) / 4
         assert report.accuracy == 0.75
         assert report.error == 0.25
         assert report.success_rate == 0.75
         np.testing.assert_array_equal(report.correct, [True, True, True, False])
         assert all(
-            type(v) is float for v in (report.mean, report.median, report.accuracy, report.error, report.success_rate)
+            type(getattr(report, name)) is float
+            for name in "margin margin_median signed_mean mean median accuracy error success_rate".split()
         )
 
     @pytest.mark.parametrize("changes", [{"norms": [1.0]}, {"labels": [[0], [1], [2], [1]]}, {"success": True}])
@@ -109,12 +115,14 @@ class TestSummary:
         for part in (
             "mlp on 4 images",
             "75.00%  (1 misclassified)",
-            "mean margin     1.6250",
-            "median          1.5000",
-            "signed mean     1.3125",
-            "5%: 0.5750",
-            "attack success  75.00%",
-            "seconds           1.25",
+            "mean margin       0.7500  (0 where",
+            "median margin     0.5000",
+            "signed mean       0.5625",
+            "paper's mean      1.6250",
+            "95%: 1.8500",
+            "attack success    75.00%",
+            "robust accuracy  1: 50.00%  2: 25.00%  5: 0.00%",
+            "seconds             1.25",
             "max_iterations=6",
             "units of the images given",
         ):
@@ -125,8 +133,25 @@ class TestSummary:
         text = MarginReport(norms=[1.0], signed=[1.0], predictions=[0], labels=[0], success=[True]).summary()
         assert "the model on 1 image\n" in text and "units" not in text and "100.00%" in text
 
+    def test_radii(self):
+        assert "robust accuracy  0: 75.00%  0.9: 75.00%  3: 25.00%\n" in report_of().summary(radii=[0.0, 0.9, 3.0])
+        assert "robust accuracy  0.9: 75.00%\n" in report_of().summary(0.9)
+        with pytest.raises(ValueError, match="must not be negative"):
+            report_of().summary([-1.0])
+
+    def test_no_radius_is_near_no_margin(self):
+        assert "robust" not in report_of(predictions=[3, 3, 3, 3]).summary()
+
+    @given(st.floats(1e-30, 1e30))
+    def test_round_radii(self, margin):
+        low, nearest, high = round_radii(margin)
+        assert low < margin < high and low < nearest < high <= 5.01 * low
+        # Their first digits, without rounding errors, are 1, 2 and 5.
+        assert sorted(f"{radius:e}"[0] for radius in (low, nearest, high)) == ["1", "2", "5"]
+        assert all(f"{radius:.12e}"[1:14] == ".000000000000" for radius in (low, nearest, high))
+
     def test_repr(self):
-        assert repr(report_of()) == "<MarginReport of 4 images: mean 1.625, accuracy 0.7500>"
+        assert repr(report_of()) == "<MarginReport of 4 images: margin 0.75, accuracy 0.7500>"
 
 
 class TestJson:

@@ -88,7 +88,7 @@ def test_margin_logger(model, expected, form, tmp_path):
     given = keras_amm.callbacks.MarginLogger(FORMS[form](), tmp_path, num_images=4)
     history = model.fit(_data_set(), verbose=0, callbacks=[given]).history
     assert_same(given.report, expected)
-    assert history["val_margin"] == [pytest.approx(expected.mean, rel=1e-4)]
+    assert history["val_margin"] == [pytest.approx(expected.margin, rel=1e-4)]
 
 
 def test_margin_logger_of_the_validation_data(model, expected):

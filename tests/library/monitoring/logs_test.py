@@ -21,6 +21,7 @@ from tests.library.monitoring.training import (
     compiled,
     fit,
     linear,
+    margins_of,
     tensors,
     untrained,
 )
@@ -30,9 +31,11 @@ class TestLogs:
     def test_they_hold_the_closed_form_of_a_linear_classifier(self):
         model = untrained()
         history = fit(MarginLogger((X, Y)), model=model)
-        distances = 1.02 * closed_form(model, X)  # overshoot included
-        assert history["val_margin"][-1] == pytest.approx(np.mean(distances), rel=1e-4)
-        assert history["val_margin_median"][-1] == pytest.approx(np.median(distances), rel=1e-4)
+        margins = margins_of(model, X, Y)
+        assert 0 < np.sum(margins == 0.0) < IMAGES
+        assert history["val_margin"][-1] == pytest.approx(np.mean(margins), rel=1e-4)
+        assert history["val_margin_median"][-1] == pytest.approx(np.median(margins), rel=1e-4)
+        assert history["val_paper_margin"][-1] == pytest.approx(1.02 * np.mean(closed_form(model, X)), rel=1e-4)
         assert history["val_attack_success"] == [1.0, 1.0]
         assert history["val_margin"][0] != history["val_margin"][1]
 
@@ -42,7 +45,7 @@ class TestLogs:
     def test_the_attack_is_the_one_given(self):
         model = untrained()
         history = fit(MarginLogger((X, Y), attack=keras_amm.DeepFool(overshoot=0.5)), model=model)
-        assert history["val_margin"][-1] == pytest.approx(1.5 * np.mean(closed_form(model, X)), rel=1e-4)
+        assert history["val_margin"][-1] == pytest.approx(np.mean(margins_of(model, X, Y, scale=1.5)), rel=1e-4)
 
     def test_training_is_left_alone(self):
         """Weights and logs are bit for bit those of a training without it, dropout and shuffling included."""
@@ -68,7 +71,16 @@ class TestLogs:
     def test_the_report_is_kept(self):
         logger = MarginLogger((X, Y))
         history = fit(logger)
-        assert len(logger.report) == IMAGES and logger.report.mean == history["val_margin"][-1]
+        assert len(logger.report) == IMAGES and logger.report.margin == history["val_margin"][-1]
+
+    def test_robust_accuracy_at_radii(self):
+        logger = MarginLogger((X, Y), radii=(0.05, 0.5))
+        history = fit(logger, epochs=1)
+        for radius in (0.05, 0.5):
+            assert history[f"val_robust_accuracy_{radius}"] == [np.mean(logger.report.margins > radius)]
+        assert 0 < history["val_robust_accuracy_0.5"][0] < history["val_robust_accuracy_0.05"][0] < 1
+        with pytest.raises(ValueError, match="`radii` must be finite and at least 0 each"):
+            MarginLogger(radii=[-1])
 
     def test_mixed_precision_is_measured_in_float32(self):
         keras.config.set_dtype_policy("mixed_float16")
@@ -79,12 +91,12 @@ class TestLogs:
         assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
         # For half precision Keras wraps the optimizer, which counts the steps.
         history = fit(MarginLogger((X, Y), step_freq=4), model=model)
-        assert history["val_margin"][-1] == pytest.approx(1.02 * np.mean(closed_form(model, X)), rel=1e-4)
+        assert history["val_paper_margin"][-1] == pytest.approx(1.02 * np.mean(closed_form(model, X)), rel=1e-4)
 
     def test_an_amm_model_is_measured_like_the_classifier_it_wraps(self):
         model = compiled(keras_amm.wrap(linear(), regularizer=keras_amm.MarginRegularizer(gradient="boundary")))
         history = fit(MarginLogger(), model=model, validation_data=(X, Y))
-        assert history["val_margin"][-1] == pytest.approx(1.02 * np.mean(closed_form(model.base_model, X)), rel=1e-4)
+        assert history["val_margin"][-1] == pytest.approx(np.mean(margins_of(model.base_model, X, Y)), rel=1e-4)
         assert "margin" in history and "val_loss" in history
 
 
@@ -104,7 +116,7 @@ class TestReaders:
         history = fit(MarginLogger((X, Y)), best, epochs=4)
         model = untrained()
         model.load_weights(path)
-        assert 1.02 * np.mean(closed_form(model, X)) == pytest.approx(max(history["val_margin"]), rel=1e-4)
+        assert np.mean(margins_of(model, X, Y)) == pytest.approx(max(history["val_margin"]), rel=1e-4)
 
     def test_csv_logger_keeps_its_columns_when_resumed(self, tmp_path):
         path = tmp_path / "log.csv"
@@ -176,7 +188,7 @@ _MIRRORED = """
         history = model.fit(x, y, validation_data=(x, y), epochs=2, batch_size=8, verbose=0, callbacks=[logger]).history
         twin.set_weights(model.get_weights())
         expected = keras_amm.evaluate_margins(twin, (x, y), verbose=0)
-        np.testing.assert_allclose(history["val_margin"][-1], expected.mean, rtol=1e-5)
+        np.testing.assert_allclose(history["val_margin"][-1], expected.margin, rtol=1e-5)
         np.testing.assert_allclose(history["val_accuracy"][-1], expected.accuracy, rtol=1e-5)
     print("measured on", strategy.num_replicas_in_sync)
 """

@@ -18,7 +18,7 @@ def written(tmp_path_factory):
     x, y = data_of(60, (5, 5, 3), seed=7)
     model = compiled(linear((5, 5, 3)))
     log_dir = tmp_path_factory.mktemp("logs")
-    logger = MarginLogger((x, y), log_dir, class_names=NAMES, num_images=4)
+    logger = MarginLogger((x, y), log_dir, class_names=NAMES, num_images=4, radii=[0.5])
     model.fit(x, y, epochs=2, verbose=0, callbacks=[logger])
     return log_dir, logger.report, model, x, y
 
@@ -27,7 +27,11 @@ class TestSummaries:
     def test_all_are_there_at_every_epoch(self, written):
         log_dir, *_ = written
         tags = {
-            f"margin/{name}" for name in "mean median attack_success accuracy seconds correct misclassified".split()
+            f"margin/{name}"
+            for name in (
+                "mean median signed_mean paper_mean robust_accuracy_0.5 attack_success accuracy seconds correct "
+                "misclassified"
+            ).split()
         }
         tags |= {f"margin_by_class/{name}" for name in NAMES}
         assert set(events(log_dir).Tags()["tensors"]) == tags | {"robust_accuracy", "smallest_margins"}
@@ -35,16 +39,19 @@ class TestSummaries:
 
     def test_scalars(self, written):
         log_dir, report, *_ = written
-        for name in ("mean", "median", "accuracy", "seconds"):
+        for tag, name in (("mean", "margin"), ("median", "margin_median"), ("paper_mean", "mean")):
+            assert tensors(log_dir, f"margin/{tag}")[1][-1] == pytest.approx(getattr(report, name))
+        for name in ("signed_mean", "accuracy", "seconds"):
             assert tensors(log_dir, f"margin/{name}")[1][-1] == pytest.approx(getattr(report, name))
+        assert tensors(log_dir, "margin/robust_accuracy_0.5")[1][-1] == pytest.approx(report.robust_accuracy(0.5))
         assert tensors(log_dir, "margin/attack_success")[1][-1] == report.success_rate
 
     def test_class_means_add_up_to_the_mean(self, written):
         log_dir, report, *_ = written
         means = [tensors(log_dir, f"margin_by_class/{name}")[1][-1] for name in NAMES]
         counts = np.bincount(report.labels)
-        assert np.sum(means * counts) / np.sum(counts) == pytest.approx(report.mean, rel=1e-5)
-        assert means[2] == pytest.approx(np.mean(report.norms[report.labels == 2]), rel=1e-5)
+        assert np.sum(means * counts) / np.sum(counts) == pytest.approx(report.margin, rel=1e-5)
+        assert means[2] == pytest.approx(np.mean(report.margins[report.labels == 2]), rel=1e-5)
 
     def test_histograms_are_apart(self, written):
         log_dir, report, *_ = written

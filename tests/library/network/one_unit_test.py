@@ -235,7 +235,7 @@ class TestTraining:
         history = model.fit(x, form(y), batch_size=32, verbose=0, callbacks=[logger]).history
         _assert_finite(history)
         np.testing.assert_allclose(history["margin_penalty"], penalty, rtol=1e-5)
-        np.testing.assert_allclose(history["val_margin"][0], 1.02 * _closed_form(x)[0].mean(), rtol=1e-3)
+        np.testing.assert_allclose(history["val_paper_margin"][0], 1.02 * _closed_form(x)[0].mean(), rtol=1e-3)
 
     def test_saved_and_loaded(self, tmp_path):
         model = keras_amm.wrap(_linear("sigmoid"))

@@ -180,4 +180,4 @@ def test_the_logger_gives_way_to_a_metric_of_the_model():
     history = model.fit(x, y, validation_data=(x, y), epochs=2, callbacks=[logger], verbose=0).history
     gap = model.evaluate(x, y, verbose=0, return_dict=True)["margin"]
     np.testing.assert_allclose(history["val_margin"], gap, rtol=1e-5)
-    np.testing.assert_allclose(history["val_amm_margin"], logger.report.mean, rtol=1e-5)
+    np.testing.assert_allclose(history["val_amm_margin"], logger.report.margin, rtol=1e-5)
