@@ -44,9 +44,9 @@ def margin_histogram(
     """Draw the distribution of signed margins, one panel per report, on equal scales.
 
     Correctly classified and misclassified images are apart, and a dashed line
-    marks the mean of what is drawn, the "signed mean" of a report's summary. It
-    equals the mean margin that the paper reports where no image is misclassified.
-    Infinite margins are left out.
+    marks the mean of what is drawn, which is the "signed mean" of a report's summary
+    where every attack succeeded. It equals the mean margin that the paper reports where
+    no image is misclassified. Infinite margins are left out.
 
     Args:
         reports: a `MarginReport`; several, which are called by their model's
