@@ -35,14 +35,16 @@ def evaluate_margins(
             batches (x, y) or (x, y, sample_weight). A `tf.data.Dataset` of
             single images is batched. y: class indices [n] or [n, 1], or
             class probabilities [n, C] (one-hot or smoothed).
-        attack: `DeepFool`; None for the default: 6 steps, 10 candidates. For
+        attack: `DeepFool`; None for the default: 6 steps, 10 candidates, and
+            of an `AMMModel` the `from_logits` and `deviation` of its own attack. For
             distances nearer the true ones, `DeepFool(50, refine_steps=10)`.
         batch_size: int, the most images attacked at a time; None for 128 of
             arrays and single images, and for a dataset's batches as they come.
         verbose: `"auto"` or 1 for a progress bar, 2 for one line at the end, 0 for silence.
 
     Returns:
-        A `MarginReport`, with its norms in the units of the images given.
+        A `MarginReport`, with its norms in the units of the images given, or
+        with a `deviation` in those of the pixels.
 
     Raises:
         TypeError: the model is not a Keras model, or the attack not a `DeepFool`.
