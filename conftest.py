@@ -1,11 +1,17 @@
 """Settings of every test: quiet, seeded, and doctests that need no imports."""
 
+import importlib.metadata
 import os
 
 # Before TensorFlow is imported, by whichever test comes first.
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["MPLBACKEND"] = "Agg"
+if tuple(map(int, importlib.metadata.version("tensorflow").split(".")[:2])) >= (2, 21):
+    # The tests compile far more than they compute: machine code that is made fast, not fast code, takes a third of the
+    # time. Older versions stop at flags that they do not know.
+    cheap = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1 --xla_cpu_use_fusion_emitters=false"
+    os.environ.setdefault("XLA_FLAGS", cheap)
 
 import numpy as np
 import pytest
@@ -42,6 +48,16 @@ def mirrored():
     import tensorflow as tf
 
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+@pytest.fixture
+def eagerly():
+    """Without graphs: where they are not the point, tracing them takes far longer than a few small steps."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(autouse=True)

@@ -79,6 +79,7 @@ def _closed_form(x):
 
 
 class TestMargins:
+    @pytest.mark.usefixtures("eagerly")
     @pytest.mark.parametrize("head", HEADS)
     def test_closed_form(self, head):
         x, y = _data()
@@ -112,12 +113,14 @@ class TestMargins:
         accuracy.update_state([[0.0]], model(np.ones((1, 5))))
         assert accuracy.result() == 1.0
 
+    @pytest.mark.usefixtures("eagerly")
     def test_saturated_sigmoids_keep_their_logits(self):
         x, y = _data()
         model = _linear("sigmoid", scale=200.0)
         report = keras_amm.evaluate_margins(model, (x, y), verbose=0)
         np.testing.assert_allclose(report.norms, 1.02 * _closed_form(x)[0], rtol=1e-4)
 
+    @pytest.mark.usefixtures("eagerly")
     def test_heads_in_doubt_are_refused(self):
         data = _data()
         for model, message in (
@@ -134,6 +137,7 @@ class TestMargins:
         assert Classifier(small)(tf.ones((8, 5))).shape == (8, 2)
 
 
+@pytest.mark.usefixtures("eagerly")
 class TestLabels:
     @pytest.mark.parametrize(
         "form",
@@ -200,8 +204,10 @@ class TestTraining:
             (one, losses.BinaryCrossentropy(from_logits=True)),
         ):
             one.set_weights(start)
-            model = keras_amm.wrap(network, keras_amm.MarginRegularizer(strength=2.0, gradient=gradient))
-            model.compile(keras.optimizers.SGD(0.1), loss, **arguments)
+            # Steps so small that the networks stay alike, and few things to trace.
+            regularizer = keras_amm.MarginRegularizer(strength=2.0, c=0.5, gradient=gradient)
+            model = keras_amm.wrap(network, regularizer, keras_amm.DeepFool(max_iterations=3))
+            model.compile(keras.optimizers.SGD(0.01), loss, **arguments)
             history = model.fit(x, y, batch_size=16, shuffle=False, epochs=2, verbose=0).history
             assert_trained(history)
             results.append((history, one.get_weights()))
@@ -211,6 +217,7 @@ class TestTraining:
         for a, b in zip(weights, wanted_weights, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
+    @pytest.mark.usefixtures("eagerly")
     @pytest.mark.parametrize(
         ("head", "loss", "form"),
         [
@@ -245,6 +252,7 @@ class TestTraining:
         assert loaded.predict(_data()[0], verbose=0).shape == (32, 1)
 
 
+@pytest.mark.usefixtures("eagerly")
 class TestHinge:
     @pytest.mark.parametrize(
         ("loss", "form"),
@@ -268,6 +276,7 @@ class TestHinge:
         np.testing.assert_allclose(history["margin_penalty"], wanted, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_command_line_and_plots(tmp_path):
     pytest.importorskip("matplotlib")
     x, y = _data()
