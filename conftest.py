@@ -10,8 +10,8 @@ os.environ["MPLBACKEND"] = "Agg"
 if tuple(map(int, importlib.metadata.version("tensorflow").split(".")[:2])) >= (2, 21):
     # The tests compile far more than they compute: machine code that is made fast, not fast code, takes a third of the
     # time. Older versions stop at flags that they do not know.
-    cheap = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1 --xla_cpu_use_fusion_emitters=false"
-    os.environ.setdefault("XLA_FLAGS", cheap)
+    cheap = ("backend_optimization_level=0", "cpu_parallel_codegen_split_count=1", "cpu_use_fusion_emitters=false")
+    os.environ.setdefault("XLA_FLAGS", " ".join(f"--xla_{flag}" for flag in cheap))
 
 import numpy as np
 import pytest

@@ -40,8 +40,10 @@ def _relative(got, wanted):
     return np.linalg.norm(got - wanted) / np.linalg.norm(wanted)
 
 
-@pytest.mark.parametrize("aggregation", ["avg", "min"])
-@pytest.mark.parametrize("name", [*zoo.NAMES, "tanh_cnn"])
+@pytest.mark.parametrize(
+    ("name", "aggregation"),
+    [(name, ("avg", "min")[number % 2]) for number, name in enumerate([*zoo.NAMES, "tanh_cnn"])],
+)
 def test_equals_replay(name, aggregation):
     model, x, y = _setting(name, aggregation=aggregation)
     got, gradients = _value_and_gradient(model, x, y)
@@ -104,7 +106,8 @@ def test_equals_finite_differences(name):
 def test_eager_graph_and_xla_agree(name, gradient):
     model, x, y = _setting(name, gradient=gradient)
     wanted, gradients = _value_and_gradient(model, x, y)
-    for jit_compile in (False, True) if name in UNDER_XLA else (False,):
+    # One network in both: a graph drops the rows that do not count, and XLA masks them.
+    for jit_compile in (False, True) if name == "softplus_mlp" else (name in UNDER_XLA and gradient == "unrolled",):
         compiled = tf.function(lambda x, y: _value_and_gradient(model, x, y), jit_compile=jit_compile)
         got, found = compiled(tf.constant(x), tf.constant(y))
         np.testing.assert_allclose(got, wanted, rtol=1e-4)

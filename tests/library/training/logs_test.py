@@ -45,9 +45,8 @@ def test_logs_are_means_over_the_epoch():
 
 def test_validation_shows_no_margin_of_training():
     x, y = small_data()
-    history = train(
-        wrap_lightly(small_network()), x, y, metrics=["accuracy"], fit={"validation_data": (x, y), "epochs": 1}
-    )
+    fit = {"validation_data": (x, y), "epochs": 1}
+    history = train(wrap_lightly(small_network()), x, y, metrics=["accuracy"], fit=fit, run_eagerly=True)
     assert {name for name in history if name.startswith("val_")} == {"val_loss", "val_accuracy"}
 
 
@@ -64,7 +63,7 @@ def test_evaluate_after_fit_leaves_no_trace_in_the_next_epoch():
 def test_evaluate_gives_the_classifiers_numbers():
     x, y = small_data()
     network = small_network()
-    train(wrap_lightly(network), x, y)
+    train(wrap_lightly(network), x, y, fit={"epochs": 1}, run_eagerly=True)
     network.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     wrapped = keras_amm.wrap(network)
     wrapped.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
@@ -79,15 +78,14 @@ def test_the_margin_is_that_of_measuring(max_iterations):
     x, y = small_data(48)
     attack = keras_amm.DeepFool(max_iterations, overshoot=0.0 if max_iterations == 1 else 0.02)
     model = keras_amm.wrap(small_network(), attack=attack)
-    logs = train(model, x, y, optimizer=keras.optimizers.SGD(0.0), fit={"epochs": 1})
+    logs = train(model, x, y, optimizer=keras.optimizers.SGD(0.0), fit={"epochs": 1}, run_eagerly=True)
     report = keras_amm.evaluate_margins(model, (x, y), attack, verbose=0)
     failed = report.correct & ~report.success
     assert np.any(failed) == (max_iterations == 1) and np.any(report.norms[failed] > 0) == np.any(failed)
     assert logs["margin"][0] == pytest.approx(report.margin, rel=1e-5)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-@pytest.mark.parametrize("screening", [None, 0.3])
+@pytest.mark.parametrize(("screening", "jit_compile"), [(None, False), (0.3, True)])
 def test_no_margin_is_infinite_where_the_network_has_no_gradient(screening, jit_compile):
     x, y = small_data(48)
     network = keras.Sequential([keras.Input((6, 6, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])

@@ -77,6 +77,7 @@ def test_compiled_anew_without_that_metric_the_names_are_the_usual_ones():
     assert "amm_margin" not in _fit(model, ["accuracy"])
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_csv_logger_has_a_column_for_each(tmp_path):
     x, y = small_data(16)
     model = wrap_lightly(small_network())
@@ -148,6 +149,7 @@ def test_other_losses(loss):
     assert not is_cross_entropy(loss)
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize(
     ("loss", "name"),
     [
@@ -172,6 +174,7 @@ def test_the_loss_is_called_what_it_is(loss, name, tmp_path):
         assert logs["loss"][0] == pytest.approx(logs[name][0] + logs["margin_penalty"][0], rel=1e-5)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_the_logger_gives_way_to_a_metric_of_the_model():
     x, y = small_data()
     model = wrap_lightly(small_network())

@@ -31,7 +31,7 @@ from tests.helpers.networks import (
 def test_layers(between):
     layer, *arguments = between
     x, y = small_data()
-    assert_trained(train(keras_amm.wrap(small_network(layer(*arguments))), x, y))
+    assert_trained(train(keras_amm.wrap(small_network(layer(*arguments))), x, y, fit={"epochs": 1}, run_eagerly=True))
 
 
 def test_kinds_of_models():
@@ -43,16 +43,16 @@ def test_kinds_of_models():
     subclassed(x[:1])
     unbuilt = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)])
     for model in (functional, subclassed, unbuilt):
-        assert_trained(train(wrap_lightly(model), x, y))
+        assert_trained(train(wrap_lightly(model), x, y, fit={"epochs": 1}, run_eagerly=True))
 
 
 def test_softmax_head():
     """Trains like the same network without: the loss of Keras and the penalty both find the logits."""
     x, y = small_data()
     with_softmax, without = wrap_lightly(small_network(head="softmax")), wrap_lightly(small_network())
-    history = train(with_softmax, x, np.eye(3)[y], keras.losses.CategoricalCrossentropy())
+    history = train(with_softmax, x, np.eye(3)[y], keras.losses.CategoricalCrossentropy(), run_eagerly=True)
     assert_trained(history)
-    wanted = train(without, x, y)
+    wanted = train(without, x, y, run_eagerly=True)
     for name, values in wanted.items():
         np.testing.assert_allclose(history[name], values, rtol=1e-3, err_msg=name)
     assert_same_weights(with_softmax, without, rtol=1e-3)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import keras_amm
-from tests.helpers.networks import LOSS, assert_same_weights, small_data, train
+from tests.helpers.networks import LOSS, assert_same_weights, small_data, train, wrap_lightly
 
 _OFF = keras_amm.MarginRegularizer(0.0)
 
@@ -151,13 +151,16 @@ def test_without_penalty_training_is_plain_keras(hooks, base, arguments):
         _assert_same(*results, rtol=1e-5)
 
 
-@pytest.mark.parametrize("hooks", [Loss, OldLoss, Metrics, OwnLossTracker, Steps])
-def test_with_a_penalty_the_loss_is_the_classifiers_and_the_penalty(hooks):
+@pytest.mark.parametrize(
+    ("hooks", "run_eagerly"),
+    [(Loss, False), (OldLoss, True), (Metrics, True), (OwnLossTracker, True), (Steps, True)],
+)
+def test_with_a_penalty_the_loss_is_the_classifiers_and_the_penalty(hooks, run_eagerly):
     x, y = small_data(16)
     plain, network = _build(hooks), _build(hooks)
     wrapped = keras_amm.wrap(network, keras_amm.MarginRegularizer(gradient="boundary"))
     for model in (plain, wrapped):
-        model.compile(keras.optimizers.SGD(0.0), LOSS, metrics=["accuracy"])
+        model.compile(keras.optimizers.SGD(0.0), LOSS, metrics=["accuracy"], run_eagerly=run_eagerly)
     wanted = plain.train_on_batch(x, y, return_dict=True)
     logs = wrapped.train_on_batch(x, y, return_dict=True)
     assert logs["margin_penalty"] > 0.1
@@ -168,7 +171,7 @@ def test_with_a_penalty_the_loss_is_the_classifiers_and_the_penalty(hooks):
     with tf.GradientTape() as tape:
         loss = plain.compute_loss(x, y, plain(x, training=True), *([None] if hooks is OwnLossTracker else []))
         total = loss + keras_amm.wrap(plain, wrapped.regularizer).margin_penalty(x, y)
-    wrapped.compile(keras.optimizers.SGD(0.1), LOSS)
+    wrapped.compile(keras.optimizers.SGD(0.1), LOSS, run_eagerly=run_eagerly)
     wrapped.train_on_batch(x, y)
     for weight, gradient in zip(
         plain.trainable_variables, tape.gradient(total, plain.trainable_variables), strict=True
@@ -194,7 +197,7 @@ def test_nothing_is_left_in_the_classifier(tmp_path):
     keras.utils.set_random_seed(1)
     classifier = network()
     before = dict(vars(classifier))
-    wrapped = keras_amm.wrap(classifier)
+    wrapped = wrap_lightly(classifier)
     train(wrapped, *small_data(16))
     assert not classifier.compiled and not hasattr(classifier, "optimizer")
     for name in ("_metrics", "_layers", "loss", "_compile_loss", "_compile_metrics", "_loss_tracker"):
@@ -235,7 +238,7 @@ def test_saved_and_loaded(tmp_path):
     keras.utils.set_random_seed(1)
     classifier = Saved()
     classifier(x)
-    model = keras_amm.wrap(classifier)
+    model = wrap_lightly(classifier)
     train(model, x, y, metrics=["accuracy"])
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
