@@ -202,7 +202,7 @@ def where_the_time_goes(trained: keras.Model, images: Any) -> None:
     def search(max_iterations: int, screening: float | None = None) -> Any:
         attack = keras_amm.DeepFool(max_iterations)
         clean = keras_amm.search.linearisation.clean_pass(classifier, x)
-        return attack.path(classifier, clean, y, screening=screening)._replace(checks=[])
+        return attack.path(classifier, clean, y, screening=screening, keep_path=True)._replace(checks=[])
 
     path = tf.function(lambda: search(6), autograph=False)()
     selected = keras_amm.MarginRegularizer().select(path.norm, y, path.correct, path.success)

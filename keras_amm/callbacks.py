@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from keras_amm.arguments import require_real, require_whole
-from keras_amm.deepfool import DeepFool
+from keras_amm.attack import Attack, require_attack
 from keras_amm.measuring.batches import hint_of_pair
 from keras_amm.measuring.measurer import Measurer, warn_of_zero_gradients
 from keras_amm.measuring.nearest import PerturbedImages
@@ -74,7 +74,7 @@ class MarginLogger(keras.callbacks.Callback):
         num_samples: int, measure a random subsample of this size, drawn once; None for all images. DeepFool costs many
             times an evaluation.
         seed: int, which subsample.
-        attack: `DeepFool`; None for the default of `evaluate_margins`.
+        attack: `DeepFool` or another `Attack`; None for the default of `evaluate_margins`.
         batch_size: int, the most images attacked at a time; None for 128 of arrays.
         num_images: int, how many images of the smallest margins TensorBoard shows.
         class_names: sequence of strings, names of the classes for TensorBoard; None for indices.
@@ -85,7 +85,7 @@ class MarginLogger(keras.callbacks.Callback):
         seconds: float, the time spent in this callback so far.
 
     Raises:
-        TypeError: `attack` is not a `DeepFool`, or `log_dir` not a path.
+        TypeError: `attack` is not an `Attack`, or `log_dir` not a path.
         ValueError: an argument is out of its range.
         ImportError: `log_dir` is given, and tensorboard or matplotlib not installed.
 
@@ -111,15 +111,14 @@ class MarginLogger(keras.callbacks.Callback):
         step_freq: int | None = None,
         num_samples: int | None = None,
         seed: int = 0,
-        attack: DeepFool | None = None,
+        attack: Attack | None = None,
         batch_size: int | None = None,
         num_images: int = 8,
         class_names: Sequence[str] | None = None,
         radii: Sequence[float] = (),
     ) -> None:
         super().__init__()
-        if attack is not None and not isinstance(attack, DeepFool):
-            raise TypeError(f"`attack` must be a keras_amm.DeepFool or None. Received: attack={attack!r}.")
+        require_attack(attack)
         if log_dir is not None and not isinstance(log_dir, (str, os.PathLike)):
             received = f"log_dir of type {type(log_dir).__name__}.{hint_of_pair(log_dir)}"
             raise TypeError(f"`log_dir` must be a path or None. Received: {received}")

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_amm.arguments import require_whole
-from keras_amm.deepfool import DeepFool
+from keras_amm.attack import Attack, require_attack
 from keras_amm.measuring.batches import hint_of_pair, labelled_batches, no_images
 from keras_amm.measuring.measurer import Measurer, warn_of_zero_gradients
 from keras_amm.network.inputs import unwrapped
@@ -16,7 +16,7 @@ from keras_amm.report import MarginReport
 def evaluate_margins(
     model: keras.Model,
     data: Any,
-    attack: DeepFool | None = None,
+    attack: Attack | None = None,
     batch_size: int | None = None,
     verbose: str | int = "auto",
 ) -> MarginReport:
@@ -35,9 +35,10 @@ def evaluate_margins(
             batches (x, y) or (x, y, sample_weight). A `tf.data.Dataset` of
             single images is batched. y: class indices [n] or [n, 1], or
             class probabilities [n, C] (one-hot or smoothed).
-        attack: `DeepFool`; None for the default: 6 steps, 10 candidates, and
-            of an `AMMModel` the `from_logits` and `deviation` of its own attack. For
-            distances nearer the true ones, `DeepFool(50, refine_steps=10)`.
+        attack: `DeepFool` or another `Attack`; None for the default, DeepFool
+            with 6 steps and 10 candidates, and of an `AMMModel` the
+            `from_logits` and `deviation` of its own attack. For distances
+            nearer the true ones, `FastMinimumNorm()`.
         batch_size: int, the most images attacked at a time; None for 128 of
             arrays and single images, and for a dataset's batches as they come.
         verbose: `"auto"` or 1 for a progress bar, 2 for one line at the end, 0 for silence.
@@ -47,7 +48,7 @@ def evaluate_margins(
         with a `deviation` in those of the pixels.
 
     Raises:
-        TypeError: the model is not a Keras model, or the attack not a `DeepFool`.
+        TypeError: the model is not a Keras model, or the attack not an `Attack`.
         ValueError: the data are empty, infinite, without labels, or not fit for the model.
 
     Example:
@@ -58,11 +59,7 @@ def evaluate_margins(
 
     Reference: Section 4.4 and Tables 3-7 of the paper.
     """
-    if attack is not None and not isinstance(attack, DeepFool):
-        raise TypeError(
-            "`attack` must be a keras_amm.DeepFool or None. "
-            f"Received: attack of type {type(attack).__name__}.{hint_of_pair(attack)}"
-        )
+    require_attack(attack, hint_of_pair(attack))
     if batch_size is not None:
         require_whole("batch_size", batch_size, 1)
     if verbose not in ("auto", 0, 1, 2):

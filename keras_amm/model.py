@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_amm.arguments import instance_or_default
+from keras_amm.attack import Attack, require_attack
 from keras_amm.deepfool import DeepFool
 from keras_amm.execution.checks import enforce
 from keras_amm.execution.delegation import has_own, results_of
@@ -16,6 +17,7 @@ from keras_amm.execution.keras_hooks import KerasHooks
 from keras_amm.gradient import metrics
 from keras_amm.gradient.metric_names import metric_names
 from keras_amm.gradient.penalty import MarginPenalty, accuracy_of, find_penalty
+from keras_amm.gradient.searching import require_trainable
 from keras_amm.gradient.zero_gradient_watch import ZeroGradientWatch
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.inputs import ClassifierWrapper, as_images, finite_images, require_classifier
@@ -48,7 +50,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
     Args:
         base_model: single-input `keras.Model` classifier, with logits, softmax or one sigmoid unit.
         regularizer: `MarginRegularizer`; None for the default, MIN+EXP.
-        attack: `DeepFool`; None for the default.
+        attack: `DeepFool` or another `Attack`; None for the default.
         **kwargs: arguments of `keras.Model`, such as `name`.
 
     Raises:
@@ -69,7 +71,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         self,
         base_model: keras.Model,
         regularizer: MarginRegularizer | None = None,
-        attack: DeepFool | None = None,
+        attack: Attack | None = None,
         **kwargs: Any,
     ) -> None:
         require_classifier(base_model, must_be_built=False)
@@ -83,7 +85,8 @@ class AMMModel(ClassifierWrapper, KerasHooks):
                 "'Keep your own training step' of the documentation shows.",
                 stacklevel=3,
             )
-        self.attack = instance_or_default("attack", attack, DeepFool)
+        require_attack(attack)
+        self.attack = require_trainable(attack or DeepFool(), self.regularizer)
         self.regularizer.prepare()
         self._zero_gradients = ZeroGradientWatch()
         self._margin_metrics = metrics.margin_metrics()

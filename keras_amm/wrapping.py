@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_amm.deepfool import DeepFool
+from keras_amm.attack import Attack
 from keras_amm.model import AMMModel
 from keras_amm.network.inputs import ClassifierWrapper, require_classifier
 from keras_amm.regularizer import MarginRegularizer
@@ -16,7 +16,7 @@ from keras_amm.regularizer import MarginRegularizer
 def wrap(
     classifier: keras.Model,
     regularizer: MarginRegularizer | None = None,
-    attack: DeepFool | None = None,
+    attack: Attack | None = None,
     **settings: Any,
 ) -> AMMModel:
     """Wrap a classifier so that `fit` trains it for a large margin.
@@ -32,7 +32,7 @@ def wrap(
             subclassed, with logits, a softmax or one sigmoid unit. It is
             trained in place.
         regularizer: `MarginRegularizer`; None for the default, MIN+EXP.
-        attack: `DeepFool`; None for the default.
+        attack: `DeepFool` or another `Attack`; None for the default.
         **settings: arguments of `MarginRegularizer`, such as `strength=8.0`, in place of `regularizer`.
 
     Returns:

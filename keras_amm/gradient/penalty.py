@@ -7,13 +7,13 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from keras_amm import shrinkage as shrinkages
-from keras_amm.deepfool import DeepFool
+from keras_amm.attack import Attack
 from keras_amm.execution import replicas
 from keras_amm.execution.checks import Check, enforce, first_failure
 from keras_amm.execution.xla import indices
 from keras_amm.gradient import adjoint, boundary, influence
 from keras_amm.gradient.metrics import MarginStatistics, batch_statistics
-from keras_amm.gradient.searching import norms_of_images, search
+from keras_amm.gradient.searching import norms_of_images, search, walk_of
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.second_derivatives import naming_layers
 from keras_amm.regularizer import MarginRegularizer
@@ -71,7 +71,7 @@ def _add(gradient: Tensor | None, other: Tensor | None) -> Tensor | None:
 
 def find_penalty(
     classifier: Classifier,
-    attack: DeepFool,
+    attack: Attack,
     regularizer: MarginRegularizer,
     clean: CleanPass,
     y: TensorLike,
@@ -84,7 +84,7 @@ def find_penalty(
 
     Args:
         classifier: the network.
-        attack: the DeepFool settings.
+        attack: finds the nearest point of another class.
         regularizer: aggregation, shrinkage and kind of gradient.
         clean: the network's pass over the images.
         y: labels, in any of Keras's forms.
@@ -118,7 +118,7 @@ def _clearly_above_chance(num_classes: int) -> float:
 
 def _compute(
     classifier: Classifier,
-    attack: DeepFool,
+    attack: Attack,
     regularizer: MarginRegularizer,
     clean: CleanPass,
     y: TensorLike,
@@ -147,7 +147,7 @@ def _compute(
                 index,
                 factor,
                 weights,
-                overshoot=attack.overshoot,
+                overshoot=walk_of(attack).overshoot,
                 with_curvature=regularizer.gradient == "unrolled",
                 pull=pull,
             )

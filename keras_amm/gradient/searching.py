@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from keras_amm import aggregation
+from keras_amm.attack import Attack
 from keras_amm.deepfool import DeepFool
 from keras_amm.execution import replicas
 from keras_amm.network.classifier import Classifier
@@ -15,12 +16,44 @@ from keras_amm.search.work_list import Wanted
 from keras_amm.typing import Tensor
 
 
+def walk_of(attack: Attack) -> DeepFool:
+    """The attack, if its perturbation is the sum of DeepFool's steps, which alone can be differentiated.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(attack, DeepFool) or attack.bounds is not None:
+        raise ValueError(
+            "gradient='unrolled' and gradient='masked' differentiate the steps of DeepFool without bounds. With "
+            "MarginRegularizer(gradient='boundary') any attack can search, because only the point that it finds "
+            f"counts. Received: attack={attack!r}."
+        )
+    return attack
+
+
+def require_trainable(attack: Attack, regularizer: MarginRegularizer) -> Attack:
+    """The attack, if the regularizer can train with it; otherwise it is refused by a ValueError."""
+    if regularizer.gradient != "boundary":
+        walk_of(attack)
+    if regularizer.screening is not None and not isinstance(attack, DeepFool):
+        raise ValueError(
+            "`screening` is a part of DeepFool's search. Expected: attack=DeepFool(...), or screening=None. "
+            f"Received: attack={attack!r}, screening={regularizer.screening}."
+        )
+    return attack
+
+
 def search(
-    classifier: Classifier, attack: DeepFool, regularizer: MarginRegularizer, clean: CleanPass, labels: Tensor
+    classifier: Classifier, attack: Attack, regularizer: MarginRegularizer, clean: CleanPass, labels: Tensor
 ) -> Path:
-    """The paths of a batch with labels [B]; their steps are recorded if the regularizer differentiates them."""
+    """The paths of a batch with labels [B]; their steps are recorded if the regularizer differentiates them.
+
+    Only DeepFool without bounds can be taken best first: all other searches are exact.
+    """
     keep_path = regularizer.gradient != "boundary"
-    if regularizer.search == "exact":
+    if not isinstance(attack, DeepFool):
+        return attack.path(classifier, clean, labels)
+    if attack.bounds is not None or regularizer.search == "exact":
         return attack.path(classifier, clean, labels, screening=regularizer.screening, keep_path=keep_path)
     return best_first.search(
         classifier,

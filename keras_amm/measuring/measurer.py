@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_amm.attack import Attack
 from keras_amm.deepfool import DeepFool
 from keras_amm.execution.checks import as_value_errors, enforce
 from keras_amm.execution.compiled import CompiledPerModel
@@ -22,8 +23,8 @@ from keras_amm.report import MarginReport
 from keras_amm.search.linearisation import clean_pass
 from keras_amm.typing import Tensor, TensorLike
 
-# Shared by all measurers, so that measuring after every epoch compiles once. The cache of a DeepFool would not do:
-# each measurer may make a DeepFool of its own.
+# Shared by all measurers, so that measuring after every epoch compiles once. The cache of an attack would not do:
+# each measurer may make an attack of its own.
 _compiled = CompiledPerModel()
 
 
@@ -65,7 +66,7 @@ class Measurer:
 
     Args:
         model: `keras.Model` classifier or `AMMModel`, built.
-        attack: `DeepFool`; None for the default of the model.
+        attack: `Attack`; None for the default of the model.
         num_nearest: int, how many images of the smallest margins to keep.
 
     Attributes:
@@ -80,14 +81,12 @@ class Measurer:
     (10, 10)
     """
 
-    def __init__(self, model: keras.Model, attack: DeepFool | None = None, num_nearest: int = 0) -> None:
+    def __init__(self, model: keras.Model, attack: Attack | None = None, num_nearest: int = 0) -> None:
         self._attack = attack or default_attack(model)
         # An AMMModel is measured by the classifier that it wraps, as in training.
         self._model = unwrapped(model)
         self.classifier = self._attack.classifier(self._model)
-        # An attack towards the label needs two classes: further candidates would be copies of the label, each with
-        # the cost of a gradient.
-        self._attack_on_labels = type(self._attack).from_config({**self._attack.get_config(), "num_candidates": 2})
+        self._attack_on_labels = self._attack.for_labels()
         self._batches: list[_BatchMargins] = []
         self._waiting: list[_Misclassified] = []
         self._nearest = NearestImages(num_nearest)
@@ -145,7 +144,7 @@ class Measurer:
         return MarginReport(
             **_BatchMargins(*arrays)._asdict(),
             seconds=self._seconds,
-            attack=self._attack.get_config(),
+            attack=_described(self._attack),
             model_name=self._model.name,
             units=_units(self.classifier),
         )
@@ -172,9 +171,9 @@ class Measurer:
             for part, distance in zip(parts, np.split(distances, ends[:-1]), strict=True):
                 part.signed[part.positions] = -distance
 
-    def _run(self, search: Callable[..., Any], attack: DeepFool, *batch: Tensor) -> Any:
+    def _run(self, search: Callable[..., Any], attack: Attack, *batch: Tensor) -> Any:
         """What `search(attack, model, *batch)` finds, compiled once."""
-        setting = (search, type(attack), repr(attack.get_config()))
+        setting = (search, *attack.setting)
         with as_value_errors():
             return _compiled.get(self._model, setting, functools.partial(search, attack), [*batch])(*batch)
 
@@ -200,7 +199,7 @@ def default_attack(model: Any) -> DeepFool:
     return DeepFool(from_logits=getattr(own, "from_logits", None), deviation=getattr(own, "deviation", None))
 
 
-def _search_untargeted(attack: DeepFool, model: keras.Model, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+def _search_untargeted(attack: Attack, model: keras.Model, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
     """Of images x [B, ...]: norms, predictions, labels and success, each [B], and perturbations [B, ...]."""
     classifier = attack.classifier(model)
     clean = clean_pass(classifier, x)
@@ -212,10 +211,19 @@ def _search_untargeted(attack: DeepFool, model: keras.Model, x: Tensor, y: Tenso
     return found.norm, predictions, labels, found.success, found.delta
 
 
-def _distances_to_labels(attack: DeepFool, model: keras.Model, x: Tensor, labels: Tensor) -> Tensor:
+def _distances_to_labels(attack: Attack, model: keras.Model, x: Tensor, labels: Tensor) -> Tensor:
     """The norms [m] that lead misclassified images x [m, ...] to their labels [m]."""
     classifier = attack.classifier(model)
     return attack.perturb_from(classifier, clean_pass(classifier, x), labels).norm
+
+
+def _described(attack: Attack) -> dict[str, Any]:
+    """An attack's arguments in JSON's types; its name, unless it is the default, and of another attack its text."""
+    arguments = {name: getattr(attack, name) for name in attack.get_config()}
+    arguments = {name: repr(value) if isinstance(value, Attack) else value for name, value in arguments.items()}
+    if attack.bounds is not None:
+        arguments["bounds"] = list(attack.bounds)
+    return arguments if type(attack) is DeepFool else {"name": type(attack).__name__, **arguments}
 
 
 def _units(classifier: Classifier) -> str:

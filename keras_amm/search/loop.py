@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_amm.execution.xla import Rows
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.inputs import finite_images
+from keras_amm.search.box import Box, shortest_step
 from keras_amm.search.geometry import divide_by_squared_norm, expand_to, squared_norm
 from keras_amm.search.linearisation import CleanPass, NearestBoundary, linearise_again, linearise_towards_all
 from keras_amm.search.path import Path, Step, empty_record, with_step
@@ -71,6 +72,7 @@ def search(
     overshoot: float,
     screening: float | None = None,
     keep_path: bool = True,
+    box: Box | None = None,
 ) -> Path:
     """Walk each sample to the nearest decision boundary (Equations 2-4).
 
@@ -86,6 +88,7 @@ def search(
         screening: float in (0, 1]. Search only the nearest `screening * batch size` of the correctly
             classified samples, by a first-order estimate; None searches all.
         keep_path: bool, whether to record the steps.
+        box: what the samples may not leave, or None.
 
     Returns:
         The `Path`.
@@ -93,7 +96,7 @@ def search(
     goal, state = _begin(clean, labels, num_candidates)
     # The variables of tf.while_loop cannot be None, so an empty tuple stands for no record.
     record: Any = empty_record(clean.x, max_iterations) if keep_path else ()
-    walk = _Walk(classifier, goal, overshoot)
+    walk = _Walk(classifier, goal, overshoot, box)
     number, searched = tf.constant(0), state.active
     estimate = tf.zeros_like(state.target, clean.x.dtype)
     if screening is None:
@@ -142,6 +145,7 @@ class _Walk(NamedTuple):
     classifier: Classifier
     goal: _Goal
     overshoot: float
+    box: Box | None
 
     def next_step(self, number: Tensor, state: _State, record: Any) -> tuple[Any, ...]:
         """Linearise anew where the samples are, and step."""
@@ -163,17 +167,28 @@ class _Walk(NamedTuple):
     def step(self, number: Tensor, state: _State, record: Any, rows: Rows, nearest: NearestBoundary) -> tuple[Any, ...]:
         """Move the samples of some rows beyond their nearest linear boundary, and record the step if steps are kept."""
         before = rows.take(state)
-        after = _beyond(nearest, self.classifier, rows.take(self.goal), before, self.overshoot)
+        box = None if self.box is None else rows.take(self.box)
+        after = _beyond(nearest, self.classifier, rows.take(self.goal), before, self.overshoot, box)
         if record:
             step = Step(nearest.w, nearest.g, nearest.target, before.current)
             record = with_step(record, number, step, rows, state.point)
         return number + 1, rows.put(state, after), record
 
 
-def _beyond(nearest: NearestBoundary, classifier: Classifier, goal: _Goal, state: _State, overshoot: float) -> _State:
+def _beyond(
+    nearest: NearestBoundary,
+    classifier: Classifier,
+    goal: _Goal,
+    state: _State,
+    overshoot: float,
+    box: Box | None,
+) -> _State:
     """The state after a step to beyond the nearest linear boundary."""
     w, g, target, squared = nearest
-    point = state.point - (1.0 + overshoot) * expand_to(divide_by_squared_norm(g, squared_norm(w)), w) * w
+    if box is None:
+        point = state.point - (1.0 + overshoot) * expand_to(divide_by_squared_norm(g, squared_norm(w)), w) * w
+    else:
+        point = state.point + shortest_step(w, -(1.0 + overshoot) * g, state.point, box)
     logits = classifier(point)
     prediction = tf.argmax(logits, axis=1, output_type=tf.int32)
     return _State(

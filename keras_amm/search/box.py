@@ -1,0 +1,93 @@
+"""The range of pixels: a box that perturbed images do not leave."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from keras_amm.execution.checks import Check
+from keras_amm.search.geometry import divide_by_squared_norm, expand_to, inner, squared_norm
+from keras_amm.typing import Tensor
+
+# Images may lie outside of their bounds by this part of the range, by rounding.
+_ROUNDING = 1e-4
+# Each repetition finds all pixels that their bounds stop at once, so few are needed.
+_REPETITIONS = 12
+
+
+class Box(NamedTuple):
+    """The smallest and the largest value of each pixel, float tensors [B, ...]."""
+
+    lower: Tensor
+    upper: Tensor
+
+    def clip(self, point: Tensor) -> Tensor:
+        """The nearest point of the box, [B, ...]."""
+        return tf.clip_by_value(point, self.lower, self.upper)
+
+
+def require_bounds(bounds: Any) -> tuple[Any, Any] | None:
+    """Bounds as a pair of floats or lists of floats; None for None.
+
+    Raises:
+        ValueError: they are no such pair, or not in this order.
+
+    Example:
+    >>> keras_amm.search.box.require_bounds([0, (1, 2)])
+    (0.0, [1.0, 2.0])
+    """
+    if bounds is None:
+        return None
+    try:
+        lower, upper = (np.asarray(bound, "float64") for bound in bounds)
+        is_fit = not isinstance(bounds, str) and max(lower.ndim, upper.ndim) <= 1 and bool(np.all(lower < upper))
+        is_fit = is_fit and bool(np.all(np.isfinite(lower)) and np.all(np.isfinite(upper)))
+    except (TypeError, ValueError):
+        is_fit = False
+    if not is_fit:
+        raise ValueError(
+            "`bounds` must be None, or the smallest and the largest value of a pixel, each a finite number or one for "
+            f"each channel, such as (0, 1). Received: bounds={bounds!r}."
+        )
+    return lower.tolist(), upper.tolist()
+
+
+def box_around(x: Tensor, bounds: tuple[Any, Any], deviation: Any) -> tuple[Box, list[Check]]:
+    """The box of images x [B, ...], whose channels are the last axis, and the check that they lie in it.
+
+    The images are in pixel units, the bounds in those of the model's images, which were divided by the deviation.
+    """
+    unit = 1.0 if deviation is None else deviation
+    low, high = (tf.constant(np.multiply(bound, unit), x.dtype) for bound in bounds)
+    slack = _ROUNDING * (high - low)
+    fits = Check(
+        tf.reduce_all((x >= low - slack) & (x <= high + slack)),
+        "Images must lie within the attack's `bounds`, which are in the units of the images given. Got pixels between",
+        (tf.reduce_min(x), tf.reduce_max(x)),
+        got="",
+    )
+    # What rounding has put outside stays where it is.
+    return Box(tf.minimum(x, low), tf.maximum(x, high)), [fits]
+
+
+def shortest_step(w: Tensor, rise: Tensor, point: Tensor, box: Box | None) -> Tensor:
+    """The shortest step s [b, ...] from a point of the box with <w, s> = rise [b], that does not leave the box.
+
+    Where there is none, the one that comes nearest to that.
+
+    Example:
+    >>> w, at = tf.constant([[1.0, 1.0]]), tf.constant([[0.0, 0.9]])
+    >>> box = keras_amm.search.box.Box(tf.zeros((1, 2)), tf.ones((1, 2)))
+    >>> [keras_amm.search.box.shortest_step(w, tf.constant([0.5]), at, limits).numpy() for limits in (None, box)]
+    [array([[0.25, 0.25]], dtype=float32), array([[0.4, 0.1]], dtype=float32)]
+    """
+    length = divide_by_squared_norm(rise, squared_norm(w))
+    if box is None:
+        return expand_to(length, w) * w
+    least, most = box.lower - point, box.upper - point
+    # The step is clip(length * w). Its rise grows ever more slowly with the length: Newton's method comes from below.
+    for _ in range(_REPETITIONS):
+        step = tf.clip_by_value(expand_to(length, w) * w, least, most)
+        free = tf.where((step > least) & (step < most), w, tf.zeros_like(w))
+        length += divide_by_squared_norm(rise - inner(w, step), squared_norm(free))
+    return tf.clip_by_value(expand_to(length, w) * w, least, most)

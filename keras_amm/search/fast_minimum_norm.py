@@ -1,0 +1,146 @@
+"""The search of Fast Minimum-Norm: gradient steps within a ball that follows the boundary."""
+
+import math
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from keras_amm.execution.gradients import image_gradient
+from keras_amm.network.classifier import Classifier
+from keras_amm.search.box import Box
+from keras_amm.search.geometry import distance, expand_to, squared_norm, unit
+from keras_amm.search.linearisation import CleanPass, logit_difference
+from keras_amm.search.path import Path
+from keras_amm.search.rivals import Aim, aim, path_to
+from keras_amm.typing import Tensor
+
+
+class Schedule(NamedTuple):
+    """How a quantity falls over the steps, along half a cosine, from `first` towards `last`."""
+
+    first: float
+    last: float
+
+    def at(self, number: Tensor, steps: int, dtype: tf.DType) -> Tensor:
+        """The value at a step, counted from 0."""
+        angle = math.pi * tf.cast(number, dtype) / steps
+        return self.last + 0.5 * (self.first - self.last) * (1.0 + tf.cos(angle))
+
+
+class _State(NamedTuple):
+    """Where the search of each sample is: the point looked at, the ball that confines it, and the best one so far.
+
+    Attributes:
+        delta: float tensor [B, ...].
+        radius: float tensor [B].
+        best: float tensor [B, ...], the nearest point found that reaches the aim.
+        best_norm: float tensor [B], its norm; infinite while there is none.
+    """
+
+    delta: Tensor
+    radius: Tensor
+    best: Tensor
+    best_norm: Tensor
+
+
+def search(
+    classifier: Classifier,
+    clean: CleanPass,
+    labels: Tensor | None,
+    start: Path | None,
+    *,
+    steps: int,
+    step_size: Schedule,
+    gamma: Schedule,
+    box: Box | None = None,
+) -> Path:
+    """Look for the nearest point of another class, from the images or from where another search has ended.
+
+    Args:
+        classifier: the network.
+        clean: its pass over the images.
+        labels: int32 tensor [B], or None; as in `loop.search`.
+        start: what another search of these images has found, or None.
+        steps: int, the gradients of each image.
+        step_size: the length of a step, in radii of the ball.
+        gamma: by what fraction the radius changes.
+        box: what the samples may not leave, or None.
+
+    Returns:
+        The `Path`, without steps.
+
+    Reference: Algorithm 1 of Pintor et al. (2021).
+    """
+    goal = aim(clean, labels)
+    state = _begin(clean, goal, start)
+
+    def step(number: Tensor, state: _State) -> tuple[Tensor, _State]:
+        of_size, of_radius = (schedule.at(number, steps, clean.x.dtype) for schedule in (step_size, gamma))
+        return number + 1, _step(classifier, clean.x, goal, state, of_size, of_radius, box)
+
+    _, state = tf.while_loop(lambda number, _: number < steps, step, (tf.constant(0), state))
+    logits = classifier(clean.x + state.delta)
+    state = _with_best(state, logit_difference(logits, *goal.rivals(logits)))
+    success = state.best_norm < state.best_norm.dtype.max
+    delta = tf.where(expand_to(success, state.best), state.best, state.delta)
+    taken = tf.where(state.best_norm > 0.0, steps, 0) + (0 if start is None else start.iterations)
+    return path_to(clean, goal, delta, classifier(clean.x + delta), taken, success)
+
+
+def _begin(clean: CleanPass, goal: Aim, start: Path | None) -> _State:
+    if start is None:
+        # An image that is at a boundary already is what is looked for.
+        delta, success = tf.zeros_like(clean.x), goal.is_reached(clean.logits)
+    else:
+        delta, success = start.delta, start.success
+    radius = tf.sqrt(squared_norm(delta))
+    return _State(delta, radius, delta, tf.where(success, radius, tf.constant(float("inf"), radius.dtype)))
+
+
+def _step(
+    classifier: Classifier,
+    x: Tensor,
+    goal: Aim,
+    state: _State,
+    step_size: Tensor,
+    gamma: Tensor,
+    box: Box | None,
+) -> _State:
+    """One gradient of each image: look where the point is, resize the ball, and move within it."""
+    point = x + state.delta
+    with tf.GradientTape() as tape:
+        tape.watch(point)
+        logits = classifier(point)
+        g = logit_difference(logits, *goal.rivals(logits))
+    w = image_gradient(tape, g, point)
+    state = _with_best(state, g)
+    radius = _radius(state, g, squared_norm(w), gamma)
+    delta = state.delta + expand_to(step_size * radius, w) * unit(w)
+    norm = tf.sqrt(squared_norm(delta))
+    delta *= expand_to(tf.minimum(1.0, tf.math.divide_no_nan(radius, norm)), delta)
+    if box is not None:
+        delta = box.clip(x + delta) - x
+    return state._replace(delta=delta, radius=radius)
+
+
+def _with_best(state: _State, g: Tensor) -> _State:
+    """The state in which the point is the best one, where it is beyond the boundary and nearer than the best so far."""
+    norm = tf.sqrt(squared_norm(state.delta))
+    is_better = (g > 0.0) & (norm < state.best_norm)
+    return state._replace(
+        best=tf.where(expand_to(is_better, state.delta), state.delta, state.best),
+        best_norm=tf.where(is_better, norm, state.best_norm),
+    )
+
+
+def _radius(state: _State, g: Tensor, squared: Tensor, gamma: Tensor) -> Tensor:
+    """The ball's next radius [B], by the target's lead g over the source, whose gradient has this squared norm."""
+    found = state.best_norm < state.best_norm.dtype.max
+    # Until a point beyond the boundary is known, the ball reaches as far as the linear boundary. A little farther: just
+    # there, rounding would decide on which side a point lies.
+    to_boundary = distance(g, squared)
+    reach = tf.sqrt(squared_norm(state.delta)) + tf.where(to_boundary < g.dtype.max, to_boundary, 0.0)
+    # Farther than the best point there is nothing to be found.
+    radius = tf.minimum(state.radius, state.best_norm)
+    grown = tf.minimum((1.0 + gamma) * tf.where(found, radius, reach), state.best_norm)
+    return tf.where(g > 0.0, (1.0 - gamma) * radius, grown)

@@ -1,0 +1,69 @@
+"""The two classes whose boundary matters at a point: what an attack leads away from, and what it leads to."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from keras_amm.network.inputs import finite_images
+from keras_amm.search.geometry import squared_norm
+from keras_amm.search.linearisation import CleanPass
+from keras_amm.search.loop import has_reached
+from keras_amm.search.path import Path
+from keras_amm.typing import Tensor
+
+
+class Aim(NamedTuple):
+    """What an attack on B images is to reach.
+
+    Attributes:
+        prediction: int32 tensor [B], the class predicted for the image.
+        label: int32 tensor [B], the label; the prediction in an attack without labels.
+        correct: boolean tensor [B], whether these are equal.
+    """
+
+    prediction: Tensor
+    label: Tensor
+    correct: Tensor
+
+    def rivals(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Source and target [B] at logits [B, C]; the aim is reached where the target's logit is the larger.
+
+        A correct image is to leave its class for the best other one, a misclassified one to reach its label from there.
+        """
+        is_label = tf.one_hot(self.label, logits.shape[1], on_value=True, off_value=False, dtype=tf.bool)
+        best = tf.argmax(tf.where(is_label, logits.dtype.min, logits), axis=1, output_type=tf.int32)
+        return tf.where(self.correct, self.label, best), tf.where(self.correct, best, self.label)
+
+    def is_reached(self, logits: Tensor) -> Tensor:
+        """Whether the aim is reached at logits [B, C], or its boundary exactly; boolean [B]."""
+        return has_reached(logits, self.correct, self.label, self.label)
+
+
+def aim(clean: CleanPass, labels: Tensor | None) -> Aim:
+    """The aim for each image: to leave its class, or with labels [B], where it is misclassified, to reach its label."""
+    prediction = tf.argmax(clean.logits, axis=1, output_type=tf.int32)
+    if labels is None:
+        return Aim(prediction, prediction, tf.ones_like(prediction, tf.bool))
+    return Aim(prediction, labels, tf.equal(prediction, labels))
+
+
+def path_to(clean: CleanPass, aim: Aim, delta: Tensor, logits: Tensor, iterations: Tensor, success: Tensor) -> Path:
+    """What an attack found, without its steps: perturbations [B, ...], the logits [B, C] there, and so on, [B]."""
+    source, target = aim.rivals(logits)
+    return Path(
+        x=clean.x,
+        delta=delta,
+        norm=tf.sqrt(squared_norm(delta)),
+        prediction=aim.prediction,
+        correct=aim.correct,
+        source=source,
+        target=target,
+        iterations=iterations,
+        success=success,
+        searched=tf.ones_like(success),
+        w=None,
+        g=None,
+        targets=None,
+        sources=None,
+        checks=[finite_images(clean.x), *clean.checks],
+    )
