@@ -41,18 +41,22 @@ class FastMinimumNorm(Attack):
         steps: int, the gradients of each image, besides those of the start.
         start: the attack whose points are made better, `DeepFool()` by
             default; None to start from the images. No result is farther than
-            the start's. The next three settings are those of both attacks, and
-            may be given to either.
+            the start's. `from_logits`, `deviation` and `bounds` are the same
+            for both attacks, and may be given to either.
+        step_size: float > 0, the first step, in radii of the ball.
+        gamma: float in (0, 1), by what fraction the ball first shrinks and grows.
+        refine_steps: int, bisection steps at the end, along the perturbation.
         from_logits: as in `DeepFool`.
         deviation: as in `DeepFool`.
         bounds: the smallest and the largest value of a pixel, in the units of
             the images given, such as `(0, 1)`, each a number or one for each
-            channel; as in the paper, every point is clipped to them. None for
-            no bounds.
+            channel. As in the paper every point is clipped to them; ours is
+            that pixels at a bound do not take part in a step beyond it. None
+            for no bounds.
 
     Raises:
         TypeError: the start is no attack.
-        ValueError: an argument is out of its range, or the start has other bounds.
+        ValueError: an argument is out of its range, or the start has another value of a shared one.
 
     Example:
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(16, "tanh"), keras.layers.Dense(3)])

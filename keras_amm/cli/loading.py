@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import keras
 
+from keras_amm.attack import Attack
 from keras_amm.cli import models, options
 from keras_amm.cli.errors import CommandError
 from keras_amm.cli.images import Images, open_images
 from keras_amm.cli.pixels import Pixels, pixels_for
-from keras_amm.deepfool import DeepFool
 
 
 class Request(NamedTuple):
@@ -18,7 +18,7 @@ class Request(NamedTuple):
     models: dict[str, keras.Model]
     images: Images
     pixels: Pixels
-    attacks: dict[str, DeepFool]
+    attacks: dict[str, Attack]
     batch_size: int
 
 
@@ -28,11 +28,11 @@ def read_request(args: argparse.Namespace, paths: list[str]) -> Request:
     loaded = dict(zip(models.names(paths), map(models.load, paths), strict=True))
     images = open_images(options.dataset(args), next(iter(loaded.values())))
     pixels = _pixels(args, loaded, images.are_integers)
-    attacks = _in_one_unit({name: options.attack(args, model) for name, model in loaded.items()})
+    attacks = _in_one_unit({name: options.attack(args, model, pixels) for name, model in loaded.items()})
     return Request(loaded, images, pixels, attacks, args.batch_size)
 
 
-def _in_one_unit(attacks: dict[str, DeepFool]) -> dict[str, DeepFool]:
+def _in_one_unit(attacks: dict[str, Attack]) -> dict[str, Attack]:
     """The attacks, with the deviation that one of them knows: the same images are for all models."""
     known = [attack.deviation for attack in attacks.values() if attack.deviation is not None]
     if any(deviation != known[0] for deviation in known):

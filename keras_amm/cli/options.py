@@ -4,17 +4,26 @@ import argparse
 import inspect
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 import keras
 import numpy as np
 
-from keras_amm.cli.errors import raising_command_error
+from keras_amm.attack import Attack
+from keras_amm.cli.errors import CommandError, raising_command_error
 from keras_amm.cli.images import ImageOptions
-from keras_amm.cli.pixels import COLOUR_MODES
+from keras_amm.cli.pixels import COLOUR_MODES, Pixels
 from keras_amm.deepfool import DeepFool
+from keras_amm.fast_minimum_norm import FastMinimumNorm
 from keras_amm.measuring.measurer import default_attack
+from keras_amm.super_deepfool import SuperDeepFool
 
-_ATTACK = {name: p.default for name, p in inspect.signature(DeepFool).parameters.items()}
+ATTACKS: dict[str, type[Attack]] = {"deepfool": DeepFool, "fmn": FastMinimumNorm, "superdeepfool": SuperDeepFool}
+# The settings of DeepFool's steps, which are steps of the other two as well: FMN starts from DeepFool's points.
+_STEPS = {
+    name: inspect.signature(DeepFool).parameters[name].default
+    for name in ("max_iterations", "num_candidates", "overshoot")
+}
 
 
 def with_underscores(arguments: Sequence[str]) -> list[str]:
@@ -101,19 +110,46 @@ def add_class_names(parser: argparse._ActionsContainer, text: str) -> None:
     parser.add_argument("--class_names", type=_strings, metavar="A,B,...", help=text)
 
 
-def add_attack(parser: argparse.ArgumentParser, **defaults: int) -> None:
-    """Add the settings of DeepFool; `defaults` are those of the command that differ from DeepFool's."""
+def add_attack(parser: argparse.ArgumentParser, *, refine_steps: int | None = None) -> None:
+    """Add the attack and its settings; `refine_steps` is the command's default, None for that of each attack."""
     group = parser.add_argument_group("attack")
-    for name, kind, metavar, text in (
-        ("max_iterations", _positive, "N", "steps after which an image is given up"),
-        ("num_candidates", _positive, "N", "classes considered in each step"),
-        ("overshoot", float, "FRACTION", "fraction by which a step goes beyond the linearised boundary"),
-        ("refine_steps", int, "N", "bisection steps along the perturbation, back to the boundary"),
+    group.add_argument(
+        "--attack",
+        choices=[*ATTACKS],
+        default="deepfool",
+        help="what searches for the boundary: deepfool as in training; fmn (Fast Minimum-Norm), which goes on from "
+        "where DeepFool ends and finds nearer points; or superdeepfool (default: deepfool)",
+    )
+    bisections = "0; of superdeepfool 10" if refine_steps is None else refine_steps
+    for name, kind, metavar, default, text in (
+        ("max_iterations", _positive, "N", _STEPS["max_iterations"], "steps of DeepFool before it gives an image up"),
+        ("num_candidates", _positive, "N", _STEPS["num_candidates"], "classes that DeepFool considers in each step"),
+        (
+            "overshoot",
+            float,
+            "FRACTION",
+            _STEPS["overshoot"],
+            "fraction by which its steps go beyond the linear boundary",
+        ),
     ):
-        default = defaults.get(name, _ATTACK[name])
         group.add_argument(
             f"--{name}", type=kind, default=default, metavar=metavar, help=f"{text} (default: {default})"
         )
+    group.add_argument(
+        "--refine_steps",
+        type=int,
+        default=refine_steps,
+        metavar="N",
+        help=f"bisection steps along the perturbation, back to the boundary (default: {bisections})",
+    )
+    group.add_argument("--steps", type=_positive, metavar="N", help="of fmn: its gradients per image (default: 30)")
+    group.add_argument(
+        "--bounds",
+        type=_numbers,
+        metavar="MIN,MAX",
+        help="the smallest and the largest value of a pixel as it is in the data, such as 0,255: perturbed images stay "
+        "within them (default: no bounds)",
+    )
     for option, value, text in (
         ("--from_logits", True, "the model's output is logits (default: found out)"),
         ("--no_from_logits", False, "the model's output is probabilities"),
@@ -152,15 +188,35 @@ def dataset(args: argparse.Namespace) -> ImageOptions:
     return ImageOptions(**{name: getattr(args, name) for name in ImageOptions._fields})
 
 
-def attack(args: argparse.Namespace, model: keras.Model) -> DeepFool:
+def attack(args: argparse.Namespace, model: keras.Model, pixels: Pixels) -> Attack:
     """The attack that a command line asks for; an `AMMModel` knows what `default_attack` knows."""
-    settings = {name: getattr(args, name) for name in _ATTACK}
+    if args.steps is not None and args.attack != "fmn":
+        raise CommandError(f"--steps is for --attack=fmn. Received: --steps={args.steps} --attack={args.attack}.")
+    of_steps = {name: getattr(args, name) for name in _STEPS}
     own = default_attack(model)
-    for name in ("from_logits", "deviation"):
-        if settings[name] is None:
-            settings[name] = getattr(own, name)
+    settings: dict[str, Any] = {
+        "from_logits": own.from_logits if args.from_logits is None else args.from_logits,
+        "deviation": own.deviation if args.deviation is None else args.deviation,
+        "bounds": None if args.bounds is None else _bounds_of_model(args.bounds, pixels),
+    }
+    if args.refine_steps is not None:
+        settings["refine_steps"] = args.refine_steps
     with raising_command_error("The attack cannot have these settings:", ValueError):
-        return DeepFool(**settings)
+        if args.attack != "fmn":
+            return ATTACKS[args.attack](**of_steps, **settings)
+        if args.steps is not None:
+            settings["steps"] = args.steps
+        return FastMinimumNorm(start=DeepFool(**of_steps), **settings)
+
+
+def _bounds_of_model(bounds: tuple[float, ...], pixels: Pixels) -> Any:
+    """The range of pixels, as a model takes them."""
+    if len(bounds) != 2:
+        raise CommandError(f"--bounds must be two numbers, such as 0,255. Received: {len(bounds)} numbers.")
+    deviation = 1.0 if pixels.deviation is None else pixels.deviation
+    # A deviation of 0 is refused later.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return [np.divide(pixels.scale * bound - np.array(pixels.mean), deviation) for bound in bounds]
 
 
 def _with_underscores(argument: str) -> str:

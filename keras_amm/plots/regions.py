@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from keras_amm.arguments import require_whole
+from keras_amm.attack import Attack
 from keras_amm.deepfool import DeepFool
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.inputs import images_for
@@ -101,7 +102,7 @@ def boundary_cross_section(
     resolution: int = 101,
     batch_size: int = 256,
     seed: int = 0,
-    attack: DeepFool | None = None,
+    attack: Attack | None = None,
 ) -> "Figure":
     """Draw the decision regions around an image, in one plane through it.
 
@@ -120,8 +121,8 @@ def boundary_cross_section(
         resolution: int, in how many places per axis the model is asked.
         batch_size: int, in how many at a time.
         seed: int, of the random direction.
-        attack: `keras_amm.DeepFool`, in whose units distances are drawn: with a `deviation`, those of the pixels.
-            None for one that refines, in the units of the model's own attack.
+        attack: `keras_amm.Attack`, in whose units distances are drawn: with a `deviation`, those of the pixels.
+            None for a DeepFool that refines, in the units of the model's own attack.
 
     Returns:
         The matplotlib figure.

@@ -25,6 +25,11 @@ class Box(NamedTuple):
         """The nearest point of the box, [B, ...]."""
         return tf.clip_by_value(point, self.lower, self.upper)
 
+    def allowed(self, direction: Tensor, point: Tensor) -> Tensor:
+        """A direction [B, ...] without what would leave the box at once from a point of it, [B, ...]."""
+        leaves = ((point <= self.lower) & (direction < 0.0)) | ((point >= self.upper) & (direction > 0.0))
+        return tf.where(leaves, tf.zeros_like(direction), direction)
+
 
 def require_bounds(bounds: Any) -> tuple[Any, Any] | None:
     """Bounds as a pair of floats or lists of floats; None for None.
@@ -62,9 +67,9 @@ def box_around(x: Tensor, bounds: tuple[Any, Any], deviation: Any) -> tuple[Box,
     slack = _ROUNDING * (high - low)
     fits = Check(
         tf.reduce_all((x >= low - slack) & (x <= high + slack)),
-        "Images must lie within the attack's `bounds`, which are in the units of the images given. Got pixels between",
+        "Images must lie within the attack's `bounds`, which are in the units of the images given.",
         (tf.reduce_min(x), tf.reduce_max(x)),
-        got="",
+        got="Got pixels between",
     )
     # What rounding has put outside stays where it is.
     return Box(tf.minimum(x, low), tf.maximum(x, high)), [fits]
@@ -78,8 +83,10 @@ def shortest_step(w: Tensor, rise: Tensor, point: Tensor, box: Box | None) -> Te
     Example:
     >>> w, at = tf.constant([[1.0, 1.0]]), tf.constant([[0.0, 0.9]])
     >>> box = keras_amm.search.box.Box(tf.zeros((1, 2)), tf.ones((1, 2)))
-    >>> [keras_amm.search.box.shortest_step(w, tf.constant([0.5]), at, limits).numpy() for limits in (None, box)]
-    [array([[0.25, 0.25]], dtype=float32), array([[0.4, 0.1]], dtype=float32)]
+    >>> for limits in (None, box):
+    ...     print(keras_amm.search.box.shortest_step(w, tf.constant([0.5]), at, limits).numpy().round(3))
+    [[0.25 0.25]]
+    [[0.4 0.1]]
     """
     length = divide_by_squared_norm(rise, squared_norm(w))
     if box is None:

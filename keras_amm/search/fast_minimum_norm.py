@@ -113,6 +113,8 @@ def _step(
         logits = classifier(point)
         g = logit_difference(logits, *goal.rivals(logits))
     w = image_gradient(tape, g, point)
+    if box is not None:
+        w = box.allowed(w, point)
     state = _with_best(state, g)
     radius = _radius(state, g, squared_norm(w), gamma)
     delta = state.delta + expand_to(step_size * radius, w) * unit(w)

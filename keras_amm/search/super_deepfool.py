@@ -110,7 +110,8 @@ def _round(
     return _with_best(state, projected, reached)._replace(
         delta=tf.where(expand_to(goes_on, delta), projected, delta),
         iterations=state.iterations + found.iterations + tf.cast(goes_on, tf.int32),
-        active=goes_on & ~reached,
+        # Where DeepFool has not succeeded, it goes on without a projection.
+        active=~reached & (state.best_norm > 0.0),
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_amm import plots
+from keras_amm.attack import Attack
 from keras_amm.cli import models, options
 from keras_amm.cli.errors import CommandError, raising_command_error, require
 from keras_amm.cli.image_files import read_image
@@ -21,18 +22,18 @@ from keras_amm.network.pixel_units import from_pixel_units, to_pixel_units
 from keras_amm.network.zero_gradients import have_no_gradient, warning_of_zero_gradients
 
 HELP = "show the nearest decision boundary of one image"
-# DeepFool's last step goes beyond the boundary. The figures show where the boundary is, so the distance is refined.
+# An attack's last step goes beyond the boundary. The figures show where the boundary is, so the distance is refined.
 _REFINE_STEPS = 10
 
 
 class Found(NamedTuple):
-    """What DeepFool found for one image.
+    """What an attack found for one image.
 
     Attributes:
         image: [height, width, channels] or [height, width], in the units of the distance.
         delta: the perturbation, of the image's shape and in its units.
         norm: the perturbation's l2 norm.
-        iterations: how many steps DeepFool took.
+        iterations: how many steps it took.
         success: whether the class changed.
         before: the class of the image.
         after: the class of the perturbed image.
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
     size, colours = file_format(model, args.image_size)
     pixels = pixels_for(model, True, args.scale, args.mean, args.deviation)
     # Before pixels are divided by its deviation, which it checks.
-    attack = options.attack(args, model)
+    attack = options.attack(args, model, pixels)
     x = pixels(read_image(args.image, size, colours)[None], model)
     names = args.class_names
     with raising_command_error("The image or the model are not fit for the attack:", ValueError):
@@ -85,7 +86,7 @@ def run(args: argparse.Namespace) -> None:
     results.write({files[kind]: write for kind, write in _figures(model, attack, found, names).items()})
 
 
-def find(model: keras.Model, x: np.ndarray, attack: DeepFool) -> Found:
+def find(model: keras.Model, x: np.ndarray, attack: Attack) -> Found:
     """Attack one image x, float [1, ...]."""
     result, classifier = attack.perturb(model, x), attack.classifier(model)
     x, delta = (np.asarray(to_pixel_units(part, attack.deviation)) for part in (x, result.delta))
@@ -103,7 +104,7 @@ def find(model: keras.Model, x: np.ndarray, attack: DeepFool) -> Found:
     )
 
 
-def describe(found: Found, attack: DeepFool, class_names: list[str] | None) -> str:
+def describe(found: Found, attack: Attack, class_names: list[str] | None) -> str:
     """What was found, in a few lines; without `class_names`, classes are numbers."""
     names = [plots.style.class_name(k, class_names) for k in (found.before, found.after)]
     probable = [found.probabilities[0, found.before], found.probabilities[1, found.after]]
@@ -115,17 +116,22 @@ def describe(found: Found, attack: DeepFool, class_names: list[str] | None) -> s
         f"  class after     {names[1]}  (probability {probable[1]:.4f})",
         f"  distance        {found.norm:.4f}  (l2, in the units of {units}; {refined})",
         f"  largest change  {np.max(np.abs(found.delta)):.4f}  of a pixel",
-        f"  steps           {found.iterations} of at most {attack.max_iterations}",
+        f"  steps           {found.iterations}{_limit(attack)}",
     ]
     if have_no_gradient(found.norm, np.bool_(found.success)):
         lines.append(f"  No boundary was reached. {warning_of_zero_gradients('this image')}")
     elif not found.success:
-        lines.append("  No boundary was reached: the distance is how far DeepFool went. Try --max_iterations=50.")
+        lines.append("  No boundary was reached: the distance is how far the attack went. Try --max_iterations=50.")
     return "\n".join(lines)
 
 
+def _limit(attack: Attack) -> str:
+    """How many steps an attack may take, where it stops by itself before."""
+    return f" of at most {attack.max_iterations}" if isinstance(attack, DeepFool) else f", by {type(attack).__name__}"
+
+
 def _figures(
-    model: keras.Model, attack: DeepFool, found: Found, names: list[str] | None
+    model: keras.Model, attack: Attack, found: Found, names: list[str] | None
 ) -> dict[str, Callable[[pathlib.Path], Any]]:
     """For each kind of figure that such an image has, the function that draws and writes it."""
     image, delta = found.image, found.delta

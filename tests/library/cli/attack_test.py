@@ -23,6 +23,15 @@ class TestAttack:
         for kind in ("perturbation", "boundary"):
             assert (tmp_path / f"one-003-{kind}.png").stat().st_size > 5000
 
+    def test_another_attack(self, folder, scaled, tmp_path, capsys):
+        image = folder / "images/test/class 0/003.png"
+        flags = [f"--mean={MEAN}", "--attack=fmn", f"--out={tmp_path}"]
+        assert command("attack", "one.keras", image, *flags, folder=folder) == 0
+        (distance,), _ = closed_form(keras.models.load_model(folder / "one.keras"), scaled[3:4])
+        lines = capsys.readouterr().out.splitlines()
+        assert float(lines[3].split()[1]) == pytest.approx(distance, rel=2e-3)
+        assert "steps           31, by FastMinimumNorm" in lines[5]
+
     def test_the_distance_ends_on_the_boundary(self, folder, scaled, tmp_path, capsys):
         """Where the slope grows on the way, one linear step goes far beyond the boundary."""
         model = keras.Sequential(

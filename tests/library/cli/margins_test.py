@@ -36,6 +36,30 @@ class TestMargins:
         np.testing.assert_allclose(report.norms, 1.5 * distances, rtol=2e-3)
         assert "(x, y); pixels\n" in capsys.readouterr().out
 
+    @pytest.mark.parametrize(
+        ("flags", "attack"),
+        [
+            (["--attack=fmn", "--steps=12", "--bounds=0,255"], keras_amm.FastMinimumNorm),
+            (["--attack=superdeepfool", "--max_iterations=9"], keras_amm.SuperDeepFool),
+        ],
+    )
+    def test_other_attacks(self, folder, scaled, tmp_path, capsys, flags, attack):
+        data = [f"--dataset={folder / 'images.npz'}", f"--mean={MEAN}"]
+        assert command("margins", "one.keras", *data, *flags, f"--out={tmp_path}", folder=folder) == 0
+        report = saved(tmp_path / "one-margins.json")
+        assert report.attack["name"] == attack.__name__
+        distances, _ = closed_form(keras.models.load_model(folder / "one.keras"), scaled)
+        # Within bounds, the nearest point is somewhat farther.
+        assert np.all(report.norms > 0.999 * distances) and np.median(report.norms / distances) < 1.02
+        printed = capsys.readouterr().out
+        assert f"name={attack.__name__}" in printed
+        if attack is keras_amm.FastMinimumNorm:
+            # As the model takes the pixels.
+            assert report.attack["steps"] == 12 and report.attack["bounds"] == [[-MEAN], [1 - MEAN]]
+            assert "start=DeepFool(max_iterations=6" in printed
+        else:
+            assert report.attack["max_iterations"] == 9 and report.attack["refine_steps"] == 10
+
     def test_data_set_by_name(self, folder, tmp_path, monkeypatch, capsys):
         tfds = pytest.importorskip("tensorflow_datasets")
         images = np.random.default_rng(0).integers(0, 256, (9, *SHAPE), dtype="uint8")
