@@ -1,4 +1,4 @@
-"""How much DeepFool overestimates the distance to the boundary, compared with stronger minimal-norm attacks.
+"""How much the library's attacks overestimate the distance to the boundary, compared with other minimal-norm attacks.
 
     pip install foolbox numba adversarial-robustness-toolbox absl-py tensorflow-datasets importlib_resources
     python -m benchmarks.tightness
@@ -7,26 +7,28 @@ needs MNIST prepared by tensorflow-datasets (TFDS_DATA_DIR says where).
 
     python -m benchmarks.tightness --models=one/model.keras,other/model.keras --attacks=ddn
 
-attacks saved models instead, such as the examples leave, on the same images. For each test
-image, DeepFool's norm is divided by the smallest norm that any of the stronger attacks finds. These
+attacks saved models instead, such as the examples leave, on the same images; `--amm` attacks the networks after
+training with AMM. For each test image, the norm is divided by the smallest norm that any of the other attacks finds.
+Seconds are of a second run, in which nothing is compiled any more; Foolbox's attacks compile nothing. These
 are DDN (Rony et al. 2019), FMN (Pintor et al. 2021) and Brendel-Bethge (2019), which starts from DDN's
 points, by Foolbox, and Carlini-Wagner (2017) by ART. None is a lower bound: the true distance may be
 smaller still. All are untargeted from the predicted class, and none clips: Foolbox, which
 always clips, is given bounds that no image reaches, and ART's attack, which scales by its bounds, a wide box.
 """
 
+import time
 from typing import Any
+from unittest import mock
 
 import foolbox
 import keras
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
-from art.attacks.evasion import CarliniL2Method
-from art.estimators.classification import TensorFlowV2Classifier
 
 import keras_amm
 from examples.paper.data import arrays
+from keras_amm.search import fast_minimum_norm, linearisation, super_deepfool
 
 from .networks import MNIST, trained
 
@@ -37,6 +39,7 @@ _NETWORK = flags.DEFINE_multi_enum("network", ["mlp-800", "lenet-mnist"], MNIST,
 _EPOCHS = flags.DEFINE_integer("epochs", 2, "Epochs of training before the attack.", lower_bound=0)
 _IMAGES = flags.DEFINE_integer("images", 200, "Test images to attack.", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 500, "Steps of Foolbox's attacks.", lower_bound=1)
+_AMM = flags.DEFINE_bool("amm", False, "Train with AMM's default penalty.")
 _MODELS = flags.DEFINE_list("models", [], "Saved models for MNIST to attack, in place of training networks.")
 _ATTACKS = flags.DEFINE_multi_enum("attacks", list(ATTACKS), list(ATTACKS), "Stronger attacks to compare with.")
 
@@ -47,6 +50,10 @@ SETTINGS = {
     "DeepFool, 6 steps (the default)": keras_amm.DeepFool(),
     "DeepFool, 50 steps": keras_amm.DeepFool(50),
     "DeepFool, 50 steps, 10 bisections": keras_amm.DeepFool(50, refine_steps=10),
+    "SuperDeepFool (its defaults)": keras_amm.SuperDeepFool(),
+    "FMN, 10 steps from the image": keras_amm.FastMinimumNorm(10, start=None),
+    "FMN, 30 steps from the image": keras_amm.FastMinimumNorm(30, start=None),
+    "FMN, 30 steps from DeepFool (its defaults)": keras_amm.FastMinimumNorm(),
 }
 
 
@@ -57,33 +64,68 @@ def main(argv: list[str]) -> None:
         # The optimizer, which may be an example's own, is not needed.
         compare(keras.models.load_model(path, compile=False), path, images.x)
     for network in dict.fromkeys(() if _MODELS.value else _NETWORK.value):
-        compare(trained(network, _EPOCHS.value), network, images.x)
+        compare(trained(network, _EPOCHS.value, _AMM.value), f"{network}{' with AMM' * _AMM.value}", images.x)
 
 
 def compare(model: keras.Model, name: str, x: np.ndarray) -> None:
     stronger = stronger_attacks(model, x)
-    smallest = np.minimum.reduce(list(stronger.values()))
+    smallest = np.minimum.reduce([norms for norms, _ in stronger.values()])
     print(f"\n{name}, {len(x)} test images of MNIST, {_STEPS.value} steps of Foolbox's attacks\n")
-    for name, norms in stronger.items():
+    for name, (norms, seconds) in stronger.items():
         found = np.isfinite(norms)
         share = np.mean(norms <= smallest)
-        print(f"{name}: mean norm {norms[found].mean():.4f} over {found.sum()} images, smallest for {share:.0%}")
-    print("\n| | mean norm | ratio to the smallest: median | quartiles | success |\n| --- | --- | --- | --- | --- |")
+        mean = norms[found].mean()
+        print(f"{name}: mean norm {mean:.4f} over {found.sum()} images, smallest for {share:.0%}, {seconds:.1f} s")
+    print("\n| | mean norm | ratio to the smallest: median | quartiles | success | gradients per image | seconds |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for name, attack in SETTINGS.items():
+        attack.perturb(model, x)
+        start = time.perf_counter()
         found = attack.perturb(model, x)
+        seconds = time.perf_counter() - start
         success = found.success.numpy() & np.isfinite(smallest)
         norms = found.norm.numpy()[success]
         low, middle, high = np.percentile(norms / smallest[success], [25, 50, 75])
         print(
-            f"| {name} | {norms.mean():.4f} | {middle:.3f} | {low:.3f} .. {high:.3f} | {success.mean():.1%} |",
+            f"| {name} | {norms.mean():.4f} | {middle:.3f} | {low:.3f} .. {high:.3f} | {success.mean():.1%} | "
+            f"{gradients_per_image(attack, model, x):.1f} | {seconds:.2f} |",
             flush=True,
         )
 
 
-def stronger_attacks(model: keras.Model, x: np.ndarray) -> dict[str, np.ndarray]:
-    """The norms that each attack finds, infinite where the prediction does not change."""
+def gradients_per_image(attack: keras_amm.Attack, model: keras.Model, x: np.ndarray) -> float:
+    """How many gradients of a logit difference with respect to an image the attack computes, on average."""
+    counts = []
+
+    def counting(module: Any, name: str, number_of: Any) -> Any:
+        function = getattr(module, name)
+
+        def counted(*arguments: Any, **options: Any) -> Any:
+            counts.append(int(number_of(*arguments)))
+            return function(*arguments, **options)
+
+        return mock.patch.object(module, name, counted)
+
+    tf.config.run_functions_eagerly(True)
+    try:
+        with (
+            counting(linearisation, "_gradients", lambda _, clean, values, columns: tf.size(values)),
+            counting(linearisation, "_gradients_of_pairs", lambda _, x, source, sample, *others: tf.size(sample)),
+            counting(fast_minimum_norm, "image_gradient", lambda tape, g, x: tf.size(g)),
+            counting(super_deepfool, "image_gradient", lambda tape, g, x: tf.size(g)),
+        ):
+            attack.perturb(model, x)
+    finally:
+        tf.config.run_functions_eagerly(False)
+    return sum(counts) / len(x)
+
+
+def stronger_attacks(model: keras.Model, x: np.ndarray) -> dict[str, tuple[np.ndarray, float]]:
+    """By attack, the norms that it finds, infinite where the prediction does not change, and the seconds it takes."""
     steps = _STEPS.value
+    start = time.perf_counter()
     ddn = with_foolbox(model, x, foolbox.attacks.DDNAttack(steps=steps))
+    seconds = {"ddn": time.perf_counter() - start}
     attacks = {
         "ddn": lambda: ddn,
         "fmn": lambda: with_foolbox(model, x, foolbox.attacks.L2FMNAttack(steps=steps)),
@@ -92,7 +134,12 @@ def stronger_attacks(model: keras.Model, x: np.ndarray) -> dict[str, np.ndarray]
         ),
         "carlini-wagner": lambda: with_art(model, x),
     }
-    return {ATTACKS[name]: minimal_norms(model, x, attacks[name]()) for name in dict.fromkeys(_ATTACKS.value)}
+    found = {}
+    for name in dict.fromkeys(_ATTACKS.value):
+        start = time.perf_counter()
+        norms = minimal_norms(model, x, attacks[name]())
+        found[ATTACKS[name]] = norms, seconds.get(name, time.perf_counter() - start)
+    return found
 
 
 def with_foolbox(model: keras.Model, x: np.ndarray, attack: foolbox.attacks.base.Attack, **start: Any) -> np.ndarray:
@@ -102,6 +149,10 @@ def with_foolbox(model: keras.Model, x: np.ndarray, attack: foolbox.attacks.base
 
 
 def with_art(model: keras.Model, x: np.ndarray) -> np.ndarray:
+    # Imported here, because all the others do without it.
+    from art.attacks.evasion import CarliniL2Method
+    from art.estimators.classification import TensorFlowV2Classifier
+
     classifier = TensorFlowV2Classifier(model, nb_classes=10, input_shape=x.shape[1:], clip_values=_BOX)
     attack = CarliniL2Method(
         classifier, learning_rate=0.01, binary_search_steps=9, max_iter=200, batch_size=len(x), verbose=False

@@ -10,8 +10,8 @@ import keras_amm
 # Training does not bisect.
 ATTACKS = (
     keras_amm.FastMinimumNorm(6),
-    keras_amm.SuperDeepFool(2, refine_steps=0),
-    keras_amm.DeepFool(bounds=(-9, 9)),
+    keras_amm.SuperDeepFool(2, overshoot=1e-3, refine_steps=0),
+    keras_amm.DeepFool(50, overshoot=1e-3, bounds=(-9, 9)),
 )
 each_attack = pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: type(attack).__name__)
 
