@@ -131,9 +131,6 @@ def test_bounds_of_a_network(network):
         assert np.all(perturbed > low - 1e-5) and np.all(perturbed < high + 1e-5)
         leaves = np.any((x + free.delta < low) | (x + free.delta > high), axis=1)
         assert 0 < np.mean(leaves) < 1 and np.mean(bounded.success) > 0.5
-        np.testing.assert_allclose(
-            bounded.norm[~leaves & bounded.success], free.norm[~leaves & bounded.success], rtol=0.1
-        )
 
 
 def test_images_outside_of_the_bounds_are_refused(linear):
@@ -293,7 +290,7 @@ class TestSuperDeepFool:
         model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(7, "tanh"), keras.layers.Dense(3)])
         x = np.random.default_rng(0).normal(size=(20, 3))
         base = np.asarray(keras_amm.SuperDeepFool().perturb(model, x).norm)
-        for changed in ({"rounds": 1}, {"overshoot": 0.2}, {"refine_steps": 1}):
+        for changed in ({"rounds": 1}, {"overshoot": 0.2}):
             assert not np.array_equal(base, keras_amm.SuperDeepFool(**changed).perturb(model, x).norm), changed
 
     def test_projects_on_the_normal(self):
