@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_amm.attack import Attack
+from keras_amm.deepfool import DeepFool
 from keras_amm.model import AMMModel
 from keras_amm.network.inputs import ClassifierWrapper, require_classifier
 from keras_amm.regularizer import MarginRegularizer
