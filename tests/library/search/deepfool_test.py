@@ -21,6 +21,7 @@ def test_refinement_never_lengthens_and_still_succeeds():
     np.testing.assert_array_equal(changed, refined.success)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_every_argument_does_something():
     keras.utils.set_random_seed(4)
     model = zoo.build("tanh_mlp")
@@ -42,6 +43,7 @@ def test_inside_a_function_equals_outside(jit_compile):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_softmax_and_logits_give_the_same():
     keras.utils.set_random_seed(2)
     model = zoo.build("softmax_head")
@@ -53,6 +55,7 @@ def test_softmax_and_logits_give_the_same():
         np.testing.assert_allclose(got, keras_amm.DeepFool().perturb(logits, x).norm, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_half_precision_models_are_attacked_in_float32(policy):
     keras.utils.set_random_seed(2)
@@ -69,6 +72,7 @@ def test_half_precision_models_are_attacked_in_float32(policy):
     assert half.layers[-1].compute_dtype != "float32"
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_integer_images():
     keras.utils.set_random_seed(2)
     model = zoo.build("relu_mlp")
@@ -94,6 +98,7 @@ def test_bad_arguments(arguments, message):
         keras_amm.DeepFool(**arguments)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_changing_an_attribute_takes_effect():
     keras.utils.set_random_seed(4)
     model, x, attack = zoo.build("relu_mlp"), zoo.images(5), keras_amm.DeepFool(overshoot=0.0)

@@ -51,6 +51,7 @@ def test_linear_classifier_has_the_closed_form(classes, seed):
     np.testing.assert_array_equal(found.target, distances.argmin(axis=1))
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("name", zoo.NAMES)
 def test_equals_a_loop_over_samples(name):
     keras.utils.set_random_seed(2)
@@ -101,6 +102,7 @@ def test_a_sample_does_not_depend_on_its_batch():
     np.testing.assert_allclose(together, alone, rtol=1e-4)
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("fill", [0.0, 1e-25])
 @pytest.mark.parametrize("bias", [0.0, 1.0])
 def test_flat_networks_give_finite_numbers(fill, bias):

@@ -51,7 +51,9 @@ def _functional(takes_dictionary=False, gives_dictionary=False):
     ],
     ids=["input", "subclassed input", "output", "output and y", "loss by name", "subclassed output", "both"],
 )
-def test_as_in_plain_keras(build, x, y, loss, metrics):
+def test_as_in_plain_keras(build, x, y, loss, metrics, request):
+    if request.node.callspec.id != "both":
+        request.getfixturevalue("eagerly")
     models = []
     for strength in (None, 0.0, 32.0):
         keras.utils.set_random_seed(0)

@@ -45,13 +45,17 @@ def test_one_step_is_the_gradient_of_loss_and_penalty():
 )
 def test_labels(loss, labels):
     x, y = small_data()
-    assert_trained(train(wrap_lightly(small_network()), x, labels(y), loss(from_logits=True)))
+    assert_trained(train(wrap_lightly(small_network()), x, labels(y), loss(from_logits=True), run_eagerly=True))
 
 
 def _train_in_mode(**arguments):
     x, y = small_data()
-    model = keras_amm.wrap(small_network(keras.layers.MaxPooling2D(2)))
-    return model, train(model, x[:40], y[:40], **arguments)
+    # Of all samples, and in steps so small, that where rounding decides for another maximum or selects another sample,
+    # the weights go by less than 1e-4 elsewhere: of the nearest ones, in larger steps, by 4e-3.
+    regularizer = keras_amm.MarginRegularizer(4.0, "avg", c=0.5, gradient="unrolled")
+    model = keras_amm.wrap(small_network(keras.layers.MaxPooling2D(2)), regularizer)
+    optimizer = keras.optimizers.SGD(0.005, momentum=0.5, global_clipnorm=1.0)
+    return model, train(model, x[:40], y[:40], optimizer=optimizer, **arguments)
 
 
 # One training to compare with, for all modes.
@@ -65,7 +69,7 @@ def test_modes_of_execution_agree(arguments):
     wanted, history = _trained_in_graph()
     assert_trained(history)
     got, other = _train_in_mode(**arguments)
-    assert_same_weights(got, wanted, rtol=1e-2, atol=1e-3)
+    assert_same_weights(got, wanted, rtol=1e-3, atol=5e-4)
     for name, values in history.items():
         np.testing.assert_allclose(other[name], values, rtol=1e-2, atol=1e-3)
 
@@ -87,7 +91,7 @@ def test_the_step_is_traced_once(metrics, monkeypatch):
 @functools.cache
 def _weights_in_full_precision():
     full = small_network()
-    train(keras_amm.wrap(full), *small_data(), optimizer=keras.optimizers.SGD(0.05))
+    train(keras_amm.wrap(full), *small_data(), optimizer=keras.optimizers.SGD(0.05), run_eagerly=True)
     return full.get_weights()
 
 
@@ -121,9 +125,8 @@ def test_sample_weights_weigh_the_loss_alone():
 
 def test_class_weights():
     x, y = small_data()
-    assert_trained(
-        train(wrap_lightly(small_network()), x, y, fit={"epochs": 1, "class_weight": {0: 1.0, 1: 5.0, 2: 0.5}})
-    )
+    fit = {"epochs": 1, "class_weight": {0: 1.0, 1: 5.0, 2: 0.5}}
+    assert_trained(train(wrap_lightly(small_network()), x, y, fit=fit, run_eagerly=True))
 
 
 def test_extra_losses_are_minimised_and_told_apart():
@@ -158,6 +161,6 @@ def test_frozen_layers_stay():
     network = small_network(keras.layers.BatchNormalization())
     network.layers[0].trainable = False
     before = [w.copy() for w in network.layers[0].get_weights()]
-    assert_trained(train(keras_amm.wrap(network), x, y))
+    assert_trained(train(keras_amm.wrap(network), x, y, run_eagerly=True))
     for a, b in zip(before, network.layers[0].get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
