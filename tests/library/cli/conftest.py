@@ -7,6 +7,11 @@ import pytest
 from tests.library.cli.linear_models import MEAN, NUM_CLASSES, NUM_IMAGES, SHAPE, linear
 
 
+@pytest.fixture(autouse=True)
+def _eagerly(eagerly):
+    """Every command loads its models anew, and would trace them anew; the pages of the documentation run compiled."""
+
+
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
     """Two models, and the same images as an .npz file and as files."""

@@ -33,6 +33,7 @@ def problem():
     return model, *data_of()
 
 
+@pytest.mark.usefixtures("eagerly")
 class TestClosedForm:
     @pytest.mark.parametrize("num_classes", [2, 4, 12])
     @pytest.mark.parametrize("activation", [None, "softmax"])
