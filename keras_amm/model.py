@@ -15,10 +15,10 @@ from keras_amm.execution.gradients import weight_gradients
 from keras_amm.execution.guarded_update import save_values
 from keras_amm.execution.keras_hooks import KerasHooks
 from keras_amm.gradient import metrics
+from keras_amm.gradient.health import HealthWatch
 from keras_amm.gradient.metric_names import metric_names
 from keras_amm.gradient.penalty import MarginPenalty, accuracy_of, find_penalty
 from keras_amm.gradient.searching import require_trainable
-from keras_amm.gradient.zero_gradient_watch import ZeroGradientWatch
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.inputs import ClassifierWrapper, as_images, finite_images, require_classifier
 from keras_amm.regularizer import MarginRegularizer
@@ -88,7 +88,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         require_attack(attack)
         self.attack = require_trainable(attack or DeepFool(), self.regularizer)
         self.regularizer.prepare()
-        self._zero_gradients = ZeroGradientWatch()
+        self._health = HealthWatch()
         self._margin_metrics = metrics.margin_metrics()
 
     def margin_penalty(self, x: TensorLike, y: TensorLike) -> Tensor:
@@ -171,7 +171,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
             [*found.checks, found.finite_gradients()],
             saved_values=saved_values,
             wait_for=loss,
-            also=lambda: self._remember(found, clean, y),
+            also=lambda: self._remember(found, clean, y, y_pred),
         )
         trackers = [self._loss_tracker, *self._margin_metrics]
         metrics.update(trackers, loss, extra_losses, found.value, found.statistics, tf.shape(images)[0])
@@ -223,17 +223,21 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         }
         return cls(**parts)
 
-    def _remember(self, found: MarginPenalty, clean: CleanPass, y: TensorLike) -> None:
+    def _remember(self, found: MarginPenalty, clean: CleanPass, y: TensorLike, y_pred: TensorLike) -> None:
         """Add a batch to what the regularizer remembers, and to what is watched."""
         if self.regularizer.running is not None:
             self.regularizer.running.update(found.statistics.median, accuracy_of(clean, y))
-        self._zero_gradients.add(found.statistics)
+        self._health.add(found.statistics, clean, y, y_pred)
+
+    def _before_fit(self) -> None:
+        self._health.begin()
 
     def _before_training_function(self) -> None:
-        self._zero_gradients.prepare()
+        own = has_own(self.base_model, "compute_loss")
+        self._health.prepare(self.regularizer, self.base_model, None if own else self.loss)
 
     def _after_training_step(self) -> None:
-        self._zero_gradients.tell()
+        self._health.tell()
 
     def _own_metrics(self) -> list[keras.metrics.Metric]:
         margin = {id(metric) for metric in getattr(self, "_margin_metrics", [])}

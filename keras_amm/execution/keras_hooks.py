@@ -33,6 +33,7 @@ class KerasHooks(SharedCompilation):
         replicas.require_supported_strategy(tf.distribute.get_strategy())
         super().__init__(base_model, **kwargs)
         self._guarded_update = GuardedUpdate()
+        self._is_fitting = False
         self.built = base_model.built
 
     @property
@@ -89,6 +90,9 @@ class KerasHooks(SharedCompilation):
         ...
         ValueError: In training step 1, whose update was not applied: Labels must lie in 0..2, ...
         """
+        if self._is_fitting:
+            self._is_fitting = False
+            self._before_fit()
         if self.train_function is not None and not force:
             return self.train_function
         replicas.require_supported_strategy(self.distribute_strategy)
@@ -133,6 +137,9 @@ class KerasHooks(SharedCompilation):
         self._leave_names_to(result)
         return self._for_reduction(result)
 
+    def _before_fit(self) -> None:
+        """What the host does at the beginning of each `fit`; nothing here."""
+
     def _before_training_function(self) -> None:
         """What has to be made before a training step is traced; nothing here."""
 
@@ -145,6 +152,8 @@ class KerasHooks(SharedCompilation):
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         """Build model, metrics and optimizer before the first step."""
+        # `fit` calls this with an iterator before it asks for the training function; `train_on_batch` with a batch.
+        self._is_fitting = iterator is not None
         # With several workers, Keras would average the first batch over them, which fails outside of a step. The batch
         # of one worker tells the shapes just as well.
         if iterator is not None and replicas.is_multi_worker(self.distribute_strategy):

@@ -22,6 +22,9 @@ class MarginStatistics(NamedTuple):
         num_success: how many attacks succeeded.
         num_searched: how many samples were attacked.
         num_stuck: how many of these could not take a step, for the gradient is zero.
+        num_infinite: how many of these went infinitely far.
+        num_counted: how many samples the penalty counted.
+        num_capped: of how many of these the penalty has no gradient, because it is at its cap, or 0.
         median: the median of the correct samples' norms, of the global batch; 0 if no attack on them succeeded.
     """
 
@@ -30,15 +33,27 @@ class MarginStatistics(NamedTuple):
     num_success: Tensor
     num_searched: Tensor
     num_stuck: Tensor
+    num_infinite: Tensor
+    num_counted: Tensor
+    num_capped: Tensor
     median: Tensor
 
 
-def batch_statistics(path: Path, median: Tensor) -> MarginStatistics:
-    """The statistics of a searched batch with the given median margin."""
+def batch_statistics(path: Path, median: Tensor, selected: Tensor, capped: Tensor) -> MarginStatistics:
+    """The statistics of a searched batch: its median margin, which samples count [b], which have no gradient [b]."""
     is_stuck = path.searched & have_no_gradient(path.norm, path.success)
-    num_success, num_searched, num_stuck = map(_count, (path.success, path.searched, is_stuck))
-    num_samples = tf.cast(tf.size(path.norm), tf.float32)
-    return MarginStatistics(_sum_of_margins(path), num_samples, num_success, num_searched, num_stuck, median)
+    is_infinite = path.searched & ~tf.math.is_finite(path.norm)
+    return MarginStatistics(
+        sum_of_margins=_sum_of_margins(path),
+        num_samples=tf.cast(tf.size(path.norm), tf.float32),
+        num_success=_count(path.success),
+        num_searched=_count(path.searched),
+        num_stuck=_count(is_stuck),
+        num_infinite=_count(is_infinite),
+        num_counted=_count(selected),
+        num_capped=_count(capped),
+        median=median,
+    )
 
 
 def _sum_of_margins(path: Path) -> Tensor:

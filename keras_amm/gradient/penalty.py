@@ -151,7 +151,10 @@ def _compute(
                 with_curvature=regularizer.gradient == "unrolled",
                 pull=pull,
             )
-    return MarginPenalty(value, gradients, batch_statistics(path, median), checks)
+    # An automatic strength has no cap, and LIN none either; beyond the hinge, the margin is the one that is wanted.
+    has_cap = shrinkages.find_entry(regularizer.shrinkage).is_capped and not regularizer.is_automatic
+    capped = selected & (slope == 0.0) & has_cap
+    return MarginPenalty(value, gradients, batch_statistics(path, median, selected, capped), checks)
 
 
 def _pull(regularizer: MarginRegularizer, labels: Tensor, loss_scale: Tensor) -> influence.Pull:
@@ -277,5 +280,5 @@ def _unless_off_in_graph(
 
 def _none(dtype: tf.DType) -> MarginStatistics:
     """The statistics of a batch in which nothing was measured."""
-    zero, none = tf.zeros((), dtype), tf.zeros(())
-    return MarginStatistics(zero, none, none, none, none, zero)
+    none = MarginStatistics(*[tf.zeros(())] * len(MarginStatistics._fields))
+    return none._replace(sum_of_margins=tf.zeros((), dtype), median=tf.zeros((), dtype))

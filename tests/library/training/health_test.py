@@ -1,0 +1,180 @@
+"""`fit` warns once of what makes margins meaningless, says what to do, and is silent about a healthy training."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+import keras_amm
+from keras_amm.gradient.conditions import CONDITIONS, Setting, Window
+from keras_amm.gradient.health import expects_probabilities
+from tests.helpers.networks import LOSS
+
+BATCH, STEPS = 8, 64
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(BATCH * STEPS, 2)).astype("float32")
+Y = (X[:, 0] > 0.0).astype("int32")
+EMPTY = Window(*[0.0] * len(Window._fields))
+PENALTY = {"gradient": "boundary", "search": "exact"}
+
+
+def network(weights=None, layers=None):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((2,)), *(layers or [keras.layers.Dense(2)])])
+    if weights is not None:
+        model.set_weights(weights)
+    return model
+
+
+def collapsed():
+    """Its logits' difference is -1 - exp(x_0), never positive, with a gradient: attacks go far, and reach nothing."""
+    hidden = [np.array([[1.0], [0.0]]), np.array([0.0])]
+    return network(
+        [*hidden, np.array([[0.0, -1.0]]), np.array([0.0, -1.0])],
+        [keras.layers.Dense(1, "exponential"), keras.layers.Dense(2)],
+    )
+
+
+def told(classifier, x=X, y=Y, epochs=1, rate=0.0, loss=LOSS, penalty=None, attack=None, **compiled):
+    """The warnings of a fit."""
+    regularizer = keras_amm.MarginRegularizer.from_paper("min-exp", **{**PENALTY, **(penalty or {})})
+    model = keras_amm.wrap(classifier, regularizer, attack)
+    model.compile(keras.optimizers.SGD(rate), loss, **compiled)
+    return model, told_by(model, x, y, epochs)
+
+
+def told_by(model, x=X, y=Y, epochs=1):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(x, y, batch_size=BATCH, epochs=epochs, shuffle=False, verbose=0)
+    return [str(warning.message) for warning in caught]
+
+
+def test_a_healthy_training():
+    _, messages = told(network(), epochs=3, rate=0.05)
+    assert messages == []
+
+
+def test_a_collapsed_classifier_is_told_of_once_a_fit():
+    """First that it predicts one class, the cause, and in the next window that few attacks succeed, the effect."""
+    model, messages = told(collapsed(), epochs=3)
+    one_class, few = messages
+    assert "100% of the images of a batch are predicted as one class, though only" in one_class
+    assert "above_chance=True" in one_class and "\n" not in one_class
+    assert few.startswith("Only ") and "max_iterations=50" in few and "\n" not in few
+    assert told_by(model, epochs=2) == messages
+
+
+def test_one_class_is_no_fault_where_the_labels_are_of_one():
+    _, messages = told(network([np.array([[0.0, 0.1], [0.0, 0.0]]), np.array([1.0, 0.0])]), y=np.zeros_like(Y))
+    assert messages == []
+
+
+def test_few_successes():
+    """One step towards the boundary of this convex function stops before it, although predictions are right."""
+    layers = [keras.layers.Dense(1, "exponential"), keras.layers.Dense(2)]
+    weights = [np.array([[1.0], [0.0]]), np.array([0.0]), np.array([[0.0, 1.0]]), np.array([0.0, -1.0])]
+    one_step = keras_amm.DeepFool(max_iterations=1, overshoot=0.0)
+    _, messages = told(network(weights, layers), np.abs(X), np.ones_like(Y), attack=one_step)
+    assert len(messages) == 1 and messages[0].startswith("Only 0% of the attacks of 30 batches reached a boundary")
+
+
+@pytest.mark.parametrize(("only_successful", "is_told"), [(True, True), (False, False)])
+def test_failing_is_no_fault_where_failed_attacks_are_meant_to_count(only_successful, is_told):
+    (condition,) = (each for each in CONDITIONS if each.name == "few successes")
+    regularizer = keras_amm.MarginRegularizer.from_paper("min-exp", only_successful=only_successful)
+    window = EMPTY._replace(batches=30.0, searched=100.0, success=49.0)
+    assert condition.holds(window, Setting(regularizer, True, [])) == is_told
+
+
+def test_capped():
+    """Every sample is wrong, and so far that its penalty is at the cap; both classes are predicted."""
+    _, messages = told(network([np.array([[10.0, -10.0], [0.0, 0.0]]), np.zeros(2)]), penalty={"d": 1e4})
+    assert len(messages) == 1
+    assert "samples that the penalty counted in 30 batches have no gradient" in messages[0]
+    assert "max_penalty=50" in messages[0] and "normalize='median'" in messages[0]
+    bounded = {"strength": "auto", "max_influence": 0.5, "d": 1e4}
+    assert told(network([np.array([[10.0, -10.0], [0.0, 0.0]]), np.zeros(2)]), penalty=bounded)[1] == []
+
+
+def test_infinite():
+    weights = [np.array([[0.0, 1e-8], [0.0, 0.0]]), np.array([1e14, 0.0])]
+    _, messages = told(network(weights), X[:BATCH], np.zeros(BATCH, int), run_eagerly=True)
+    assert "The margin of 8 images in 1 batches is infinite" in messages[0] and "weight decay" in messages[0]
+
+
+def test_pixels_up_to_255():
+    layers = [keras.layers.Rescaling(1.0 / 255.0, name="to_unit"), keras.layers.Dense(2)]
+    x = RNG.uniform(0.0, 255.0, size=(BATCH, 2)).astype("float32")
+    _, (message,) = told(network(layers=layers), x, (x[:, 0] > 127).astype(int), run_eagerly=True)
+    assert "scaled within the model (to_unit)" in message and "normalize='median'" in message
+
+
+def test_layers_that_scale_are_no_fault_by_themselves():
+    """Networks of keras.applications scale images in 0..1 to what their weights are for."""
+    x, layers = np.abs(X[:BATCH]) / 4.0, [keras.layers.Rescaling(255.0), keras.layers.Dense(2)]
+    assert told(network(layers=layers), x, Y[:BATCH], run_eagerly=True)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("penalty", "size", "is_told"),
+    [
+        ({}, 0.3, False),
+        ({}, 147.0, True),
+        ({"normalize": "median"}, 147.0, False),
+        ({"normalize": "input"}, 147.0, False),
+        ({"c": 2.0 / 255.0}, 147.0, False),
+        ({"shrinkage": "hinge", "c": 0.5}, 147.0, True),
+        ({"shrinkage": "hinge", "c": 100.0}, 147.0, False),
+    ],
+)
+def test_values_that_c_and_d_do_not_fit(penalty, size, is_told):
+    (condition,) = (each for each in CONDITIONS if each.name == "values")
+    regularizer = keras_amm.MarginRegularizer.from_paper("min-exp", **penalty)
+    window = EMPTY._replace(batches=3.0, size_of_values=3.0 * size)
+    assert condition.holds(window, Setting(regularizer, True, [])) == is_told
+
+
+@pytest.mark.parametrize(
+    ("loss", "head", "is_told"),
+    [
+        ("sparse_categorical_crossentropy", None, True),
+        (keras.losses.SparseCategoricalCrossentropy(), None, True),
+        (keras.losses.SparseCategoricalCrossentropy(), "softmax", False),
+        (LOSS, None, False),
+    ],
+)
+def test_the_losss_from_logits(loss, head, is_told):
+    classifier = network(layers=[keras.layers.Dense(2, activation=head)])
+    _, messages = told(classifier, X[:BATCH], Y[:BATCH], loss=loss, run_eagerly=True)
+    assert len(messages) == is_told and all("from_logits=True" in message for message in messages)
+
+
+def test_logits_of_one_unit():
+    classifier = network(layers=[keras.layers.Dense(1)])
+    assert "are logits" in told(classifier, X[:BATCH], Y[:BATCH], loss="binary_crossentropy", jit_compile=True)[1][0]
+
+
+def test_probabilities_taken_for_logits_are_told_by_keras():
+    classifier = network(layers=[keras.layers.Dense(2, "softmax")])
+    _, messages = told(classifier, X[:BATCH], Y[:BATCH], run_eagerly=True)
+    assert messages and all("Was this intended?" in message for message in messages)
+
+
+def test_a_loss_of_its_own():
+    assert not expects_probabilities(None)
+    assert not expects_probabilities("mse")
+    assert expects_probabilities([keras.losses.CategoricalCrossentropy()])
+
+
+def test_without_a_penalty_nothing_is_counted():
+    assert (
+        told(collapsed(), epochs=2, penalty={"strength": keras.optimizers.schedules.PolynomialDecay(0.0, 1, 0.0)})[1]
+        == []
+    )
+
+
+@pytest.mark.parametrize("condition", CONDITIONS, ids=lambda condition: condition.name)
+def test_nothing_holds_of_an_empty_window(condition):
+    assert not condition.holds(EMPTY, Setting(keras_amm.MarginRegularizer(), True, []))
