@@ -19,13 +19,15 @@ class Crash(keras.callbacks.Callback):
             os._exit(3)
 
 
-def main(folder, crashes):
+def main(folder, crashes=False):
     rank = json.loads(os.environ["TF_CONFIG"])["task"]["index"] if "TF_CONFIG" in os.environ else None
     strategy = tf.distribute.get_strategy() if rank is None else tf.distribute.MultiWorkerMirroredStrategy()
     keras.utils.set_random_seed(1)
     with strategy.scope():
         network = keras.Sequential([keras.Input((5,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(3)])
-        model = keras_amm.wrap(network)
+        model = keras_amm.wrap(
+            network, keras_amm.MarginRegularizer(gradient="boundary"), keras_amm.DeepFool(num_candidates=2)
+        )
         model.compile(
             keras.optimizers.SGD(0.01, momentum=0.9),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),

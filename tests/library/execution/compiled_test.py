@@ -103,8 +103,7 @@ def test_again_where_the_model_has_changed(change, tmp_path):
     assert scores.traced == 2
 
 
-@pytest.mark.parametrize("recompile", [False, True])
-@pytest.mark.parametrize("change", ["adapt", "load_weights"])
+@pytest.mark.parametrize(("change", "recompile"), [("adapt", False), ("load_weights", False), ("adapt", True)])
 def test_every_measurement_is_of_the_model_as_it_is(change, recompile, tmp_path):
     y = np.arange(30) % 3
     attack, model, other = keras_amm.DeepFool(), _normalized(X), _normalized(FAR)
@@ -131,7 +130,7 @@ def test_training_after_adapt_goes_on_with_the_new_constants_once_compiled():
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     plain, wrapped = (
         _normalized(X),
-        keras_amm.wrap(_normalized(X), keras_amm.MarginRegularizer(strength=1e-6, shrinkage="lin")),
+        keras_amm.wrap(_normalized(X), keras_amm.MarginRegularizer(1e-6, shrinkage="lin", gradient="boundary")),
     )
     found = []
     for model in (plain, wrapped):

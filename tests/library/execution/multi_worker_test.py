@@ -10,6 +10,8 @@ import sys
 import numpy as np
 import pytest
 
+from tests.helpers import worker
+
 WORKER = pathlib.Path(__file__).parents[2] / "helpers" / "worker.py"
 PATIENCE = 240
 
@@ -24,12 +26,10 @@ def _free_ports(number):
     return ports
 
 
-def _start(folder, *arguments, cluster=None, index=0):
-    environment = {**os.environ, "PYTHONPATH": str(WORKER.parent.parent)}
-    environment.pop("TF_CONFIG", None)
-    if cluster:
-        task = {"type": "worker", "index": index}
-        environment["TF_CONFIG"] = json.dumps({"cluster": {"worker": cluster}, "task": task})
+def _start(folder, *arguments, cluster, index):
+    task = {"type": "worker", "index": index}
+    config = json.dumps({"cluster": {"worker": cluster}, "task": task})
+    environment = {**os.environ, "PYTHONPATH": str(WORKER.parent.parent), "TF_CONFIG": config}
     with open(folder / f"output_{index}.txt", "w") as output:
         return subprocess.Popen(
             [sys.executable, WORKER, folder, *arguments], env=environment, stdout=output, stderr=subprocess.STDOUT
@@ -62,7 +62,7 @@ def _logs(folder, rank):
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
-    _finish(folder, [_start(folder)])
+    worker.main(folder)
     return folder
 
 

@@ -51,10 +51,10 @@ def _delayed():
     "regularizer",
     [
         {},
-        {"aggregation": "avg"},
+        {"aggregation": "avg", "gradient": "boundary"},
         {"gradient": "boundary", "screening": 0.5},
-        {"strength": _delayed()},
-        {"aggregation": "avg", "search": "ranks"},
+        {"strength": _delayed(), "gradient": "boundary"},
+        {"aggregation": "avg", "search": "ranks", "gradient": "boundary"},
     ],
     ids=["min", "avg", "screening", "delayed", "best first"],
 )
@@ -75,7 +75,7 @@ def test_two_replicas_give_the_update_of_one_device(mirrored, regularizer):
 @pytest.mark.parametrize("misclassified", [None, "none"])
 def test_best_first_of_two_replicas(mirrored, misclassified):
     """Each knows the bounds of the other's samples before it searches its own, and may search more of them."""
-    arguments = {"search": "ranks", "misclassified": misclassified}
+    arguments = {"search": "ranks", "misclassified": misclassified, "gradient": "boundary"}
     one, one_history, way = _train(None, **arguments)
     two, two_history, _ = _train(mirrored, **arguments)
     assert way > 1e-3
