@@ -67,7 +67,7 @@ def skip_classes(images: arrays.Images) -> None:
 
 def screen(images: arrays.Images) -> None:
     classifier = Classifier(keras.models.load_model(_MODEL.value, compile=False))
-    attack, regularizer = keras_amm.DeepFool(_STEPS.value), keras_amm.MarginRegularizer()
+    attack, regularizer = keras_amm.DeepFool(_STEPS.value), keras_amm.MarginRegularizer.from_paper("min-exp")
 
     @tf.function
     def selected(x, y):

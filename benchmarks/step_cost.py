@@ -17,6 +17,7 @@ itself, which does not grow with the batch.
 left in `--out`, and a second call measures the rest.
 """
 
+import functools
 import pathlib
 import subprocess
 import sys
@@ -46,22 +47,33 @@ _JIT = flags.DEFINE_bool("jit_compile", False, "Compile the steps with XLA.")
 _MEMORY = flags.DEFINE_bool("memory", True, "Whether to measure peak memory too.")
 _MEMORY_OF = flags.DEFINE_string("memory_of", None, "Print the peak memory of this one variant, and nothing else.")
 _ALL = flags.DEFINE_bool("all", False, "Measure every architecture instead, on a few steps.")
-_COMPARE = flags.DEFINE_enum("compare", "gradients", ["gradients", "searches"], "What the variants differ in.")
+_COMPARE = flags.DEFINE_enum("compare", "settings", ["settings", "searches"], "What the variants differ in.")
 _ONLY = flags.DEFINE_list("only", [], "With --all: these networks only.")
 _OUT = flags.DEFINE_string("out", "runs/step_cost.jsonl", "With --all: a line of JSON per network; those are skipped.")
 
-VARIANTS: dict[str, dict[str, Any] | None] = {
+# Makes the regularizer of a variant; None for a plain step.
+Regularizer = Callable[[], keras_amm.MarginRegularizer] | None
+
+
+def _paper(row: str = "min-exp", **changes: Any) -> Regularizer:
+    return functools.partial(keras_amm.MarginRegularizer.from_paper, row, **changes)
+
+
+VARIANTS: dict[str, Regularizer] = {
     "plain": None,
-    "unrolled": {},
-    "unrolled, screening 0.3": {"screening": 0.3},
-    "masked": {"gradient": "masked"},
-    "boundary": {"gradient": "boundary"},
-    "boundary, screening 0.3": {"gradient": "boundary", "screening": 0.3},
+    "default": keras_amm.MarginRegularizer,
+    "default, exact": functools.partial(keras_amm.MarginRegularizer, search="exact"),
+    "default, cheap": functools.partial(keras_amm.MarginRegularizer, search="cheap"),
+    "paper, exact": _paper(),
+    "paper, ranks": _paper(search="ranks"),
+    "paper, ranks, boundary": _paper(search="ranks", gradient="boundary"),
+    "AVG+EXP, ranks": _paper("avg-exp", search="ranks"),
+    "AVG+EXP, ranks, boundary": _paper("avg-exp", search="ranks", gradient="boundary"),
 }
-SEARCHES: dict[str, dict[str, Any] | None] = {
+SEARCHES: dict[str, Regularizer] = {
     "plain": None,
     **{
-        f"{gradient}, {name}": {"gradient": gradient, **search}
+        f"{gradient}, {name}": _paper(gradient=gradient, **search)
         for gradient in ("unrolled", "boundary")
         for name, search in (
             ("exact", {}),
@@ -88,15 +100,15 @@ def main(argv: list[str]) -> None:
         if _MEMORY_OF.value:
             print(*peak_memory(trained, images, variants()[_MEMORY_OF.value]))
             continue
-        steps = {name: stepper(trained, images, arguments) for name, arguments in variants().items()}
+        steps = {name: stepper(trained, images, regularizer) for name, regularizer in variants().items()}
         table = alternate(steps)
         memory = {name: memory_in_its_own_process(network, name) for name in variants()} if _MEMORY.value else {}
         report(network, table, memory)
         where_the_time_goes(trained, images)
 
 
-def variants() -> dict[str, dict[str, Any] | None]:
-    """The regularizer's arguments by the variant's name; None for a plain step."""
+def variants() -> dict[str, Regularizer]:
+    """What makes the regularizer, by the variant's name."""
     return SEARCHES if _COMPARE.value == "searches" else VARIANTS
 
 
@@ -119,12 +131,12 @@ def compiled(model: keras.Model, learning_rate: float) -> keras.Model:
     return model
 
 
-def stepper(trained: keras.Model, images: Any, arguments: dict[str, Any] | None) -> Callable[[], Any]:
+def stepper(trained: keras.Model, images: Any, regularizer: Regularizer) -> Callable[[], Any]:
     """One step of `fit` on a copy of the network; the learning rate is too small to change its state."""
     model = keras.models.clone_model(trained)
     model.set_weights(trained.get_weights())
-    if arguments is not None:
-        model = keras_amm.wrap(model, regularizer=keras_amm.MarginRegularizer(**arguments))
+    if regularizer is not None:
+        model = keras_amm.wrap(model, regularizer=regularizer())
     compiled(model, learning_rate=1e-6)
     model.optimizer.build(model.trainable_variables)  # as `fit` does, before it traces
     model.make_train_function()
@@ -151,10 +163,10 @@ def alternate(steps: dict[str, Callable[[], Any]]) -> dict[str, np.ndarray]:
     return {name: np.array(values) for name, values in times.items()}
 
 
-def peak_memory(trained: keras.Model, images: Any, arguments: dict[str, Any] | None) -> tuple[int, int]:
+def peak_memory(trained: keras.Model, images: Any, regularizer: Regularizer) -> tuple[int, int]:
     """Resident bytes before the first step of this variant, and at the peak of fifty."""
     before = psutil.Process().memory_info().rss
-    step = stepper(trained, images, arguments)
+    step = stepper(trained, images, regularizer)
     for _ in range(50):
         step()
     return before, peak_bytes()
@@ -205,7 +217,7 @@ def where_the_time_goes(trained: keras.Model, images: Any) -> None:
         return attack.path(classifier, clean, y, screening=screening, keep_path=True)._replace(checks=[])
 
     path = tf.function(lambda: search(6), autograph=False)()
-    selected = keras_amm.MarginRegularizer().select(path.norm, y, path.correct, path.success)
+    selected = keras_amm.MarginRegularizer.from_paper("min-exp").select(path.norm, y, path.correct, path.success)
     index = tf.cast(tf.where(selected)[:, 0], tf.int32)
     rest = (index, tf.ones(tf.size(index)), trained.trainable_variables)
 

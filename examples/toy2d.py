@@ -102,8 +102,8 @@ def main(argv: list[str]) -> None:
 def configurations() -> dict[str, keras_amm.MarginRegularizer | None]:
     """The reference, which has no penalty, and the six forms of the penalty."""
     penalties = {
-        f"{aggregation.upper()}+{shrinkage.upper()}": keras_amm.MarginRegularizer(
-            strength=1.0, aggregation=aggregation, shrinkage=shrinkage, c=1.0, d=1.0, max_penalty=FLAGS.max_penalty
+        f"{aggregation.upper()}+{shrinkage.upper()}": keras_amm.MarginRegularizer.from_paper(
+            f"{aggregation}-{shrinkage}", strength=1.0, c=1.0, d=1.0, max_penalty=FLAGS.max_penalty
         )
         for aggregation, shrinkage in itertools.product(AGGREGATIONS, SHRINKAGES)
     }

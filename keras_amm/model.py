@@ -49,7 +49,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
 
     Args:
         base_model: single-input `keras.Model` classifier, with logits, softmax or one sigmoid unit.
-        regularizer: `MarginRegularizer`; None for the default, MIN+EXP.
+        regularizer: `MarginRegularizer`; None for the default.
         attack: `DeepFool` or another `Attack`; None for the default.
         **kwargs: arguments of `keras.Model`, such as `name`.
 

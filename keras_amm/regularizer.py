@@ -8,7 +8,7 @@ from keras import ops
 from keras_amm import aggregation as aggregations
 from keras_amm import shrinkage as shrinkages
 from keras_amm.arguments import serialize_function, serialize_schedule
-from keras_amm.regularizer_arguments import OF_PAPER, require_valid
+from keras_amm.regularizer_arguments import BEFORE_THEY_EXISTED, OF_PAPER, require_valid
 from keras_amm.running import RunningStatistics
 from keras_amm.strength import StrengthOverTime
 from keras_amm.typing import Tensor, TensorLike
@@ -23,7 +23,8 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
     """The penalty of a batch's margins (Equation 6), as a serialisable layer.
 
     `strength / B * [sum_correct R(-c ||delta||) + sum_wrong R(d ||delta||)]` over the samples that the aggregation
-    selects, B the whole batch; `AMMModel` computes the norms and their gradients.
+    selects, B the whole batch; `AMMModel` computes the norms and their gradients. The defaults are not the paper's,
+    which `from_paper` has: they have no units, so that they fit any images, network and optimizer.
 
     Args:
         strength: float >= 0, lambda, or a `keras.optimizers.schedules.LearningRateSchedule` of the optimizer's
@@ -67,33 +68,34 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         ValueError: an argument is out of its range, or a name is not known.
 
     Example:
-    >>> regularizer = keras_amm.MarginRegularizer(strength=1.0, shrinkage="lin", c=0.5, d=4.0)
+    >>> regularizer = keras_amm.MarginRegularizer.from_paper("min-lin")
     >>> penalty = regularizer(np.array([1.0, 2.0]), np.array([0, 1]), np.array([True, True]), np.array([True, True]))
     >>> float(penalty)
     -0.25
 
-    Reference: Section 3.3; the defaults are Table 1 of the appendix, MIN+EXP, and the caps those of the authors' code.
+    Reference: Section 3.3; the caps are those of the authors' code. `max_influence`, `normalize="median"` and
+    `"nearest"` are not in the paper.
     """
 
     def __init__(
         self,
-        strength: float | keras.optimizers.schedules.LearningRateSchedule | str = 32.0,
-        aggregation: str | aggregations.Aggregation = "min",
+        strength: float | keras.optimizers.schedules.LearningRateSchedule | str = "auto",
+        aggregation: str | aggregations.Aggregation = "nearest",
         shrinkage: str | shrinkages.Shrinkage = "exp",
-        c: float = 2.0,
+        c: float = 1.0,
         d: float = 1.0,
-        top_fraction: float = 0.2,
+        top_fraction: float = 0.5,
         max_penalty: float = 50.0,
-        gradient: str = "unrolled",
+        gradient: str = "boundary",
         screening: float | None = None,
         only_successful: bool = True,
         interval: int = 1,
-        misclassified: str | None = None,
-        normalize: str | None = None,
-        max_influence: float | None = None,
+        misclassified: str | None = "none",
+        normalize: str | None = "median",
+        max_influence: float | None = 0.35,
         warmup_steps: int = 0,
         above_chance: bool = False,
-        search: str = "exact",
+        search: str = "ranks",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -262,7 +264,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
             **changes: arguments that differ from the paper's, such as `gradient="boundary"`.
 
         Returns:
-            A `MarginRegularizer`, of the paper's strength, c and d.
+            A `MarginRegularizer`, of the paper's strength, c and d; all else is as in the authors' code.
 
         Raises:
             ValueError: there is no such row.
@@ -293,7 +295,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         >>> keras_amm.MarginRegularizer.from_config(config).c
         3.0
         """
-        config = dict(config)
+        config = {**BEFORE_THEY_EXISTED, **config}
         for name in ("strength", "aggregation", "shrinkage"):
             if isinstance(config.get(name), dict):
                 config[name] = keras.saving.deserialize_keras_object(config[name])

@@ -14,11 +14,24 @@ _NORMALIZATIONS = (None, "input", "median")
 _MISCLASSIFIED = (None, "all", "farthest", "none")
 _SEARCHES = ("exact", "ranks", "cheap")
 
+# What these arguments mean where a configuration does not have them: it was saved before they existed.
+BEFORE_THEY_EXISTED: Mapping[str, Any] = MappingProxyType(
+    {
+        "misclassified": None,
+        "normalize": None,
+        "max_influence": None,
+        "warmup_steps": 0,
+        "above_chance": False,
+        "search": "exact",
+    }
+)
+# Beside strength, c and d: those of the authors' code.
+_OF_AUTHORS = {"top_fraction": 0.2, "max_penalty": 50.0, "gradient": "unrolled", **BEFORE_THEY_EXISTED}
 # Table 1 of the paper's appendix.
 OF_PAPER: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         f"{aggregation}-{shrinkage}": MappingProxyType(
-            {"aggregation": aggregation, "shrinkage": shrinkage, "strength": strength, "c": c, "d": d}
+            {"aggregation": aggregation, "shrinkage": shrinkage, "strength": strength, "c": c, "d": d, **_OF_AUTHORS}
         )
         for aggregation, shrinkage, strength, c, d in (
             ("avg", "lin", 1.0, 4.0, 4.0),
@@ -73,7 +86,8 @@ def _require_valid_search(aggregation: Any, gradient: str, screening: Any, only_
     if screening is not None:
         if search != "exact":
             raise ValueError(
-                "`screening` is for search='exact'; the other searches find out themselves what to leave out. "
+                "`screening` is for search='exact' alone. The other searches find out themselves which samples to "
+                "leave out, and are faster: leave `screening` out, or pass search='exact' with it. "
                 f"Received: screening={screening!r}, search={search!r}."
             )
         require_real("screening", screening, lambda v: 0 < v <= 1, "in (0, 1], or None")

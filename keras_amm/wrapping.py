@@ -32,7 +32,7 @@ def wrap(
         classifier: single-input `keras.Model`, Functional, Sequential or
             subclassed, with logits, a softmax or one sigmoid unit. It is
             trained in place.
-        regularizer: `MarginRegularizer`; None for the default, MIN+EXP.
+        regularizer: `MarginRegularizer`; None for the default.
         attack: `DeepFool` or another `Attack`; None for the default.
         **settings: arguments of `MarginRegularizer`, such as `strength=8.0`, in place of `regularizer`.
 

@@ -134,4 +134,5 @@ def regularizer(variant: LinVariant) -> keras_amm.MarginRegularizer:
     settings = dict(_ARMS[variant.arm].settings)
     settings["c"] = (settings["c"] if variant.c is None else variant.c) / variant.unit
     settings["d"] /= variant.unit
-    return kind(**settings, screening=variant.screening, only_successful=variant.only_successful)
+    settings |= {"screening": variant.screening, "only_successful": variant.only_successful}
+    return kind.from_paper(f"{settings['aggregation']}-{settings['shrinkage']}", **settings)
