@@ -32,7 +32,7 @@ def small_network(*between, head=None, seed=1):
 
 def wrap_lightly(network):
     """Wrapped with what takes the least time to trace, where a test is about something else."""
-    regularizer = keras_amm.MarginRegularizer(gradient="boundary")
+    regularizer = keras_amm.MarginRegularizer.from_paper("min-exp", gradient="boundary")
     return keras_amm.wrap(network, regularizer=regularizer, attack=keras_amm.DeepFool(num_candidates=2))
 
 

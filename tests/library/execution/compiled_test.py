@@ -130,7 +130,10 @@ def test_training_after_adapt_goes_on_with_the_new_constants_once_compiled():
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     plain, wrapped = (
         _normalized(X),
-        keras_amm.wrap(_normalized(X), keras_amm.MarginRegularizer(1e-6, shrinkage="lin", gradient="boundary")),
+        keras_amm.wrap(
+            _normalized(X),
+            keras_amm.MarginRegularizer.from_paper("min-exp", strength=1e-6, shrinkage="lin", gradient="boundary"),
+        ),
     )
     found = []
     for model in (plain, wrapped):

@@ -31,7 +31,9 @@ def _train(strategy, size=84, learning_rate=0.005, **regularizer):
         )
         # Few candidates are quicker to trace, and what replicas exchange is the same.
         attack = keras_amm.DeepFool(num_candidates=2)
-        model = keras_amm.wrap(network, regularizer=keras_amm.MarginRegularizer(**regularizer), attack=attack)
+        model = keras_amm.wrap(
+            network, regularizer=keras_amm.MarginRegularizer.from_paper("min-exp", **regularizer), attack=attack
+        )
         model.compile(
             keras.optimizers.SGD(learning_rate, momentum=0.9),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),

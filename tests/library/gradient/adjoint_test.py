@@ -21,7 +21,7 @@ def _setting(name, number=12, **arguments):
     x = zoo.images(number, seed=1)
     y = np.argmax(oracle.logits_of(model)(x), axis=1)
     y[::5] = (y[::5] + 1) % zoo.CLASSES
-    regularizer = keras_amm.MarginRegularizer(**{**CONFIGURATION, **arguments})
+    regularizer = keras_amm.MarginRegularizer.from_paper("min-exp", **{**CONFIGURATION, **arguments})
     return keras_amm.wrap(model, regularizer=regularizer), x, y
 
 
@@ -81,7 +81,7 @@ def test_equals_finite_differences(name):
     y = np.argmax(model(x), axis=1)
     y[0] = (y[0] + 1) % zoo.CLASSES
     steps, directions = (3, 1) if name in zoo.CURVED else (6, 3)
-    regularizer = keras_amm.MarginRegularizer(**CONFIGURATION)
+    regularizer = keras_amm.MarginRegularizer.from_paper("min-exp", **CONFIGURATION)
     wrapped = keras_amm.wrap(model, regularizer=regularizer, attack=keras_amm.DeepFool(steps))
     _, gradients = _value_and_gradient(wrapped, x, y)
     weights = [variable.numpy() for variable in model.trainable_variables]
@@ -155,7 +155,12 @@ def test_an_activation_without_a_name_is_not_taken_for_linear():
     networks[1].set_weights(networks[0].get_weights())
     gradients = []
     for network in networks:
-        model = keras_amm.wrap(network, regularizer=keras_amm.MarginRegularizer(1.0, "avg", "lin"))
+        model = keras_amm.wrap(
+            network,
+            regularizer=keras_amm.MarginRegularizer.from_paper(
+                "min-exp", strength=1.0, aggregation="avg", shrinkage="lin"
+            ),
+        )
         with tf.GradientTape() as tape:
             penalty = model.margin_penalty(x, y)
         gradients.append(tape.gradient(penalty, network.trainable_variables)[0])

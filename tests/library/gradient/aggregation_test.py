@@ -58,7 +58,7 @@ def test_is_public_and_found_by_name_and_function(entry):
 
 def test_name_survives_saving(entry):
     for given_as in (entry.identifier, entry.function):
-        regularizer = keras_amm.MarginRegularizer(aggregation=given_as)
+        regularizer = keras_amm.MarginRegularizer.from_paper("min-exp", aggregation=given_as)
         assert regularizer.aggregation == entry.identifier
         config = json.loads(json.dumps(regularizer.get_config()))
         assert config["aggregation"] == entry.identifier
@@ -79,7 +79,7 @@ def test_selects_some_that_succeeded_and_never_more_than_its_bound(name, batch, 
     bound = entry.max_selected(size, CLASSES, fraction)
     assert np.sum(mask) <= bound <= size
     assert int(entry.max_selected(tf.constant(size), CLASSES, fraction)) == bound
-    regularizer = keras_amm.MarginRegularizer(aggregation=name, top_fraction=fraction)
+    regularizer = keras_amm.MarginRegularizer.from_paper("min-exp", aggregation=name, top_fraction=fraction)
     assert regularizer.max_selected(size, num_classes=CLASSES) == bound
 
 
@@ -117,13 +117,13 @@ def test_some_aggregation_can_be_screened_and_some_cannot():
     assert {entry.counts_near_only for entry in aggregation.ENTRIES} == {True, False}
     for entry in aggregation.ENTRIES:
         if entry.counts_near_only:
-            keras_amm.MarginRegularizer(aggregation=entry.function, screening=0.3)
+            keras_amm.MarginRegularizer.from_paper("min-exp", aggregation=entry.function, screening=0.3)
         else:
             with pytest.raises(
                 ValueError,
                 match=r"needs aggregation='min' or 'nearest', which never counts those.*Received: screening=0\.3",
             ):
-                keras_amm.MarginRegularizer(aggregation=entry.function, screening=0.3)
+                keras_amm.MarginRegularizer.from_paper("min-exp", aggregation=entry.function, screening=0.3)
 
 
 def test_order_of_the_batch_does_not_matter(entry):
@@ -210,7 +210,7 @@ def test_minimum_equals_its_description(data):
     fraction = data.draw(st.sampled_from([0.05, 0.2, 0.3, 0.7, 1.0]))
     got = keras_amm.aggregation.min(norm, labels, correct, success, top_fraction=fraction)
     np.testing.assert_array_equal(got, _reference_min(norm, labels, correct, success, fraction))
-    bound = keras_amm.MarginRegularizer(top_fraction=fraction).max_selected(number, num_classes=5)
+    bound = keras_amm.MarginRegularizer.from_paper("min-exp", top_fraction=fraction).max_selected(number, num_classes=5)
     assert np.sum(got) <= bound
     if np.any(correct & success):
         assert np.any(np.asarray(got) & correct)

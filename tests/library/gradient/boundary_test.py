@@ -14,7 +14,9 @@ def test_linear_classifier():
     bias = np.array([0.3, -0.2], "float32")
     model.set_weights([kernel, bias])
     x = np.array([[1.0, 2.0, -1.0]], "float32")
-    regularizer = keras_amm.MarginRegularizer(1.0, "avg", "lin", c=1.0, d=1.0, gradient="boundary")
+    regularizer = keras_amm.MarginRegularizer.from_paper(
+        "min-exp", strength=1.0, aggregation="avg", shrinkage="lin", c=1.0, d=1.0, gradient="boundary"
+    )
     wrapped = keras_amm.wrap(model, regularizer=regularizer, attack=keras_amm.DeepFool(overshoot=0.0))
     label = np.argmax(model(x), axis=1)
     with tf.GradientTape() as tape:
@@ -32,7 +34,9 @@ def test_smooth_network_against_the_moved_boundary():
     keras.utils.set_random_seed(1)
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(16, "tanh"), keras.layers.Dense(3)])
     x = np.random.default_rng(0).standard_normal((1, 4)).astype("float32")
-    regularizer = keras_amm.MarginRegularizer(1.0, "avg", "lin", c=1.0, d=1.0, gradient="boundary")
+    regularizer = keras_amm.MarginRegularizer.from_paper(
+        "min-exp", strength=1.0, aggregation="avg", shrinkage="lin", c=1.0, d=1.0, gradient="boundary"
+    )
     attack = keras_amm.DeepFool(overshoot=0.0, max_iterations=30)
     wrapped = keras_amm.wrap(model, regularizer=regularizer, attack=attack)
     label = np.argmax(model(x), axis=1)

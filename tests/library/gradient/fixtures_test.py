@@ -64,7 +64,7 @@ def case(request):
 
 
 def _gradient(model, data, x=None, y=None, **arguments):
-    wrapped = keras_amm.wrap(model, regularizer=keras_amm.MarginRegularizer(**arguments))
+    wrapped = keras_amm.wrap(model, regularizer=keras_amm.MarginRegularizer.from_paper("min-exp", **arguments))
     with tf.GradientTape() as tape:
         penalty = wrapped.margin_penalty(data["x"] if x is None else x, data["y"] if y is None else y)
     return tape.gradient(penalty, model.trainable_variables)

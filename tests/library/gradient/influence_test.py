@@ -22,7 +22,7 @@ def linear(scale=1.0):
 
 def gradient_of(model, x, y, **arguments):
     """The penalty and its gradient in kernel and bias."""
-    regularizer = keras_amm.MarginRegularizer(**{"aggregation": "avg", **arguments})
+    regularizer = keras_amm.MarginRegularizer.from_paper("min-exp", **{"aggregation": "avg", **arguments})
     wrapped = keras_amm.wrap(model, regularizer=regularizer, attack=keras_amm.DeepFool(2, overshoot=1e-4))
     with tf.GradientTape() as tape:
         penalty = wrapped.margin_penalty(x, y)
@@ -130,8 +130,8 @@ def test_modes_of_execution_agree(compiled, gradient):
         return keras.Sequential([keras.Input((6, 6, 1)), *layers])
 
     def fit(**compiled):
-        regularizer = keras_amm.MarginRegularizer(
-            "auto", "nearest", c=1.0, top_fraction=0.5, gradient=gradient, misclassified="none", normalize="median",
+        regularizer = keras_amm.MarginRegularizer.from_paper("min-exp",
+            strength="auto", aggregation="nearest", c=1.0, top_fraction=0.5, gradient=gradient, misclassified="none", normalize="median",
             max_influence=0.5, warmup_steps=2,
         )  # fmt: skip
         model = keras_amm.wrap(network(), regularizer, keras_amm.DeepFool(2, 3))
@@ -147,8 +147,8 @@ def test_modes_of_execution_agree(compiled, gradient):
 
 def test_what_is_remembered_is_saved_and_resumed(tmp_path):
     x, y = small_data()
-    regularizer = keras_amm.MarginRegularizer(
-        strength="auto", max_influence=0.3, normalize="median", gradient="boundary"
+    regularizer = keras_amm.MarginRegularizer.from_paper(
+        "min-exp", strength="auto", max_influence=0.3, normalize="median", gradient="boundary"
     )
     model = keras_amm.wrap(small_network(), regularizer)
     model.compile(keras.optimizers.SGD(0.05), LOSS)
@@ -164,7 +164,7 @@ def test_what_is_remembered_is_saved_and_resumed(tmp_path):
 def test_no_penalty_before_the_classifier_is_better_than_chance():
     x, _ = small_data()
     y = np.random.default_rng(0).integers(0, 3, len(x))
-    model = keras_amm.wrap(small_network(), keras_amm.MarginRegularizer(above_chance=True))
+    model = keras_amm.wrap(small_network(), keras_amm.MarginRegularizer.from_paper("min-exp", above_chance=True))
     model.compile(keras.optimizers.SGD(0.0), LOSS)
     assert model.fit(x, y, batch_size=16, verbose=0).history["margin_penalty"] == [0.0]
 
@@ -175,7 +175,9 @@ def test_which_misclassified_samples_count(rule):
     labels = np.array([0, 0, 0, 1, 1])
     correct = np.array([True, True, False, False, False])
     for aggregation in ("avg", "min", "nearest"):
-        regularizer = keras_amm.MarginRegularizer(aggregation=aggregation, misclassified=rule, top_fraction=0.4)
+        regularizer = keras_amm.MarginRegularizer.from_paper(
+            "min-exp", aggregation=aggregation, misclassified=rule, top_fraction=0.4
+        )
         mask = np.asarray(regularizer.select(norm, labels, correct, np.ones(5, bool)))
         wanted = {"all": [True, True, True], "farthest": [True, False, True], "none": [False, False, False]}[rule]
         assert mask[2:].tolist() == wanted
@@ -206,6 +208,6 @@ def test_wrong_arguments():
         ({"warmup_steps": -1}, "warmup_steps=-1"),
     ):
         with pytest.raises(ValueError, match=message):
-            keras_amm.MarginRegularizer(**arguments)
+            keras_amm.MarginRegularizer.from_paper("min-exp", **arguments)
     with pytest.raises(ValueError, match="min-cube"):
         keras_amm.MarginRegularizer.from_paper("min-cube")

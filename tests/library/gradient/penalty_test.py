@@ -21,7 +21,7 @@ def _scheduled(policy="float32"):
     finally:
         keras.config.set_dtype_policy("float32")
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay([2], [0.0, 32.0])
-    return keras_amm.wrap(network, regularizer=keras_amm.MarginRegularizer(schedule))
+    return keras_amm.wrap(network, regularizer=keras_amm.MarginRegularizer.from_paper("min-exp", strength=schedule))
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])

@@ -26,7 +26,7 @@ BATCH = {
 
 
 def _penalty(**arguments):
-    return float(keras_amm.MarginRegularizer(**arguments)(**BATCH))
+    return float(keras_amm.MarginRegularizer.from_paper("min-exp", **arguments)(**BATCH))
 
 
 def test_average_exponential():
@@ -49,14 +49,25 @@ def test_hinge():
 def test_wrong_norms_are_capped_as_the_authors_cap_them():
     one = {"labels": np.array([0]), "correct": np.array([False]), "success": np.array([True])}
     huge = np.array([1e4], "float32")
-    assert float(keras_amm.MarginRegularizer(32.0, "avg", "exp", 2.0, 1.0)(huge, **one)) == 50.0
-    assert float(keras_amm.MarginRegularizer(32.0, "avg", "inv", 1.0, 0.5)(huge, **one)) == pytest.approx(
-        50.0, rel=1e-5
+    assert (
+        float(
+            keras_amm.MarginRegularizer.from_paper(
+                "min-exp", strength=32.0, aggregation="avg", shrinkage="exp", c=2.0, d=1.0
+            )(huge, **one)
+        )
+        == 50.0
     )
+    assert float(
+        keras_amm.MarginRegularizer.from_paper(
+            "min-exp", strength=32.0, aggregation="avg", shrinkage="inv", c=1.0, d=0.5
+        )(huge, **one)
+    ) == pytest.approx(50.0, rel=1e-5)
     near = np.array([0.2], "float32")
-    assert float(keras_amm.MarginRegularizer(32.0, "avg", "exp", 2.0, 1.0)(near, **one)) == pytest.approx(
-        32.0 * np.exp(0.2), rel=1e-5
-    )
+    assert float(
+        keras_amm.MarginRegularizer.from_paper(
+            "min-exp", strength=32.0, aggregation="avg", shrinkage="exp", c=2.0, d=1.0
+        )(near, **one)
+    ) == pytest.approx(32.0 * np.exp(0.2), rel=1e-5)
 
 
 def test_callables():
@@ -65,25 +76,32 @@ def test_callables():
 
 
 def test_a_callable_never_selects_failures():
-    everything = keras_amm.MarginRegularizer(1.0, lambda norm, *_, top_fraction: norm > -1, "lin", c=1.0, d=1.0)
+    everything = keras_amm.MarginRegularizer.from_paper(
+        "min-exp", strength=1.0, aggregation=lambda norm, *_, top_fraction: norm > -1, shrinkage="lin", c=1.0, d=1.0
+    )
     assert float(everything(**BATCH)) == pytest.approx((-1.7 + 2.3) / 6)
 
 
 def test_scheduled_strength():
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay([10], [0.0, 3.0])
-    regularizer = keras_amm.MarginRegularizer(schedule, "avg", "lin", c=1.0, d=1.0)
+    regularizer = keras_amm.MarginRegularizer.from_paper(
+        "min-exp", strength=schedule, aggregation="avg", shrinkage="lin", c=1.0, d=1.0
+    )
     assert float(regularizer(**BATCH, step=5)) == 0.0
     assert float(regularizer(**BATCH, step=11)) == pytest.approx(3.0 * 0.6 / 6)
     assert not regularizer.is_off
-    assert keras_amm.MarginRegularizer(0.0).is_off
+    assert keras_amm.MarginRegularizer.from_paper("min-exp", strength=0.0).is_off
 
 
 def test_an_interval_keeps_the_mean_penalty():
-    every, third = (keras_amm.MarginRegularizer(3.0, "avg", interval=interval) for interval in (1, 3))
+    every, third = (
+        keras_amm.MarginRegularizer.from_paper("min-exp", strength=3.0, aggregation="avg", interval=interval)
+        for interval in (1, 3)
+    )
     penalties = [float(third(**BATCH, step=step)) for step in range(6)]
     assert [penalty > 0 for penalty in penalties] == [True, False, False] * 2
     assert np.mean(penalties) == pytest.approx(float(every(**BATCH)))
-    assert not third.is_off and keras_amm.MarginRegularizer(0.0, interval=3).is_off
+    assert not third.is_off and keras_amm.MarginRegularizer.from_paper("min-exp", strength=0.0, interval=3).is_off
 
 
 @pytest.mark.parametrize(
@@ -113,18 +131,30 @@ def test_an_interval_keeps_the_mean_penalty():
 def test_bad_arguments(arguments):
     name, value = next(iter(arguments.items()))
     with pytest.raises(ValueError, match=f"Received: {name}={value!r}".replace(".", r"\.")):
-        keras_amm.MarginRegularizer(**arguments)
+        keras_amm.MarginRegularizer.from_paper("min-exp", **arguments)
 
 
 def test_config_round_trip():
     schedule = keras.optimizers.schedules.PolynomialDecay(0.0, 100, 32.0)
     for regularizer in (
-        keras_amm.MarginRegularizer(3.0, "avg", "inv", 1.5, 0.5, 0.4, 30.0, "masked"),
-        keras_amm.MarginRegularizer(schedule, farthest, squared_plus, screening=None, name="mine"),
-        keras_amm.MarginRegularizer(screening=0.3, gradient="boundary"),
-        keras_amm.MarginRegularizer(aggregation="avg", only_successful=False),
-        keras_amm.MarginRegularizer(schedule, interval=25),
-        keras_amm.MarginRegularizer(search="ranks"),
+        keras_amm.MarginRegularizer.from_paper(
+            "min-exp",
+            strength=3.0,
+            aggregation="avg",
+            shrinkage="inv",
+            c=1.5,
+            d=0.5,
+            top_fraction=0.4,
+            max_penalty=30.0,
+            gradient="masked",
+        ),
+        keras_amm.MarginRegularizer.from_paper(
+            "min-exp", strength=schedule, aggregation=farthest, shrinkage=squared_plus, screening=None, name="mine"
+        ),
+        keras_amm.MarginRegularizer.from_paper("min-exp", screening=0.3, gradient="boundary"),
+        keras_amm.MarginRegularizer.from_paper("min-exp", aggregation="avg", only_successful=False),
+        keras_amm.MarginRegularizer.from_paper("min-exp", strength=schedule, interval=25),
+        keras_amm.MarginRegularizer.from_paper("min-exp", search="ranks"),
     ):
         copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(regularizer))
         assert copy.get_config() == regularizer.get_config()
@@ -133,6 +163,6 @@ def test_config_round_trip():
 
 def test_unregistered_callables_are_refused():
     with pytest.raises(ValueError, match="register_keras_serializable"):
-        keras_amm.MarginRegularizer(shrinkage=lambda t: t).get_config()
+        keras_amm.MarginRegularizer.from_paper("min-exp", shrinkage=lambda t: t).get_config()
     with pytest.raises(ValueError, match="register_keras_serializable"):
-        keras_amm.MarginRegularizer(aggregation=lambda *a, **k: a[0]).get_config()
+        keras_amm.MarginRegularizer.from_paper("min-exp", aggregation=lambda *a, **k: a[0]).get_config()

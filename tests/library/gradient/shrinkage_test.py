@@ -54,7 +54,7 @@ def test_is_public_and_found_by_name_and_function(entry):
 
 def test_name_survives_saving(entry):
     for given in (entry.identifier, entry.function):
-        regularizer = keras_amm.MarginRegularizer(shrinkage=given)
+        regularizer = keras_amm.MarginRegularizer.from_paper("min-exp", shrinkage=given)
         assert regularizer.shrinkage == entry.identifier
         config = json.loads(json.dumps(regularizer.get_config()))
         assert config["shrinkage"] == entry.identifier

@@ -27,7 +27,9 @@ def test_value_and_gradient():
     x = tf.convert_to_tensor(zoo.images(12))
     labels = np.argmax(network(x), axis=1)
     labels[:4] = (labels[:4] + 1) % zoo.CLASSES
-    regularizer = keras_amm.MarginRegularizer(3.0, "avg", "hinge", c=0.5, gradient="masked", only_successful=False)
+    regularizer = keras_amm.MarginRegularizer.from_paper(
+        "min-exp", strength=3.0, aggregation="avg", shrinkage="hinge", c=0.5, gradient="masked", only_successful=False
+    )
     attack = keras_amm.DeepFool(max_iterations=1, overshoot=0.0)
     model = keras_amm.wrap(network, regularizer=regularizer, attack=attack)
     weights = network.trainable_variables
@@ -43,5 +45,7 @@ def test_value_and_gradient():
     # Some attacks do fail in one step, and they do count.
     success = attack.perturb(network, x, labels).success
     assert 0 < np.count_nonzero(success) < len(x)
-    model.regularizer = keras_amm.MarginRegularizer(3.0, "avg", "hinge", c=0.5, gradient="masked")
+    model.regularizer = keras_amm.MarginRegularizer.from_paper(
+        "min-exp", strength=3.0, aggregation="avg", shrinkage="hinge", c=0.5, gradient="masked"
+    )
     assert float(model.margin_penalty(x, labels)) < float(penalty)

@@ -94,7 +94,9 @@ class TestLogs:
         assert history["val_paper_margin"][-1] == pytest.approx(1.02 * np.mean(closed_form(model, X)), rel=1e-4)
 
     def test_an_amm_model_is_measured_like_the_classifier_it_wraps(self):
-        model = compiled(keras_amm.wrap(linear(), regularizer=keras_amm.MarginRegularizer(gradient="boundary")))
+        model = compiled(
+            keras_amm.wrap(linear(), regularizer=keras_amm.MarginRegularizer.from_paper("min-exp", gradient="boundary"))
+        )
         history = fit(MarginLogger(), model=model, validation_data=(X, Y))
         assert history["val_margin"][-1] == pytest.approx(np.mean(margins_of(model.base_model, X, Y)), rel=1e-4)
         assert "margin" in history and "val_loss" in history

@@ -83,7 +83,7 @@ def test_training_is_that_with_a_float32_input(dtype, gradient, arguments):
     logs = []
     for given, images in (("float32", x.astype("float32")), (dtype, x if dtype == "uint8" else x.astype("float32"))):
         network = _model(given)
-        regularizer = keras_amm.MarginRegularizer(gradient=gradient, **REGULARIZER)
+        regularizer = keras_amm.MarginRegularizer.from_paper("min-exp", gradient=gradient, **REGULARIZER)
         model = keras_amm.wrap(network, regularizer, keras_amm.DeepFool(3, num_candidates=3))
         model.compile(keras.optimizers.SGD(0.1), LOSS, **arguments)
         history = model.fit(images, y, batch_size=24, verbose=0, shuffle=False).history
@@ -98,7 +98,11 @@ def test_training_is_that_with_a_float32_input(dtype, gradient, arguments):
 def test_penalty_is_that_of_a_float32_input(dtype):
     x, y = _data()
     wanted, got = (
-        float(keras_amm.wrap(_model(d), keras_amm.MarginRegularizer(**REGULARIZER)).margin_penalty(x, y))
+        float(
+            keras_amm.wrap(_model(d), keras_amm.MarginRegularizer.from_paper("min-exp", **REGULARIZER)).margin_penalty(
+                x, y
+            )
+        )
         for d in ("float32", dtype)
     )
     np.testing.assert_allclose(got, wanted, rtol=1e-4)

@@ -205,7 +205,7 @@ class TestTraining:
         ):
             one.set_weights(start)
             # Steps so small that the networks stay alike, and few things to trace.
-            regularizer = keras_amm.MarginRegularizer(strength=2.0, c=0.5, gradient=gradient)
+            regularizer = keras_amm.MarginRegularizer.from_paper("min-exp", strength=2.0, c=0.5, gradient=gradient)
             model = keras_amm.wrap(network, regularizer, keras_amm.DeepFool(max_iterations=3))
             model.compile(keras.optimizers.SGD(0.01), loss, **arguments)
             history = model.fit(x, y, batch_size=16, shuffle=False, epochs=2, verbose=0).history

@@ -129,7 +129,7 @@ def test_pure_half_precision_trains(policy, gradient, arguments):
     x, y = _data()
     model = keras_amm.wrap(
         _network(policy, layers.Conv2D(4, 3, activation="tanh", dtype=policy)),
-        keras_amm.MarginRegularizer(gradient=gradient),
+        keras_amm.MarginRegularizer.from_paper("min-exp", gradient=gradient),
         keras_amm.DeepFool(3, num_candidates=3),
     )
     before = model.get_weights()

@@ -31,7 +31,7 @@ def _fit(layer, gradient, **compiled):
     network = keras.Sequential(
         [keras.Input((6, 6, 1)), convolution, layer, keras.layers.Flatten(), keras.layers.Dense(3)]
     )
-    regularizer, attack = keras_amm.MarginRegularizer(gradient=gradient), keras_amm.DeepFool(2, 2)
+    regularizer, attack = keras_amm.MarginRegularizer.from_paper("min-exp", gradient=gradient), keras_amm.DeepFool(2, 2)
     model = keras_amm.wrap(network, regularizer, attack)
     model.compile(keras.optimizers.SGD(0.01), LOSS, **compiled)
     return model.fit(*small_data(16), batch_size=16, verbose=0).history

@@ -36,7 +36,7 @@ def _results(model, x, y, mode=EAGER, attack=None, signature=None, **regularizer
     """Path, selection, and penalty of a batch; without the path's fields that no search has to give."""
     attack = attack or keras_amm.DeepFool()
     settings = {"strength": 1.0, "shrinkage": "lin", "c": 1.0, "d": 1.0, "top_fraction": 0.3}
-    regularizer = keras_amm.MarginRegularizer(**{**settings, **regularizer})
+    regularizer = keras_amm.MarginRegularizer.from_paper("min-exp", **{**settings, **regularizer})
 
     def results(x, y):
         classifier = Classifier(model)
@@ -241,7 +241,9 @@ def trained():
 
 def _searches(model, **regularizer):
     """The search and the selection of a batch, as a compiled function."""
-    regularizer = keras_amm.MarginRegularizer(1.0, shrinkage="lin", c=1.0, d=1.0, **regularizer)
+    regularizer = keras_amm.MarginRegularizer.from_paper(
+        "min-exp", strength=1.0, shrinkage="lin", c=1.0, d=1.0, **regularizer
+    )
 
     @tf.function(autograph=False)
     def of_batch(x, y):

@@ -82,7 +82,7 @@ def test_fit_of_a_head_initialised_with_zeros(settings, regularizer):
     head = keras.layers.Dense(3, kernel_initializer="zeros")
     network = keras.Sequential([keras.Input((6, 6, 1)), keras.layers.Flatten(), keras.layers.Dense(4, "relu"), head])
     y[:4] = 0
-    model = keras_amm.wrap(network, keras_amm.MarginRegularizer(**regularizer))
+    model = keras_amm.wrap(network, keras_amm.MarginRegularizer.from_paper("min-exp", **regularizer))
     history = train(model, x, y, optimizer=keras.optimizers.SGD(0.0), fit={"epochs": 1}, **settings)
     assert history["margin"] == [0.0] and history["attack_success"] == [1.0]
     # The largest penalty of a sample is strength * exp(0), of one correct sample and one of each other class.

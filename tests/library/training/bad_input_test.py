@@ -100,7 +100,7 @@ class SquareRoot(keras.layers.Layer):
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_a_nan_of_the_penalty_never_reaches_the_weights(jit_compile):
     x, y = small_data(16)
-    regularizer = keras_amm.MarginRegularizer(shrinkage=lambda t: tf.sqrt(t - 1e3))
+    regularizer = keras_amm.MarginRegularizer.from_paper("min-exp", shrinkage=lambda t: tf.sqrt(t - 1e3))
     model = keras_amm.wrap(small_network(), regularizer=regularizer)
     model.compile(keras.optimizers.SGD(0.1, momentum=0.9), LOSS, jit_compile=jit_compile)
     before = model.get_weights()

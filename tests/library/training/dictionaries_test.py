@@ -58,7 +58,7 @@ def test_as_in_plain_keras(build, x, y, loss, metrics, request):
     for strength in (None, 0.0, 32.0):
         keras.utils.set_random_seed(0)
         network = build()
-        regularizer = keras_amm.MarginRegularizer(strength or 0.0, gradient="boundary")
+        regularizer = keras_amm.MarginRegularizer.from_paper("min-exp", strength=strength or 0.0, gradient="boundary")
         model = network if strength is None else keras_amm.wrap(network, regularizer)
         model.compile(keras.optimizers.SGD(0.1), loss, metrics=metrics)
         models.append((model, model.fit(x, y, verbose=0, shuffle=False, validation_data=(x, y)).history))

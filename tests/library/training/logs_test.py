@@ -90,7 +90,7 @@ def test_no_margin_is_infinite_where_the_network_has_no_gradient(screening, jit_
     x, y = small_data(48)
     network = keras.Sequential([keras.Input((6, 6, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
     network.set_weights([np.zeros((36, 3)), np.array([2.0, 0.0, 0.0])])
-    model = keras_amm.wrap(network, keras_amm.MarginRegularizer(screening=screening))
+    model = keras_amm.wrap(network, keras_amm.MarginRegularizer.from_paper("min-exp", screening=screening))
     with pytest.warns(UserWarning, match="gradient .* is zero at all images of 3 batches"):
         logs = train(model, x, y, optimizer=keras.optimizers.SGD(0.0), fit={"epochs": 1}, jit_compile=jit_compile)
     with pytest.warns(UserWarning, match="gradient .* is zero at 48 of the 48 images"):

@@ -10,7 +10,7 @@ import tensorflow as tf
 import keras_amm
 from tests.helpers.networks import LOSS, assert_same_weights, small_data, train, wrap_lightly
 
-_OFF = keras_amm.MarginRegularizer(0.0)
+_OFF = keras_amm.MarginRegularizer.from_paper("min-exp", strength=0.0)
 
 
 def _layers(**_):
@@ -158,7 +158,7 @@ def test_without_penalty_training_is_plain_keras(hooks, base, arguments):
 def test_with_a_penalty_the_loss_is_the_classifiers_and_the_penalty(hooks, run_eagerly):
     x, y = small_data(16)
     plain, network = _build(hooks), _build(hooks)
-    wrapped = keras_amm.wrap(network, keras_amm.MarginRegularizer(gradient="boundary"))
+    wrapped = keras_amm.wrap(network, keras_amm.MarginRegularizer.from_paper("min-exp", gradient="boundary"))
     for model in (plain, wrapped):
         model.compile(keras.optimizers.SGD(0.0), LOSS, metrics=["accuracy"], run_eagerly=run_eagerly)
     wanted = plain.train_on_batch(x, y, return_dict=True)
@@ -182,7 +182,7 @@ def test_with_a_penalty_the_loss_is_the_classifiers_and_the_penalty(hooks, run_e
 
 def test_own_metrics_are_of_each_epoch_beside_the_margins():
     x, y = small_data(16)
-    wrapped = keras_amm.wrap(_build(Metrics), keras_amm.MarginRegularizer(gradient="boundary"))
+    wrapped = keras_amm.wrap(_build(Metrics), keras_amm.MarginRegularizer.from_paper("min-exp", gradient="boundary"))
     fit = {"epochs": 2, "validation_data": (x, y)}
     history = train(wrapped, x, y, optimizer=keras.optimizers.SGD(0.0), fit=fit)
     assert {"loss", "spread", "largest", "margin"} <= set(history)
@@ -255,7 +255,7 @@ def test_replicas(mirrored):
         with strategy.scope():
             model = keras_amm.wrap(
                 type("Both", (Metrics, Loss, Functional), {})(),
-                keras_amm.MarginRegularizer(gradient="boundary"),
+                keras_amm.MarginRegularizer.from_paper("min-exp", gradient="boundary"),
                 keras_amm.DeepFool(num_candidates=2),
             )
             model.set_weights([0.3 * np.random.default_rng(0).normal(size=w.shape) for w in model.get_weights()])

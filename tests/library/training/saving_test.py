@@ -19,7 +19,9 @@ from tests.library.gradient.regularizer_test import farthest, squared_plus
 
 
 def _model(**arguments):
-    regularizer = keras_amm.MarginRegularizer(**{"c": 1.5, "screening": 0.5, "gradient": "boundary", **arguments})
+    regularizer = keras_amm.MarginRegularizer.from_paper(
+        "min-exp", **{"c": 1.5, "screening": 0.5, "gradient": "boundary", **arguments}
+    )
     model = keras_amm.wrap(
         small_network(keras.layers.BatchNormalization()), regularizer=regularizer, attack=keras_amm.DeepFool(4, 3)
     )
@@ -107,8 +109,8 @@ def test_backup_and_restore(tmp_path):
 
 
 def test_own_functions_are_saved_by_name():
-    own = keras_amm.MarginRegularizer(
-        aggregation=keras_amm.aggregation.min, shrinkage=keras_amm.shrinkage.exp, screening=0.3
+    own = keras_amm.MarginRegularizer.from_paper(
+        "min-exp", aggregation=keras_amm.aggregation.min, shrinkage=keras_amm.shrinkage.exp, screening=0.3
     )
     assert own.get_config()["aggregation"] == "min"
     assert own.get_config()["shrinkage"] == "exp"
@@ -120,9 +122,11 @@ def test_unregistered_parts_are_refused():
             return 1.0
 
     with pytest.raises(ValueError, match="custom schedule can be saved only if"):
-        keras_amm.MarginRegularizer(strength=Schedule()).get_config()
+        keras_amm.MarginRegularizer.from_paper("min-exp", strength=Schedule()).get_config()
     with pytest.raises(ValueError, match="custom shrinkage can be saved only if"):
-        keras_amm.MarginRegularizer(shrinkage=functools.partial(keras_amm.shrinkage.exp)).get_config()
+        keras_amm.MarginRegularizer.from_paper(
+            "min-exp", shrinkage=functools.partial(keras_amm.shrinkage.exp)
+        ).get_config()
 
 
 def test_attacks_are_pickled():

@@ -19,14 +19,16 @@ from tests.helpers.networks import (
 @pytest.mark.parametrize("gradient", ["masked", "boundary"])
 def test_other_gradients_and_screening(gradient):
     x, y = small_data()
-    regularizer = keras_amm.MarginRegularizer(gradient=gradient, screening=0.3)
+    regularizer = keras_amm.MarginRegularizer.from_paper("min-exp", gradient=gradient, screening=0.3)
     assert_trained(train(keras_amm.wrap(small_network(), regularizer=regularizer), x, y))
 
 
 @pytest.mark.parametrize(("search", "jit_compile"), [("ranks", False), ("cheap", True)])
 def test_other_searches(search, jit_compile):
     x, y = small_data()
-    regularizer = keras_amm.MarginRegularizer(gradient="boundary", search=search, normalize="median")
+    regularizer = keras_amm.MarginRegularizer.from_paper(
+        "min-exp", gradient="boundary", search=search, normalize="median"
+    )
     model = keras_amm.wrap(small_network(), regularizer=regularizer)
     assert_trained(train(model, x, y, jit_compile=jit_compile))
 
@@ -34,7 +36,9 @@ def test_other_searches(search, jit_compile):
 def test_full_screening_is_no_screening():
     x, y = small_data()
     wanted, got = (
-        keras_amm.wrap(small_network(), regularizer=keras_amm.MarginRegularizer(screening=screening))
+        keras_amm.wrap(
+            small_network(), regularizer=keras_amm.MarginRegularizer.from_paper("min-exp", screening=screening)
+        )
         for screening in (None, 1.0)
     )
     train(wanted, x, y, run_eagerly=True)
@@ -48,7 +52,10 @@ def test_zero_strength_is_plain_training(jit_compile):
     plain, wrapped = (small_network(keras.layers.Dropout(0.3, seed=5)) for _ in range(2))
     wanted = train(plain, x, y, jit_compile=jit_compile)
     history = train(
-        keras_amm.wrap(wrapped, regularizer=keras_amm.MarginRegularizer(0.0)), x, y, jit_compile=jit_compile
+        keras_amm.wrap(wrapped, regularizer=keras_amm.MarginRegularizer.from_paper("min-exp", strength=0.0)),
+        x,
+        y,
+        jit_compile=jit_compile,
     )
     assert set(history) == set(wanted)
     assert_same_weights(wrapped, plain, rtol=1e-6, atol=1e-7)
@@ -58,8 +65,8 @@ def test_zero_strength_is_plain_training(jit_compile):
 def test_warm_up(strength):
     """It grows linearly with the optimizer's updates; at the first there is no penalty."""
     x, y = small_data(16)
-    regularizer = keras_amm.MarginRegularizer(
-        strength, shrinkage="lin", gradient="boundary", max_influence=0.4, warmup_steps=4
+    regularizer = keras_amm.MarginRegularizer.from_paper(
+        "min-exp", strength=strength, shrinkage="lin", gradient="boundary", max_influence=0.4, warmup_steps=4
     )
     whole = 8.0 if strength == 8.0 else 0.4
     np.testing.assert_allclose(
@@ -82,7 +89,7 @@ def test_delayed_start(run_eagerly):
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay([2], [0.0, 32.0])
     plain, delayed, always = small_network(), small_network(), small_network()
     train(plain, x, y, fit={"epochs": 1})
-    model = keras_amm.wrap(delayed, regularizer=keras_amm.MarginRegularizer(schedule))
+    model = keras_amm.wrap(delayed, regularizer=keras_amm.MarginRegularizer.from_paper("min-exp", strength=schedule))
     history = train(model, x, y, fit={"epochs": 1}, run_eagerly=run_eagerly)
     assert_same_weights(delayed, plain)
     assert history["margin_penalty"] == [0.0]
@@ -97,7 +104,7 @@ def test_delayed_start(run_eagerly):
 def test_steps_of_an_interval_are_plain_ones():
     x, y = small_data(32)
     plain, wrapped = (small_network(keras.layers.MaxPooling2D(2)) for _ in range(2))
-    model = keras_amm.wrap(wrapped, regularizer=keras_amm.MarginRegularizer(interval=2))
+    model = keras_amm.wrap(wrapped, regularizer=keras_amm.MarginRegularizer.from_paper("min-exp", interval=2))
     for part in (plain, model):
         part.compile(keras.optimizers.SGD(0.1), LOSS)
     with tf.GradientTape() as tape:

@@ -61,7 +61,9 @@ def _assert_same_training(strategy=None, optimizer=None, policy="float32", toler
             finally:
                 keras.config.set_dtype_policy("float32")
             model = keras_amm.wrap(
-                network, keras_amm.MarginRegularizer(**arguments), keras_amm.DeepFool(num_candidates=2)
+                network,
+                keras_amm.MarginRegularizer.from_paper("min-exp", **arguments),
+                keras_amm.DeepFool(num_candidates=2),
             )
             made = optimizer() if optimizer else keras.optimizers.SGD(0.01)
             # The one to compare with is the same in every mode, and takes the least time without a graph.
@@ -130,7 +132,9 @@ def test_replicas(mirrored):
 def test_margin_penalty_with_a_tape(gradient):
     found = []
     for is_sparse in (True, False):
-        model = keras_amm.wrap(_network(is_sparse=is_sparse), keras_amm.MarginRegularizer(gradient=gradient))
+        model = keras_amm.wrap(
+            _network(is_sparse=is_sparse), keras_amm.MarginRegularizer.from_paper("min-exp", gradient=gradient)
+        )
         with tf.GradientTape() as tape:
             penalty = model.margin_penalty(*_data())
         found.append([penalty, *tape.gradient(penalty, model.trainable_weights)])
@@ -154,7 +158,7 @@ def test_gradients_that_are_no_numbers_are_found():
             return x + spoilt(tf.convert_to_tensor(self.table(np.arange(6))))
 
     network = keras.Sequential([keras.Input((6, 4)), Spoilt(), keras.layers.Flatten(), keras.layers.Dense(3)])
-    model = keras_amm.wrap(network, keras_amm.MarginRegularizer(gradient="boundary"))
+    model = keras_amm.wrap(network, keras_amm.MarginRegularizer.from_paper("min-exp", gradient="boundary"))
     model.compile("sgd", LOSS)
     before = model.get_weights()
     with pytest.raises(ValueError, match="gradient of the margin penalty is NaN or infinite"):
