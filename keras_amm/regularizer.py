@@ -23,8 +23,8 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
     """The penalty of a batch's margins (Equation 6), as a serialisable layer.
 
     `strength / B * [sum_correct R(-c ||delta||) + sum_wrong R(d ||delta||)]` over the samples that the aggregation
-    selects, B the whole batch; `AMMModel` computes the norms and their gradients. The defaults are not the paper's,
-    which `from_paper` has: they have no units, so that they fit any images, network and optimizer.
+    selects, B the whole batch; `AMMModel` computes the norms and their gradients. The defaults have no units, so that
+    they fit any images, network and optimizer; `from_paper` has the paper's.
 
     Args:
         strength: float >= 0, lambda, or a `keras.optimizers.schedules.LearningRateSchedule` of the optimizer's
@@ -37,14 +37,13 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
             For `"hinge"` c is the margin that is wanted: `max(0, c - ||delta||)` and `max(0, c + ||delta||)`.
         c: float > 0, the scale of correctly classified samples.
         d: float > 0, the scale of misclassified samples.
-        top_fraction: float in (0, 1], how much of the batch `"min"` looks at.
+        top_fraction: float in (0, 1], how much of the batch `"nearest"` and `"min"` look at.
         max_penalty: float > 0, the cap of one sample's `strength * R`. Beyond it the sample has no gradient; `"lin"`
             and `"hinge"` are not capped.
         gradient: `"unrolled"`, the exact second-order gradient; `"masked"`, input gradients held constant;
             `"boundary"`, first-order, from the implicit function theorem at the boundary point.
-        screening: float in (0, 1]. Search only the nearest `screening * batch size` of the correctly classified
-            samples, by a first-order estimate; None searches all. A fraction smaller than `top_fraction` skips
-            samples that `"min"` would look at.
+        screening: float in (0, 1], for `search="exact"`. Search only the nearest `screening * batch size` of the
+            correctly classified samples, by a first-order estimate; None searches all.
         only_successful: bool, whether to ignore samples whose attack failed within its step limit. If False, the
             distance they moved is used as their margin: with `DeepFool(max_iterations=1)` that is the linear estimate
             of Elsayed et al. (2018).
@@ -61,7 +60,8 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         warmup_steps: int >= 0, updates in which the strength grows linearly to its full value.
         above_chance: bool, whether there is no penalty until the training's running accuracy is better than chance.
         search: `"exact"`, every sample; `"ranks"`, best first, those that the selection probably depends on;
-            `"cheap"`, of these fewer, with estimates of the ranks that `"min"` compares.
+            `"cheap"`, fewer, with estimates where only ranks depend on a norm: for `"nearest"` that changes nearly
+            nothing, for `"min"` it does.
         **kwargs: arguments of `keras.layers.Layer`, such as `name`.
 
     Raises:
@@ -73,8 +73,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
     >>> float(penalty)
     -0.25
 
-    Reference: Section 3.3; the caps are those of the authors' code. `max_influence`, `normalize="median"` and
-    `"nearest"` are not in the paper.
+    Reference: Section 3.3, with the caps of the authors' code; `max_influence` and `"nearest"` are ours.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         shrinkage: str | shrinkages.Shrinkage = "exp",
         c: float = 1.0,
         d: float = 1.0,
-        top_fraction: float = 0.5,
+        top_fraction: float = 0.25,
         max_penalty: float = 50.0,
         gradient: str = "boundary",
         screening: float | None = None,
@@ -92,10 +91,10 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         interval: int = 1,
         misclassified: str | None = "none",
         normalize: str | None = "median",
-        max_influence: float | None = 0.35,
+        max_influence: float | None = 0.4,
         warmup_steps: int = 0,
         above_chance: bool = False,
-        search: str = "ranks",
+        search: str = "cheap",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
