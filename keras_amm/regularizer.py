@@ -60,8 +60,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         warmup_steps: int >= 0, updates in which the strength grows linearly to its full value.
         above_chance: bool, whether there is no penalty until the training's running accuracy is better than chance.
         search: `"exact"`, every sample; `"ranks"`, best first, those that the selection probably depends on;
-            `"cheap"`, fewer, with estimates where only ranks depend on a norm: for `"nearest"` that changes nearly
-            nothing, for `"min"` it does.
+            `"cheap"`, fewer, by estimated ranks, which suit `"nearest"` and less so `"min"`.
         **kwargs: arguments of `keras.layers.Layer`, such as `name`.
 
     Raises:
@@ -165,7 +164,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
             An int or a scalar integer tensor.
 
         Example:
-        >>> keras_amm.MarginRegularizer().max_selected(100, num_classes=10)
+        >>> keras_amm.MarginRegularizer.from_paper("min-exp").max_selected(100, num_classes=10)
         20
         """
         if self.misclassified == "all":

@@ -130,9 +130,9 @@ def test_modes_of_execution_agree(compiled, gradient):
         return keras.Sequential([keras.Input((6, 6, 1)), *layers])
 
     def fit(**compiled):
-        regularizer = keras_amm.MarginRegularizer.from_paper("min-exp",
-            strength="auto", aggregation="nearest", c=1.0, top_fraction=0.5, gradient=gradient, misclassified="none", normalize="median",
-            max_influence=0.5, warmup_steps=2,
+        regularizer = keras_amm.MarginRegularizer.from_paper(
+            "min-exp", strength="auto", aggregation="nearest", c=1.0, top_fraction=0.5, gradient=gradient,
+            misclassified="none", normalize="median", max_influence=0.5, warmup_steps=2,
         )  # fmt: skip
         model = keras_amm.wrap(network(), regularizer, keras_amm.DeepFool(2, 3))
         model.compile(keras.optimizers.SGD(0.05), LOSS, **compiled)

@@ -166,3 +166,18 @@ def test_unregistered_callables_are_refused():
         keras_amm.MarginRegularizer.from_paper("min-exp", shrinkage=lambda t: t).get_config()
     with pytest.raises(ValueError, match="register_keras_serializable"):
         keras_amm.MarginRegularizer.from_paper("min-exp", aggregation=lambda *a, **k: a[0]).get_config()
+
+
+def test_a_configuration_that_was_saved_before_an_argument_existed_keeps_its_meaning():
+    config = keras_amm.MarginRegularizer.from_paper("min-exp", c=3.0).get_config()
+    later = {"misclassified", "normalize", "max_influence", "warmup_steps", "above_chance", "search"}
+    old = {name: value for name, value in config.items() if name not in later}
+    assert later < config.keys() and keras_amm.MarginRegularizer.from_config(old).get_config() == config
+
+
+def test_the_papers_penalty_depends_on_no_default():
+    of_paper = keras_amm.MarginRegularizer.from_paper("avg-inv").get_config()
+    assert of_paper["normalize"] is of_paper["max_influence"] is None and of_paper["misclassified"] is None
+    assert (of_paper["top_fraction"], of_paper["gradient"], of_paper["search"]) == (0.2, "unrolled", "exact")
+    default = keras_amm.MarginRegularizer().get_config()
+    assert default["strength"] == "auto" and default["normalize"] == "median" and default["max_influence"] > 0
