@@ -253,7 +253,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         }
 
     @classmethod
-    def from_paper(cls, name: str, **changes: Any) -> "MarginRegularizer":
+    def from_paper(cls, name: str, /, **changes: Any) -> "MarginRegularizer":
         """The paper's own penalty.
 
         Args:
