@@ -108,7 +108,9 @@ def test_steps_of_an_interval_are_plain_ones():
     for part in (plain, model):
         part.compile(keras.optimizers.SGD(0.1), LOSS)
     with tf.GradientTape() as tape:
-        total = LOSS(y[:16], plain(x[:16])) + 2.0 * keras_amm.wrap(plain).margin_penalty(x[:16], y[:16])
+        total = LOSS(y[:16], plain(x[:16])) + 2.0 * keras_amm.wrap(
+            plain, keras_amm.MarginRegularizer.from_paper("min-exp")
+        ).margin_penalty(x[:16], y[:16])
     gradients = tape.gradient(total, plain.trainable_variables)
     for weight, gradient in zip(plain.trainable_variables, gradients, strict=True):
         weight.assign_sub(0.1 * gradient)
