@@ -117,6 +117,21 @@ def _of_large_values(window: Window, setting: Setting) -> str:
     )
 
 
+def _is_scaled_inside(window: Window, setting: Setting) -> bool:
+    if setting.regularizer.normalize is None or not (setting.rescaling and window.batches):
+        return False
+    return window.size_of_values / window.batches > _LARGE
+
+
+def _of_scaling_inside(window: Window, setting: Setting) -> str:
+    return (
+        f"The images are scaled within the model ({', '.join(setting.rescaling)}), so margins have the unit of its "
+        f"inputs, whose values are about {window.size_of_values / window.batches:.0f} in size. The training is as "
+        "good, since normalize makes it independent of the unit. For margins of pixels in [0, 1] scale the images "
+        "before they reach the model, or divide the margins by the scale."
+    )
+
+
 def _is_infinite(window: Window, setting: Setting) -> bool:
     del setting
     return window.infinite > 0
@@ -182,6 +197,7 @@ CONDITIONS = (
     Condition("no gradient", _is_stuck, _where_stuck),
     Condition("logits", _has_logits, _of_logits),
     Condition("values", _are_values_large, _of_large_values),
+    Condition("scaling", _is_scaled_inside, _of_scaling_inside),
     Condition("infinite", _is_infinite, _of_infinite),
     Condition("one class", _is_one_class, _of_one_class, is_lasting=True),
     Condition("few successes", _do_few_succeed, _of_few_successes, is_lasting=True),

@@ -26,7 +26,7 @@ def main(folder, crashes=False):
     with strategy.scope():
         network = keras.Sequential([keras.Input((5,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(3)])
         model = keras_amm.wrap(
-            network, keras_amm.MarginRegularizer(gradient="boundary"), keras_amm.DeepFool(num_candidates=2)
+            network, keras_amm.MarginRegularizer(search="exact"), keras_amm.DeepFool(num_candidates=2)
         )
         model.compile(
             keras.optimizers.SGD(0.01, momentum=0.9),

@@ -99,7 +99,9 @@ def test_the_gradient_is_that_of_the_distance(kind, labels, jit_compile):
 
     @tf.function(jit_compile=jit_compile)
     def differentiate():
-        path = keras_amm.DeepFool(overshoot=0.0).path(classifier, clean_pass(classifier, x), tf.constant(labels))
+        path = keras_amm.DeepFool(overshoot=0.0).path(
+            classifier, clean_pass(classifier, x), tf.constant(labels), keep_path=True
+        )
         index, factor = tf.range(3), tf.constant([1.0, 2.0, 4.0])
         if kind == "boundary":
             return boundary.differentiate(classifier, path, index, factor, model.trainable_weights)

@@ -70,7 +70,7 @@ def test_only_steps_of_deepfool_are_unrolled(attack, gradient):
 
 def test_screening_is_of_deepfool():
     with pytest.raises(ValueError, match="`screening` is a part of DeepFool's search"):
-        wrapped(keras_amm.SuperDeepFool(), screening=0.5, aggregation="min")
+        wrapped(keras_amm.SuperDeepFool(), search="exact", screening=0.5, aggregation="min")
 
 
 def test_what_is_no_attack_is_refused():

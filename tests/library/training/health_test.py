@@ -111,6 +111,14 @@ def test_pixels_up_to_255():
     assert "scaled within the model (to_unit)" in message and "normalize='median'" in message
 
 
+def test_pixels_up_to_255_of_a_penalty_without_units():
+    layers = [keras.layers.Rescaling(1.0 / 255.0, name="to_unit"), keras.layers.Dense(2)]
+    x = RNG.uniform(0.0, 255.0, size=(BATCH, 2)).astype("float32")
+    penalty = {"normalize": "median"}
+    _, (message,) = told(network(layers=layers), x, (x[:, 0] > 127).astype(int), penalty=penalty, run_eagerly=True)
+    assert "scaled within the model (to_unit), so margins have the unit of its inputs" in message
+
+
 def test_layers_that_scale_are_no_fault_by_themselves():
     """Networks of keras.applications scale images in 0..1 to what their weights are for."""
     x, layers = np.abs(X[:BATCH]) / 4.0, [keras.layers.Rescaling(255.0), keras.layers.Dense(2)]

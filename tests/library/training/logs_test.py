@@ -18,7 +18,7 @@ def test_batches_all_right_and_all_wrong():
     x, _ = small_data(16)
     network = small_network()
     predicted = np.argmax(network(x), axis=1)
-    model = keras_amm.wrap(network)
+    model = keras_amm.wrap(network, keras_amm.MarginRegularizer.from_paper("min-exp"))
     model.compile(keras.optimizers.SGD(0.0), LOSS)
     for labels in (predicted, (predicted + 1) % 3):
         model.reset_metrics()
@@ -30,7 +30,7 @@ def test_batches_all_right_and_all_wrong():
 
 def test_logs_are_means_over_the_epoch():
     x, y = small_data(40)
-    model = keras_amm.wrap(small_network())
+    model = keras_amm.wrap(small_network(), keras_amm.MarginRegularizer.from_paper("min-exp"))
     model.compile(keras.optimizers.SGD(0.0), LOSS, metrics=["accuracy"])
     logs = model.fit(x, y, batch_size=16, shuffle=False, verbose=0).history
     parts = [slice(0, 16), slice(16, 32), slice(32, 40)]
@@ -77,7 +77,7 @@ def test_the_margin_is_that_of_measuring(max_iterations):
     """Also where attacks fail: of one step, most do, and count 0."""
     x, y = small_data(48)
     attack = keras_amm.DeepFool(max_iterations, overshoot=0.0 if max_iterations == 1 else 0.02)
-    model = keras_amm.wrap(small_network(), attack=attack)
+    model = keras_amm.wrap(small_network(), search="exact", attack=attack)
     logs = train(model, x, y, optimizer=keras.optimizers.SGD(0.0), fit={"epochs": 1}, run_eagerly=True)
     report = keras_amm.evaluate_margins(model, (x, y), attack, verbose=0)
     failed = report.correct & ~report.success

@@ -90,7 +90,7 @@ def test_wrapping_twice_measures_the_same_classifier():
 def test_bad_arguments():
     with pytest.raises(TypeError, match="Received: regularizer='exp'"):
         keras_amm.wrap(small_network(), regularizer="exp")
-    with pytest.raises(TypeError, match="Received: attack="):
+    with pytest.raises(TypeError, match="Received: attack of type int"):
         keras_amm.wrap(small_network(), attack=3)
 
 

@@ -22,8 +22,8 @@ from tests.helpers.networks import (
 def test_one_step_is_the_gradient_of_loss_and_penalty():
     """The update against one written out with margin_penalty, which the fixtures check."""
     x, y = small_data(16)
-    model = keras_amm.wrap(small_network(keras.layers.MaxPooling2D(2)))
-    twin = keras_amm.wrap(small_network(keras.layers.MaxPooling2D(2)))
+    regularizer = keras_amm.MarginRegularizer.from_paper("min-exp")
+    model, twin = (keras_amm.wrap(small_network(keras.layers.MaxPooling2D(2)), regularizer) for _ in range(2))
     model.compile(keras.optimizers.SGD(0.1), LOSS)
     model.train_on_batch(x, y)
     with tf.GradientTape() as tape:
@@ -112,7 +112,8 @@ def test_mixed_precision_with_loss_scaling(policy):
 
 def test_sample_weights_weigh_the_loss_alone():
     x, y = small_data(16)
-    weighed, twin = keras_amm.wrap(small_network()), keras_amm.wrap(small_network())
+    regularizer = keras_amm.MarginRegularizer.from_paper("min-exp")
+    weighed, twin = (keras_amm.wrap(small_network(), regularizer) for _ in range(2))
     weights = np.linspace(0.0, 2.0, 16).astype("float32")
     weighed.compile(keras.optimizers.SGD(0.1), LOSS)
     weighed.train_on_batch(x, y, sample_weight=weights)
