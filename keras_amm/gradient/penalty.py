@@ -223,7 +223,9 @@ def _median(norm: Tensor, counts: Tensor) -> Tensor:
     """The (lower) median of the norms [B] that count, a scalar; 0 if there are none."""
     ordered = tf.sort(tf.where(counts, norm, tf.fill(tf.shape(norm), norm.dtype.max)))
     number = tf.reduce_sum(tf.cast(counts, tf.int32))
-    return tf.where(number > 0, ordered[tf.maximum(number - 1, 0) // 2], tf.zeros((), norm.dtype))
+    # Not a slice, whose place XLA takes for a constant: it would compile the step anew for every batch.
+    middle = tf.gather(ordered, tf.maximum(number - 1, 0) // 2)
+    return tf.where(number > 0, middle, tf.zeros((), norm.dtype))
 
 
 def unless_off(
