@@ -25,6 +25,7 @@ def test_batches_that_cannot_be_shared(tmp_path, data_dir, linear_on_replicas, b
         trainer.train(resolve("cifar100", "lenet", **given), tmp_path)
 
 
+@pytest.mark.usefixtures("eagerly", "linear")
 def test_two_steps_report_both(tmp_path, data_dir):
     settings = resolve(
         "cifar100", "lenet", two_step=True, epochs=1, batch_size=10, drop_at=[], data_dir=data_dir, gradient="boundary",
@@ -46,9 +47,9 @@ def test_two_steps_report_both(tmp_path, data_dir):
     assert fewer["margin_images"] == fewer["before_fine_tuning"]["margin_images"] == 3
 
 
-def test_images_that_are_streamed(tmp_path, monkeypatch):
+@pytest.mark.usefixtures("eagerly")
+def test_images_that_are_streamed(tmp_path, imagenet, monkeypatch):
     """ImageNet's, in its true format, with a network that takes little time to trace."""
-    tiny_data_sets.prepare_imagenet(tmp_path)
     monkeypatch.setattr(
         architectures,
         "build",
@@ -62,7 +63,7 @@ def test_images_that_are_streamed(tmp_path, monkeypatch):
         ),
     )
     given = {"two_step": False, "epochs": 2, "batch_size": 4, "drop_at": [], "num_candidates": 2}
-    result = trainer.train(resolve("imagenet2012", "resnet-18", data_dir=str(tmp_path), **given), tmp_path / "run")
+    result = trainer.train(resolve("imagenet2012", "resnet-18", data_dir=imagenet, **given), tmp_path / "run")
     number = len(tiny_data_sets.IMAGENET_SYNSETS) * tiny_data_sets.IMAGENET_PER_SYNSET
     assert result["training_images"] == number and result["margin_images"] == 4
     losses = [row["loss"] for row in result["history"]]

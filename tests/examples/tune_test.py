@@ -42,6 +42,8 @@ def trained(monkeypatch):
         return result
 
     monkeypatch.setattr(trainer, "train", train)
+    # There is no memory to free, and to look for it takes long.
+    monkeypatch.setattr(keras.utils, "clear_session", lambda: None)
     return calls
 
 
@@ -118,6 +120,7 @@ def test_plot_frames_the_best():
     plt.close(figure)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_real_search_measures_what_was_held_out(tmp_path, monkeypatch):
     tiny_data_sets.prepare_cifar100(tmp_path)
     monkeypatch.setattr(data_sets, "NUM_VALIDATION", 6)
