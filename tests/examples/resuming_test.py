@@ -11,6 +11,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from paper import json_files
 from paper.reproduce import planning
@@ -28,7 +29,8 @@ SHORT = "--epochs=4 --batch_size=2 --drop_at=2 --drop_to=0.1 --eval_margins=4 --
 # What takes the least time to trace.
 SHORT += ["--num_candidates=2", "--gradient=boundary"]
 
-# The same script, killed after the fifth of ten steps of its third epoch.
+# The same script, which trains in a folder beside its own, and then in its own, where it is killed after the fifth of
+# ten steps of the third epoch.
 KILLED = """
 import os, signal, sys
 import keras
@@ -43,8 +45,13 @@ class Kill(keras.callbacks.Callback):
             print("killed after step", int(self.model.optimizer.iterations), flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
 
-loggers = trainer._loggers
-trainer._loggers = lambda *arguments: [*loggers(*arguments), Kill()]
+def through_and_killed(settings, out, resume):
+    train(settings, out.parent / "through", resume)
+    trainer._loggers = lambda *arguments: [*loggers(*arguments), Kill()]
+    return train(settings, out, resume)
+
+train, loggers = trainer.train_in_steps, trainer._loggers
+script.train_in_steps = through_and_killed
 script.run("cifar100")
 """
 
@@ -67,10 +74,9 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path, data_dir):
     output, _ = process.communicate(timeout=900)
     assert process.returncode == -signal.SIGKILL and output.splitlines()[-1] == "killed after step 25", output
     assert len(run_records.read_history(killed / "history.csv")) == 2 and not (killed / "model.keras").exists()
-    runs = [start(out, data_dir) for out in (killed, through)]
-    for run in runs:
-        output, _ = run.communicate(timeout=900)
-        assert run.returncode == 0, output
+    run = start(killed, data_dir)
+    output, _ = run.communicate(timeout=900)
+    assert run.returncode == 0, output
     for a, b in zip(weights(killed), weights(through), strict=True):
         np.testing.assert_array_equal(a, b)
     one, other = (json.loads((out / "result.json").read_text()) for out in (killed, through))
@@ -83,13 +89,15 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path, data_dir):
     assert any((killed / "tensorboard").rglob("events.*"))
 
 
-def test_two_replicas_continue_as_one_device_does(tmp_path, data_dir, linear_on_replicas):
+def test_two_replicas_continue_as_one_device_does(tmp_path, data_dir, linear_on_replicas, eagerly):
     given = {"epochs": 2, "batch_size": 10, "learning_rate": 0.05, "drop_at": [], "data_dir": data_dir}
     given.update(num_candidates=2, gradient="boundary")
     one, two = tmp_path / "one", tmp_path / "two"
     trainer.train(resolve("cifar100", "lenet", **{**given, "epochs": 1}), one)
     shutil.copytree(one, two)
     alone = trainer.train(resolve("cifar100", "lenet", **given), one)
+    # Replicas need graphs.
+    tf.config.run_functions_eagerly(False)
     first = h5py.File(two / "checkpoint" / "latest.weights.h5")["base_model/layers/dense/vars/0"][:]
     together = trainer.train(resolve("cifar100", "lenet", strategy="mirrored", **given), two)
     assert alone["replicas"] == 1 and together["replicas"] == 2
@@ -103,6 +111,7 @@ def test_two_replicas_continue_as_one_device_does(tmp_path, data_dir, linear_on_
         assert together["history"][1][name] == pytest.approx(alone["history"][1][name], rel=1e-4)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_longer_run_continues_and_a_shorter_one_is_refused(tmp_path, data_dir, linear):
     given = {"batch_size": 10, "learning_rate": 0.05, "drop_at": [], "data_dir": data_dir, "amm": False}
     one, two = tmp_path / "one", tmp_path / "two"
@@ -119,6 +128,7 @@ def test_a_longer_run_continues_and_a_shorter_one_is_refused(tmp_path, data_dir,
     assert json.loads((one / "config.json").read_text())["epochs"] == 3
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_other_initial_weights_are_another_run(tmp_path, data_dir, linear):
     given = {"epochs": 1, "batch_size": 10, "drop_at": [], "data_dir": data_dir, "amm": False}
     start = tmp_path / "start.keras"
@@ -135,6 +145,7 @@ def test_other_initial_weights_are_another_run(tmp_path, data_dir, linear):
             trainer.train(settings, tmp_path / "run")
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_initial_weights_may_be_moved(tmp_path, data_dir, linear):
     """They are known by their values, so that a run continues wherever their file is."""
     given = {"epochs": 1, "batch_size": 10, "drop_at": [], "data_dir": data_dir, "amm": False}
@@ -151,6 +162,7 @@ def test_initial_weights_may_be_moved(tmp_path, data_dir, linear):
         trainer.train({**settings, "init_from": None}, tmp_path / "run")
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_what_is_finished_is_not_done_again(tmp_path, data_dir, linear, monkeypatch, capsys):
     given = {"epochs": 1, "batch_size": 10, "drop_at": [], "data_dir": data_dir, "amm": False}
     result = trainer.train(resolve("cifar100", "lenet", **given), tmp_path)
@@ -167,6 +179,7 @@ def test_what_is_finished_is_not_done_again(tmp_path, data_dir, linear, monkeypa
     assert (tmp_path / "model.keras").stat().st_mtime_ns > made
 
 
+@pytest.mark.usefixtures("eagerly", "linear")
 def test_two_processes_do_not_train_in_one_folder(tmp_path, data_dir):
     settings = resolve("cifar100", "lenet", amm=False, epochs=1, batch_size=10, drop_at=[], data_dir=data_dir)
     with (
@@ -186,6 +199,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
     assert json.loads(path.read_text()) == {"a": 1}
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_wrong_settings_leave_the_folder_free(tmp_path, data_dir, linear):
     given = {"epochs": 1, "batch_size": 10, "drop_at": [], "data_dir": data_dir, "amm": False}
     for wrong in ({"num_train": 21}, {"init_from": "nowhere"}, {"amm": True, "screening": 2.0}):
