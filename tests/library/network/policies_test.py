@@ -98,7 +98,7 @@ def test_the_logits_are_those_of_predict(name):
 
 @pytest.mark.usefixtures("eagerly")
 def test_margins_of_an_int8_network_are_nearly_those_before():
-    x, y = _data()
+    x, y = _data(16)
     whole = keras_amm.evaluate_margins(_network("float32"), (x, y), verbose=0)
     for policy in ("float32", "mixed_bfloat16"):
         rounded = keras_amm.evaluate_margins(_quantized("int8", policy), (x, y), verbose=0)

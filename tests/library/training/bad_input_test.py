@@ -206,6 +206,7 @@ def test_several_arrays_of_images():
         keras_amm.DeepFool().perturb(small_network(), {"a": x, "b": x})
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("activation", ["sigmoid", lambda t: keras.ops.softmax(t) * 1.0])
 def test_outputs_in_doubt(activation):
     x, y = small_data(16)
