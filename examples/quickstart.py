@@ -6,8 +6,8 @@ trains on 5,000 images of MNIST, measures on 2,000 others, prints a table and sa
 minutes on two cores. It needs no network, since the images come with the repository. `--epochs=3` is a quick check
 that it runs; AMM takes longer to show a gain.
 
-Both networks are trained in the same way, at a learning rate that was chosen for AMM on held-out training images. The
-best rate for the network without AMM is larger.
+Both networks are trained in the same way, at a learning rate that was chosen for the paper's penalty on held-out
+images. The best rate for the network without AMM is larger.
 """
 
 import time
