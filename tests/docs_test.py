@@ -11,6 +11,7 @@ import sys
 import keras
 import matplotlib.pyplot
 import pytest
+import tensorflow as tf
 from sybil.document import Document
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser, SkipParser
@@ -23,6 +24,8 @@ PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if path.parent.nam
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 # Each block is a script: a process can have one strategy only.
 SCRIPTS = ("several_gpus.md",)
+# What takes long to trace and is traced by tests of its own: their functions run without graphs.
+EAGERLY = ("command_line.md", "own_model.md")
 # What a block may be written in; a block that is not to run is of no language, or is skipped with its reason.
 LANGUAGES = ("python", "bash", "text")
 PATIENCE = 300
@@ -41,7 +44,11 @@ def clone(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != TUTORIAL], ids=lambda page: page.stem)
 def test_page(page, clone):
-    _run(page)
+    tf.config.run_functions_eagerly(page.name in EAGERLY)
+    try:
+        _run(page)
+    finally:
+        tf.config.run_functions_eagerly(False)
 
 
 def test_tutorial_ends_with_a_better_classifier(clone):

@@ -65,6 +65,7 @@ class TestSettings:
             keras_amm.wrap(small_network(), regularizer=keras_amm.MarginRegularizer(), c=1.0)
 
 
+@pytest.mark.usefixtures("eagerly")
 class TestCompiled:
     def test_as_if_compiled_by_hand(self):
         """After an epoch of plain training with momentum, both go on alike, and the optimizer goes on counting."""
