@@ -25,6 +25,7 @@ AMM: Mapping[str, Any] = MappingProxyType(
         "normalize": "median",
         "misclassified": "none",
         "gradient": "boundary",
+        "search": "ranks",
     }
 )
 
