@@ -19,7 +19,7 @@ class Cell:
         classes: the classes that take part; empty for all.
         thinned_out: the classes of which a tenth of the training images is left. They are measured in full.
         global_clipnorm: the largest norm of the whole gradient; None not to clip it.
-        num_measured: held-out or test images whose margins are measured.
+        num_attacked: how many of the held-out or test images are attacked; the error is that of all.
     """
 
     data: str
@@ -31,7 +31,7 @@ class Cell:
     classes: tuple[int, ...] = ()
     thinned_out: tuple[int, ...] = ()
     global_clipnorm: float | None = None
-    num_measured: int = 1000
+    num_attacked: int = 500
 
 
 CELLS: Mapping[str, Cell] = MappingProxyType(

@@ -45,7 +45,7 @@ def load(cell: Cell, test: bool = False) -> CellData:
         measured = arrays.load(cell.data, "test" if test else f"train[-{NUM_HELD_OUT}:]", mean)
     train, measured = (_of_classes(images, cell.classes) for images in (train, measured))
     train = thin_out(train[: cell.num_train], cell.thinned_out)
-    return CellData(train, measured[: cell.num_measured], int(measured.y.max()) + 1)
+    return CellData(train, measured, int(measured.y.max()) + 1)
 
 
 def _of_classes(images: Images, classes: tuple[int, ...]) -> Images:

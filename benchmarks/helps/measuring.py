@@ -18,23 +18,31 @@ def attack() -> keras_amm.DeepFool:
     return keras_amm.DeepFool(50, refine_steps=10, from_logits=True)
 
 
-def measure(network: keras.Model, train: Images, measured: Images, radius: float | None) -> dict[str, Any]:
+def measure(
+    network: keras.Model, train: Images, measured: Images, radius: float | None, num_attacked: int
+) -> dict[str, Any]:
     """Error, margins and what shows a collapse.
 
     Args:
         network: `keras.Model` with logits.
         train: the images that it was trained on.
-        measured: the images whose margins are measured.
+        measured: the images of which the error is measured.
         radius: float, of the robust accuracy; None for half of this network's own median margin.
+        num_attacked: int, the first images of `measured` whose margins are measured.
 
     Returns:
         A dictionary that JSON can hold.
     """
-    report = keras_amm.evaluate_margins(network, tuple(measured), attack(), batch_size=_BATCH_SIZE, verbose=0)
-    predictions = network.predict(train.x, batch_size=_BATCH_SIZE, verbose=0).argmax(axis=1)
+    attacked = tuple(measured[:num_attacked])
+    report = keras_amm.evaluate_margins(network, attacked, attack(), batch_size=_BATCH_SIZE, verbose=0)
+    predictions = _predictions(network, measured.x)
     return {
+        "images": len(measured),
+        "error_percent": 100.0 * float(np.mean(predictions != measured.y)),
+        "largest_predicted_share": largest_share(predictions),
+        "largest_label_share": largest_share(measured.y),
         **margins(report, report.median / 2 if radius is None else radius),
-        "training_accuracy": float(np.mean(predictions == train.y)),
+        "training_accuracy": float(np.mean(_predictions(network, train.x) == train.y)),
         "measuring_seconds": report.seconds,
         "attack": report.attack,
     }
@@ -44,17 +52,18 @@ def margins(report: MarginReport, radius: float) -> dict[str, Any]:
     """What a report says, in numbers; nothing is claimed of a correct image whose attack failed: its margin is 0."""
     signed = np.where(report.correct & ~report.success, 0.0, report.signed)
     return {
-        "images": len(report),
-        "error_percent": 100.0 * report.error,
+        "attacked_images": len(report),
         "signed_mean": float(np.mean(signed, dtype="float64")),
         "margin_mean": report.mean,
         "margin_median": report.median,
         "attack_success": report.success_rate,
         "robust_radius": radius,
         "robust_accuracy": float(report.robust_accuracy(radius)),
-        "largest_predicted_share": largest_share(report.predictions),
-        "largest_label_share": largest_share(report.labels),
     }
+
+
+def _predictions(network: keras.Model, x: np.ndarray) -> np.ndarray:
+    return network.predict(x, batch_size=_BATCH_SIZE, verbose=0).argmax(axis=1)
 
 
 def largest_share(classes: np.ndarray) -> float:

@@ -129,5 +129,5 @@ def train_and_measure(key: Key, others: dict[str, Record]) -> dict[str, Any]:
         "processor_seconds": clock.processor_seconds,
         "training_images": len(images.train),
         "versions": made_with,
-        **measure(network, images.train, images.measured, None if margin is None else margin / 2),
+        **measure(network, *images[:2], None if margin is None else margin / 2, cell.num_attacked),
     }

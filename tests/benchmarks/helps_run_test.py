@@ -172,7 +172,7 @@ def test_a_classifier_that_collapses_is_seen():
     network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, kernel_initializer="zeros")])
     network.layers[0].bias.assign([0.0, 1.0, 0.0])  # even if they look like probabilities
     with pytest.warns(UserWarning, match="gradient of the logits with respect to the image is zero at 60 of the 60"):
-        found = measuring.measure(network, clusters(30, 0), clusters(60, 1), None)
+        found = measuring.measure(network, clusters(30, 0), clusters(60, 1), None, num_attacked=60)
     assert found["largest_predicted_share"] == 1.0 and found["largest_label_share"] == pytest.approx(1 / 3)
     assert found["attack_success"] == 0.0 and found["robust_accuracy"] <= 1 / 3
     # A third is correct and counts with 0: no attack of them succeeded.
