@@ -17,15 +17,15 @@ from .rivals import AdversarialTraining, JacobianPenalty, with_noise, with_smoot
 AMM: Mapping[str, Any] = MappingProxyType(
     {
         "strength": "auto",
-        "max_influence": 0.35,
+        "max_influence": 0.4,
         "aggregation": "nearest",
-        "top_fraction": 0.5,
+        "top_fraction": 0.25,
         "shrinkage": "exp",
         "c": 1.0,
         "normalize": "median",
         "misclassified": "none",
         "gradient": "boundary",
-        "search": "ranks",
+        "search": "cheap",
     }
 )
 
