@@ -56,8 +56,9 @@ MarginRegularizer(
 )
 ```
 
-Unless it says otherwise, everything is measured on images held out of the training split, its last {NUM_HELD_OUT:,}. The error is that of all,
-margins are those of the first 500. Of the 569 patients of breast cancer 150 are held out. Margins are l2 norms by
+Unless it says otherwise, everything is measured on images held out of the training split, its last {NUM_HELD_OUT:,}.
+The error is that of all of them, margins are those of the first 500. Of the 569 patients of breast cancer 150 are
+held out. Margins are l2 norms by
 DeepFool with {attack().max_iterations} steps and {attack().refine_steps} bisections: in units of the pixel range, for
 breast cancer in deviations of the features. The *signed mean margin* counts a misclassified image with minus its
 distance to the label, and a correct image whose attack failed with 0. *Robust accuracy* is that at half of plain
