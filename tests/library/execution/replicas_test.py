@@ -55,10 +55,11 @@ def _delayed():
     "regularizer",
     [
         {},
-        {"aggregation": "avg", "gradient": "boundary"},
+        # A penalty so weak that the success of one attack, which may hang on the last bit, decides nothing.
+        {"aggregation": "avg", "gradient": "boundary", "strength": 1.0},
         {"gradient": "boundary", "screening": 0.5},
         {"strength": _delayed(), "gradient": "boundary"},
-        {"aggregation": "avg", "search": "ranks", "gradient": "boundary"},
+        {"aggregation": "avg", "search": "ranks", "gradient": "boundary", "strength": 1.0},
     ],
     ids=["min", "avg", "screening", "delayed", "best first"],
 )
@@ -69,7 +70,7 @@ def test_two_replicas_give_the_update_of_one_device(mirrored, regularizer):
     assert _distance(one.get_weights(), two.get_weights()) < 1e-5
     for name, values in one_history.items():
         # one sample's success may hang on the last bit; while a strength is 0, one device measures nothing
-        if name != "attack_success" and "strength" not in regularizer:
+        if name != "attack_success" and not callable(regularizer.get("strength")):
             np.testing.assert_allclose(two_history[name], values, rtol=1e-3, err_msg=name)
     if not regularizer:
         margins = [keras_amm.evaluate_margins(model, _data(40), verbose=0).norms for model in (one, two)]
