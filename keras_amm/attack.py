@@ -112,7 +112,7 @@ class Attack(abc.ABC):
 
     @abc.abstractmethod
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, for serialisation.
+        """The constructor's arguments, for serialisation; those that all attacks have, for a subclass to add its own.
 
         Returns:
             A dictionary.
@@ -121,6 +121,8 @@ class Attack(abc.ABC):
         >>> keras_amm.DeepFool(overshoot=0.1).get_config()["overshoot"]
         0.1
         """
+        shared = ("refine_steps", "from_logits", "deviation", "bounds")
+        return {name: getattr(self, name) for name in shared}
 
     def perturb(self, model: keras.Model, x: TensorLike, labels: TensorLike | None = None) -> Perturbation:
         """Find the perturbation that takes each image to its nearest decision boundary.

@@ -104,7 +104,7 @@ class DeepFool(Attack):
         >>> path.success.shape
         TensorShape([1])
         """
-        box, checks = (None, []) if self.bounds is None else box_around(clean.x, self.bounds, self.deviation)
+        box, checks = box_around(clean.x, self.bounds, self.deviation)
         path = search(
             classifier,
             clean,
@@ -144,8 +144,5 @@ class DeepFool(Attack):
             "max_iterations": self.max_iterations,
             "num_candidates": self.num_candidates,
             "overshoot": self.overshoot,
-            "refine_steps": self.refine_steps,
-            "from_logits": self.from_logits,
-            "deviation": self.deviation,
-            "bounds": self.bounds,
+            **super().get_config(),
         }

@@ -108,7 +108,7 @@ class FastMinimumNorm(Attack):
         >>> keras_amm.FastMinimumNorm().path(classifier, clean, None).success.shape
         TensorShape([1])
         """
-        box, checks = (None, []) if self.bounds is None else box_around(clean.x, self.bounds, self.deviation)
+        box, checks = box_around(clean.x, self.bounds, self.deviation)
         path = search(
             classifier,
             clean,
@@ -149,10 +149,7 @@ class FastMinimumNorm(Attack):
             "start": None if self.start is None else keras.saving.serialize_keras_object(self.start),
             "step_size": self.step_size,
             "gamma": self.gamma,
-            "refine_steps": self.refine_steps,
-            "from_logits": self.from_logits,
-            "deviation": self.deviation,
-            "bounds": self.bounds,
+            **super().get_config(),
         }
 
     @classmethod

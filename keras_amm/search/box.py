@@ -57,11 +57,14 @@ def require_bounds(bounds: Any) -> tuple[Any, Any] | None:
     return lower.tolist(), upper.tolist()
 
 
-def box_around(x: Tensor, bounds: tuple[Any, Any], deviation: Any) -> tuple[Box, list[Check]]:
+def box_around(x: Tensor, bounds: tuple[Any, Any] | None, deviation: Any) -> tuple[Box | None, list[Check]]:
     """The box of images x [B, ...], whose channels are the last axis, and the check that they lie in it.
 
-    The images are in pixel units, the bounds in those of the model's images, which were divided by the deviation.
+    Without bounds there is neither. The images are in pixel units, the bounds in those of the model's images, which
+    were divided by the deviation.
     """
+    if bounds is None:
+        return None, []
     unit = 1.0 if deviation is None else deviation
     low, high = (tf.constant(np.multiply(bound, unit), x.dtype) for bound in bounds)
     slack = _ROUNDING * (high - low)
