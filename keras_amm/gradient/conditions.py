@@ -40,6 +40,11 @@ class Window(NamedTuple):
     negative_batches: float
     size_of_values: float
 
+    @property
+    def mean_size(self) -> float:
+        """The root mean square of an image, on average; 0 where there is none."""
+        return self.size_of_values / self.batches if self.batches else 0.0
+
 
 class Setting(NamedTuple):
     """What the conditions need to know of the training.
@@ -99,36 +104,33 @@ def _of_logits(window: Window, setting: Setting) -> str:
 
 
 def _are_values_large(window: Window, setting: Setting) -> bool:
-    if setting.regularizer.normalize is not None or not window.batches:
+    if setting.regularizer.normalize is not None:
         return False
-    size, c = window.size_of_values / window.batches, setting.regularizer.c
+    size, c = window.mean_size, setting.regularizer.c
     # The c of the hinge is a margin; that of all others multiplies the margin.
     return (size / c if setting.regularizer.shrinkage == "hinge" else size * c) > _LARGE
 
 
 def _of_large_values(window: Window, setting: Setting) -> str:
-    size = window.size_of_values / window.batches
     inside = f", and are scaled within the model ({', '.join(setting.rescaling)})" if setting.rescaling else ""
     return (
-        f"The values of the images are about {size:.0f} in size{inside}, so margins have the unit of these values, and "
-        f"c={setting.regularizer.c:g} and d={setting.regularizer.d:g} do not fit margins so large. Take "
+        f"The values of the images are about {window.mean_size:.0f} in size{inside}, so margins have the unit of these "
+        f"values, and c={setting.regularizer.c:g} and d={setting.regularizer.d:g} do not fit margins so large. Take "
         "`MarginRegularizer(normalize='median')`, for which no unit matters, or scale the images before they reach the "
         "model, or divide c and d by their size."
     )
 
 
 def _is_scaled_inside(window: Window, setting: Setting) -> bool:
-    if setting.regularizer.normalize is None or not (setting.rescaling and window.batches):
-        return False
-    return window.size_of_values / window.batches > _LARGE
+    return setting.regularizer.normalize is not None and bool(setting.rescaling) and window.mean_size > _LARGE
 
 
 def _of_scaling_inside(window: Window, setting: Setting) -> str:
     return (
         f"The images are scaled within the model ({', '.join(setting.rescaling)}), so margins have the unit of its "
-        f"inputs, whose values are about {window.size_of_values / window.batches:.0f} in size. The training is as "
+        f"inputs, whose values are about {window.mean_size:.0f} in size. The training is as "
         "good, since normalize makes it independent of the unit. For margins of pixels in [0, 1] scale the images "
-        "before they reach the model, or divide the margins by the scale."
+        "before they reach the model, or divide the margins by the largest value of a pixel."
     )
 
 
