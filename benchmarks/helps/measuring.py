@@ -50,10 +50,9 @@ def measure(
 
 def margins(report: MarginReport, radius: float) -> dict[str, Any]:
     """What a report says, in numbers; nothing is claimed of a correct image whose attack failed: its margin is 0."""
-    signed = np.where(report.correct & ~report.success, 0.0, report.signed)
     return {
         "attacked_images": len(report),
-        "signed_mean": float(np.mean(signed, dtype="float64")),
+        "signed_mean": report.signed_mean,
         "margin_mean": report.mean,
         "margin_median": report.median,
         "attack_success": report.success_rate,
