@@ -5,13 +5,12 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from keras_amm.execution.gradients import image_gradient
 from keras_amm.network.classifier import Classifier
 from keras_amm.search.box import Box
 from keras_amm.search.geometry import distance, expand_to, squared_norm, unit
-from keras_amm.search.linearisation import CleanPass, logit_difference
+from keras_amm.search.linearisation import CleanPass
 from keras_amm.search.path import Path
-from keras_amm.search.rivals import Aim, aim, path_to
+from keras_amm.search.rivals import Aim, Best, aim, none_yet, path_to
 from keras_amm.typing import Tensor
 
 
@@ -33,14 +32,12 @@ class _State(NamedTuple):
     Attributes:
         delta: float tensor [B, ...].
         radius: float tensor [B].
-        best: float tensor [B, ...], the nearest point found that reaches the aim.
-        best_norm: float tensor [B], its norm; infinite while there is none.
+        best: the best perturbation so far.
     """
 
     delta: Tensor
     radius: Tensor
-    best: Tensor
-    best_norm: Tensor
+    best: Best
 
 
 def search(
@@ -79,12 +76,9 @@ def search(
         return number + 1, _step(classifier, clean.x, goal, state, of_size, of_radius, box)
 
     _, state = tf.while_loop(lambda number, _: number < steps, step, (tf.constant(0), state))
-    logits = classifier(clean.x + state.delta)
-    state = _with_best(state, logit_difference(logits, *goal.rivals(logits)))
-    success = state.best_norm < state.best_norm.dtype.max
-    delta = tf.where(expand_to(success, state.best), state.best, state.delta)
-    taken = tf.where(state.best_norm > 0.0, steps, 0) + (0 if start is None else start.iterations)
-    return path_to(clean, goal, delta, classifier(clean.x + delta), taken, success)
+    best = state.best.or_smaller(state.delta, goal.lead(classifier(clean.x + state.delta)) > 0.0)
+    taken = tf.where(best.norm > 0.0, steps, 0) + (0 if start is None else start.iterations)
+    return path_to(clean, goal, best.delta, classifier(clean.x + best.delta), taken, best.is_found)
 
 
 def _begin(clean: CleanPass, goal: Aim, start: Path | None) -> _State:
@@ -93,8 +87,7 @@ def _begin(clean: CleanPass, goal: Aim, start: Path | None) -> _State:
         delta, success = tf.zeros_like(clean.x), goal.is_reached(clean.logits)
     else:
         delta, success = start.delta, start.success
-    radius = tf.sqrt(squared_norm(delta))
-    return _State(delta, radius, delta, tf.where(success, radius, tf.constant(float("inf"), radius.dtype)))
+    return _State(delta, tf.sqrt(squared_norm(delta)), none_yet(clean.x).or_smaller(delta, success))
 
 
 def _step(
@@ -108,14 +101,10 @@ def _step(
 ) -> _State:
     """One gradient of each image: look where the point is, resize the ball, and move within it."""
     point = x + state.delta
-    with tf.GradientTape() as tape:
-        tape.watch(point)
-        logits = classifier(point)
-        g = logit_difference(logits, *goal.rivals(logits))
-    w = image_gradient(tape, g, point)
+    g, w = goal.linearise(classifier, point)
     if box is not None:
         w = box.allowed(w, point)
-    state = _with_best(state, g)
+    state = state._replace(best=state.best.or_smaller(state.delta, g > 0.0))
     radius = _radius(state, g, squared_norm(w), gamma)
     delta = state.delta + expand_to(step_size * radius, w) * unit(w)
     norm = tf.sqrt(squared_norm(delta))
@@ -125,24 +114,13 @@ def _step(
     return state._replace(delta=delta, radius=radius)
 
 
-def _with_best(state: _State, g: Tensor) -> _State:
-    """The state in which the point is the best one, where it is beyond the boundary and nearer than the best so far."""
-    norm = tf.sqrt(squared_norm(state.delta))
-    is_better = (g > 0.0) & (norm < state.best_norm)
-    return state._replace(
-        best=tf.where(expand_to(is_better, state.delta), state.delta, state.best),
-        best_norm=tf.where(is_better, norm, state.best_norm),
-    )
-
-
 def _radius(state: _State, g: Tensor, squared: Tensor, gamma: Tensor) -> Tensor:
     """The ball's next radius [B], by the target's lead g over the source, whose gradient has this squared norm."""
-    found = state.best_norm < state.best_norm.dtype.max
     # Until a point beyond the boundary is known, the ball reaches as far as the linear boundary. A little farther: just
     # there, rounding would decide on which side a point lies.
     to_boundary = distance(g, squared)
     reach = tf.sqrt(squared_norm(state.delta)) + tf.where(to_boundary < g.dtype.max, to_boundary, 0.0)
     # Farther than the best point there is nothing to be found.
-    radius = tf.minimum(state.radius, state.best_norm)
-    grown = tf.minimum((1.0 + gamma) * tf.where(found, radius, reach), state.best_norm)
+    radius = tf.minimum(state.radius, state.best.norm)
+    grown = tf.minimum((1.0 + gamma) * tf.where(state.best.is_found, radius, reach), state.best.norm)
     return tf.where(g > 0.0, (1.0 - gamma) * radius, grown)

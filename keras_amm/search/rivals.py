@@ -1,12 +1,14 @@
-"""The two classes whose boundary matters at a point: what an attack leads away from, and what it leads to."""
+"""What an attack leads away from and what it leads to, and the best perturbation that it has found on the way."""
 
 from typing import NamedTuple
 
 import tensorflow as tf
 
+from keras_amm.execution.gradients import image_gradient
+from keras_amm.network.classifier import Classifier
 from keras_amm.network.inputs import finite_images
-from keras_amm.search.geometry import squared_norm
-from keras_amm.search.linearisation import CleanPass
+from keras_amm.search.geometry import expand_to, squared_norm
+from keras_amm.search.linearisation import CleanPass, logit_difference
 from keras_amm.search.loop import has_reached
 from keras_amm.search.path import Path
 from keras_amm.typing import Tensor
@@ -37,6 +39,49 @@ class Aim(NamedTuple):
     def is_reached(self, logits: Tensor) -> Tensor:
         """Whether the aim is reached at logits [B, C], or its boundary exactly; boolean [B]."""
         return has_reached(logits, self.correct, self.label, self.label)
+
+    def lead(self, logits: Tensor) -> Tensor:
+        """The target's logit less the source's at logits [B, C]; [B], positive beyond the boundary."""
+        return logit_difference(logits, *self.rivals(logits))
+
+    def linearise(self, classifier: Classifier, point: Tensor) -> tuple[Tensor, Tensor]:
+        """The target's lead [B] at points [B, ...], and its gradient [B, ...] there."""
+        with tf.GradientTape() as tape:
+            tape.watch(point)
+            g = self.lead(classifier(point))
+        return g, image_gradient(tape, g, point)
+
+
+class Best(NamedTuple):
+    """The best perturbation that a search has found.
+
+    Attributes:
+        delta: float tensor [B, ...], the smallest one that reaches the aim; while there is none, the last one.
+        norm: float tensor [B], its norm; infinite while there is none.
+    """
+
+    delta: Tensor
+    norm: Tensor
+
+    @property
+    def is_found(self) -> Tensor:
+        """Whether one reaches the aim, boolean [B]."""
+        return self.norm < self.norm.dtype.max
+
+    def or_smaller(self, delta: Tensor, reached: Tensor) -> "Best":
+        """The better of this and perturbations [B, ...], of which some have reached the aim, boolean [B]."""
+        norm = tf.sqrt(squared_norm(delta))
+        is_better = reached & (norm < self.norm)
+        is_last = ~reached & ~self.is_found
+        return Best(
+            tf.where(expand_to(is_better | is_last, delta), delta, self.delta),
+            tf.where(is_better, norm, self.norm),
+        )
+
+
+def none_yet(x: Tensor) -> Best:
+    """What is found before a search of images x [B, ...]: nothing, after no perturbation."""
+    return Best(tf.zeros_like(x), tf.fill(tf.shape(x)[:1], tf.constant(float("inf"), x.dtype)))
 
 
 def aim(clean: CleanPass, labels: Tensor | None) -> Aim:

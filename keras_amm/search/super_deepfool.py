@@ -4,15 +4,14 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from keras_amm.execution.gradients import image_gradient
 from keras_amm.execution.xla import Rows
 from keras_amm.network.classifier import Classifier
 from keras_amm.search import loop
 from keras_amm.search.box import Box, shortest_step
-from keras_amm.search.geometry import expand_to, inner, squared_norm
-from keras_amm.search.linearisation import CleanPass, clean_pass, logit_difference
+from keras_amm.search.geometry import expand_to, inner
+from keras_amm.search.linearisation import CleanPass, clean_pass
 from keras_amm.search.path import Path
-from keras_amm.search.rivals import Aim, aim, path_to
+from keras_amm.search.rivals import Aim, Best, aim, none_yet, path_to
 from keras_amm.typing import Tensor
 
 
@@ -21,15 +20,13 @@ class _State(NamedTuple):
 
     Attributes:
         delta: float tensor [B, ...], the perturbation.
-        best: float tensor [B, ...], the smallest one found that reaches the aim; where there is none, as `delta`.
-        best_norm: float tensor [B], its norm; infinite where there is none.
+        best: the best one so far.
         iterations: int32 tensor [B], the number of steps taken, projections included.
         active: boolean tensor [B], whether it goes on.
     """
 
     delta: Tensor
-    best: Tensor
-    best_norm: Tensor
+    best: Best
     iterations: Tensor
     active: Tensor
 
@@ -73,9 +70,7 @@ def search(
     settings = {"max_iterations": max_iterations, "num_candidates": num_candidates, "overshoot": overshoot}
     goal = aim(clean, labels)
     samples = _Samples(clean.x, goal, () if box is None else box)
-    zero = tf.zeros_like(clean.x)
-    infinite = tf.fill(tf.shape(goal.label), tf.constant(float("inf"), clean.x.dtype))
-    state = _State(zero, zero, infinite, tf.zeros_like(goal.label), tf.ones_like(goal.correct))
+    state = _State(tf.zeros_like(clean.x), none_yet(clean.x), tf.zeros_like(goal.label), tf.ones_like(goal.correct))
     # The first round needs no other pass over the images than the one that is there.
     state = _round(classifier, clean, samples, state, settings)
 
@@ -90,9 +85,8 @@ def search(
         next_round,
         (tf.constant(1), state),
     )
-    success = state.best_norm < state.best_norm.dtype.max
-    logits = classifier(clean.x + state.best)
-    return path_to(clean, goal, state.best, logits, state.iterations, success)
+    best = state.best
+    return path_to(clean, goal, best.delta, classifier(clean.x + best.delta), state.iterations, best.is_found)
 
 
 def _round(
@@ -102,38 +96,25 @@ def _round(
     goal, box = samples.goal, samples.box or None
     found = loop.search(classifier, here, goal.label, keep_path=False, box=box, **settings)
     delta = state.delta + found.delta
-    state = _with_best(state, delta, found.success)
+    best = state.best.or_smaller(delta, found.success)
     # A sample whose image is at a boundary has nowhere to go.
-    goes_on = found.success & (state.best_norm > 0.0)
+    goes_on = found.success & (best.norm > 0.0)
     projected = _projected(classifier, samples.x, goal, delta, box)
     reached = goes_on & goal.is_reached(classifier(samples.x + projected))
-    return _with_best(state, projected, reached)._replace(
+    best = best.or_smaller(projected, reached)
+    return _State(
         delta=tf.where(expand_to(goes_on, delta), projected, delta),
+        best=best,
         iterations=state.iterations + found.iterations + tf.cast(goes_on, tf.int32),
         # Where DeepFool has not succeeded, it goes on without a projection.
-        active=~reached & (state.best_norm > 0.0),
+        active=~reached & (best.norm > 0.0),
     )
 
 
 def _projected(classifier: Classifier, x: Tensor, goal: Aim, delta: Tensor, box: Box | None) -> Tensor:
     """The shortest perturbations [b, ...] to the hyperplane that runs along the boundary through x + delta."""
     point = x + delta
-    with tf.GradientTape() as tape:
-        tape.watch(point)
-        logits = classifier(point)
-        g = logit_difference(logits, *goal.rivals(logits))
-    w = image_gradient(tape, g, point)
+    _, w = goal.linearise(classifier, point)
     rise = inner(w, delta)
     # If the target's lead falls along the way, the normal leads back.
     return tf.where(expand_to(rise > 0.0, delta), shortest_step(w, rise, x, box), delta)
-
-
-def _with_best(state: _State, delta: Tensor, reached: Tensor) -> _State:
-    """The state in which perturbations [b, ...] are the best, where they reach the aim and are the smallest so far."""
-    norm = tf.sqrt(squared_norm(delta))
-    is_better = reached & (norm < state.best_norm)
-    has_none = ~reached & ~(state.best_norm < norm.dtype.max)
-    return state._replace(
-        best=tf.where(expand_to(is_better | has_none, delta), delta, state.best),
-        best_norm=tf.where(is_better, norm, state.best_norm),
-    )
