@@ -15,10 +15,11 @@ its time includes that.
 The first run of each, which compiles, is shown separately and not counted. Foolbox and ART do
 not compile: if a run of theirs takes longer than --patience, this first run counts, and no
 further run or batch size is tried. If other programs use the machine, compare processor times
-rather than times by the clock.
+rather than times by the clock. `--json` leaves a record.
 """
 
 import logging
+import pathlib
 import statistics
 import time
 import warnings
@@ -32,6 +33,8 @@ from absl import app, flags
 
 import keras_amm
 from examples.paper.data import arrays
+from examples.paper.json_files import write_json
+from examples.paper.training.run_records import versions
 from keras_amm.margins import evaluate_margins
 
 from .networks import MNIST, trained
@@ -51,6 +54,7 @@ _PATIENCE = flags.DEFINE_float("patience", 120.0, "Seconds of a run from which o
 _LIBRARIES = flags.DEFINE_multi_enum(
     "library", ["foolbox", "art"], ["foolbox", "art"], "What to compare keras_amm with."
 )
+_JSON = flags.DEFINE_string("json", None, "Where to save the numbers.")
 
 OVERSHOOT = 0.02
 
@@ -73,6 +77,14 @@ class Result(NamedTuple):
     @property
     def median(self) -> float:
         return statistics.median(self.seconds)
+
+    def numbers(self) -> dict[str, object]:
+        """What JSON can hold of it: means in place of the norms and successes of single images."""
+        return {
+            **{name: value for name, value in self._asdict().items() if name not in ("norms", "success")},
+            "mean_norm": float(self.norms[self.success].mean()),
+            "success": float(self.success.mean()),
+        }
 
 
 def with_keras_amm(
@@ -199,12 +211,19 @@ def against(ours: Result, theirs: Result) -> str:
 def main(argv: list[str]) -> None:
     del argv
     logging.getLogger().setLevel(logging.ERROR)  # Foolbox and ART log every batch
+    made_with, found = versions(), []
     images = arrays.load("mnist", f"test[:{_IMAGES.value}]")
     for network in dict.fromkeys(_NETWORK.value):
         model = trained(network, _EPOCHS.value)
         for steps in dict.fromkeys(_STEPS.value):
             print(f"\n{network}, at most {steps} steps, {len(images)} test images of MNIST", flush=True)
-            show(compare(model, images.x, images.y, steps), len(images))
+            results = compare(model, images.x, images.y, steps)
+            show(results, len(images))
+            rows = [result.numbers() for result in results]
+            found.append({"network": network, "steps": steps, "images": len(images), "results": rows})
+    if _JSON.value:
+        settings = {flag.name: flag.value for flag in (_EPOCHS, _IMAGES, _REPEATS)}
+        write_json(pathlib.Path(_JSON.value), {"settings": settings, "versions": made_with, "measured": found})
 
 
 if __name__ == "__main__":

@@ -14,8 +14,10 @@ are DDN (Rony et al. 2019), FMN (Pintor et al. 2021) and Brendel-Bethge (2019), 
 points, by Foolbox, and Carlini-Wagner (2017) by ART. None is a lower bound: the true distance may be
 smaller still. All are untargeted from the predicted class, and none clips: Foolbox, which
 always clips, is given bounds that no image reaches, and ART's attack, which scales by its bounds, a wide box.
+`--json` leaves a record.
 """
 
+import pathlib
 import time
 from typing import Any
 from unittest import mock
@@ -28,7 +30,9 @@ from absl import app, flags
 
 import keras_amm
 from examples.paper.data import arrays
-from keras_amm.search import fast_minimum_norm, linearisation, super_deepfool
+from examples.paper.json_files import write_json
+from examples.paper.training.run_records import versions
+from keras_amm.search import linearisation, rivals
 
 from .networks import MNIST, trained
 
@@ -42,6 +46,7 @@ _STEPS = flags.DEFINE_integer("steps", 500, "Steps of Foolbox's attacks.", lower
 _AMM = flags.DEFINE_bool("amm", False, "Train with AMM's default penalty.")
 _MODELS = flags.DEFINE_list("models", [], "Saved models for MNIST to attack, in place of training networks.")
 _ATTACKS = flags.DEFINE_multi_enum("attacks", list(ATTACKS), list(ATTACKS), "Stronger attacks to compare with.")
+_JSON = flags.DEFINE_string("json", None, "Where to save the numbers.")
 
 _BOUNDS = (-1000.0, 1000.0)
 _BOX = (-2.0, 3.0)
@@ -59,38 +64,69 @@ SETTINGS = {
 
 def main(argv: list[str]) -> None:
     del argv
+    made_with = versions()
     images = arrays.load("mnist", f"test[:{_IMAGES.value}]")
-    for path in _MODELS.value:
-        # The optimizer, which may be an example's own, is not needed.
-        compare(keras.models.load_model(path, compile=False), path, images.x)
-    for network in dict.fromkeys(() if _MODELS.value else _NETWORK.value):
-        compare(trained(network, _EPOCHS.value, _AMM.value), f"{network}{' with AMM' * _AMM.value}", images.x)
+    # The optimizer of a saved model, which may be an example's own, is not needed.
+    models = {path: lambda path=path: keras.models.load_model(path, compile=False) for path in _MODELS.value} or {
+        f"{network}{' with AMM' * _AMM.value}": lambda network=network: trained(network, _EPOCHS.value, _AMM.value)
+        for network in _NETWORK.value
+    }
+    found = {name: compare(load(), name, images.x) for name, load in models.items()}
+    if _JSON.value:
+        settings = {flag.name: flag.value for flag in (_EPOCHS, _IMAGES, _STEPS, _AMM, _ATTACKS)}
+        record = {"settings": settings, "versions": made_with, "networks": found}
+        write_json(pathlib.Path(_JSON.value), record)
 
 
-def compare(model: keras.Model, name: str, x: np.ndarray) -> None:
+def compare(model: keras.Model, name: str, x: np.ndarray) -> dict[str, dict[str, dict[str, float]]]:
+    """Print how far all attacks come on one network; the same as numbers that JSON can hold."""
     stronger = stronger_attacks(model, x)
     smallest = np.minimum.reduce([norms for norms, _ in stronger.values()])
     print(f"\n{name}, {len(x)} test images of MNIST, {_STEPS.value} steps of Foolbox's attacks\n")
-    for name, (norms, seconds) in stronger.items():
+    others = {}
+    for title, (norms, seconds) in stronger.items():
         found = np.isfinite(norms)
-        share = np.mean(norms <= smallest)
-        mean = norms[found].mean()
-        print(f"{name}: mean norm {mean:.4f} over {found.sum()} images, smallest for {share:.0%}, {seconds:.1f} s")
+        others[title] = row = {
+            "mean_norm": float(norms[found].mean()),
+            "success": float(found.mean()),
+            "smallest_for": float(np.mean(norms <= smallest)),
+            "seconds": seconds,
+        }
+        print(
+            f"{title}: mean norm {row['mean_norm']:.4f} over {found.sum()} images, smallest for "
+            f"{row['smallest_for']:.0%}, {seconds:.1f} s"
+        )
     print("\n| | mean norm | ratio to the smallest: median | quartiles | success | gradients per image | seconds |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    for name, attack in SETTINGS.items():
-        attack.perturb(model, x)
-        start = time.perf_counter()
-        found = attack.perturb(model, x)
-        seconds = time.perf_counter() - start
-        success = found.success.numpy() & np.isfinite(smallest)
-        norms = found.norm.numpy()[success]
-        low, middle, high = np.percentile(norms / smallest[success], [25, 50, 75])
+    ours = {}
+    for title, attack in SETTINGS.items():
+        ours[title] = row = beside(attack, model, x, smallest)
+        low, high = row["ratio_quartiles"]
         print(
-            f"| {name} | {norms.mean():.4f} | {middle:.3f} | {low:.3f} .. {high:.3f} | {success.mean():.1%} | "
-            f"{gradients_per_image(attack, model, x):.1f} | {seconds:.2f} |",
+            f"| {title} | {row['mean_norm']:.4f} | {row['ratio_median']:.3f} | {low:.3f} .. {high:.3f} | "
+            f"{row['success']:.1%} | {row['gradients_per_image']:.1f} | {row['seconds']:.2f} |",
             flush=True,
         )
+    return {"others": others, "library": ours}
+
+
+def beside(attack: keras_amm.Attack, model: keras.Model, x: np.ndarray, smallest: np.ndarray) -> dict[str, Any]:
+    """One of the library's attacks: its norms beside the smallest [n] that the others find, and what it costs."""
+    attack.perturb(model, x)
+    start = time.perf_counter()
+    found = attack.perturb(model, x)
+    seconds = time.perf_counter() - start
+    success = found.success.numpy() & np.isfinite(smallest)
+    norms = found.norm.numpy()[success]
+    low, middle, high = map(float, np.percentile(norms / smallest[success], [25, 50, 75]))
+    return {
+        "mean_norm": float(norms.mean()),
+        "ratio_median": middle,
+        "ratio_quartiles": [low, high],
+        "success": float(success.mean()),
+        "gradients_per_image": gradients_per_image(attack, model, x),
+        "seconds": seconds,
+    }
 
 
 def gradients_per_image(attack: keras_amm.Attack, model: keras.Model, x: np.ndarray) -> float:
@@ -111,8 +147,7 @@ def gradients_per_image(attack: keras_amm.Attack, model: keras.Model, x: np.ndar
         with (
             counting(linearisation, "_gradients", lambda _, clean, values, columns: tf.size(values)),
             counting(linearisation, "_gradients_of_pairs", lambda _, x, source, sample, *others: tf.size(sample)),
-            counting(fast_minimum_norm, "image_gradient", lambda tape, g, x: tf.size(g)),
-            counting(super_deepfool, "image_gradient", lambda tape, g, x: tf.size(g)),
+            counting(rivals, "image_gradient", lambda tape, g, x: tf.size(g)),
         ):
             attack.perturb(model, x)
     finally:

@@ -2,10 +2,10 @@
 
     python examples/lenet_variants.py --out=runs/lenet_variants
 
-The paper names LeNet and its protocol, but its published code has no LeNet for MNIST. Each variant differs from our
-`lenet-mnist` and its protocol in one thing that the paper leaves open: layers, initialisation, weight decay, learning
-rate, pixels or the order of the images. All are references, trained without AMM. Every training leaves a JSON file, and
-what is finished is not made again. The table that is printed has the values of each seed.
+Our `lenet-mnist` has the layers of the authors' published code, whose weights are not truncated ("untruncated" here).
+Each variant differs from it and its protocol in one thing that the paper's text leaves open: layers, initialisation,
+weight decay, learning rate, pixels or the order of the images. All are references, trained without AMM. Every training
+leaves a JSON file, and what is finished is not made again. The table that is printed has the values of each seed.
 """
 
 from paper.variants import script

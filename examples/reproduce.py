@@ -2,7 +2,7 @@
 
     python examples/reproduce.py table1 --seeds=5 --epochs=100
     python examples/reproduce.py table1 table2 figure3 --seeds=1 --schedule=short
-    python examples/reproduce.py figure5 --arms=reference,min-exp --values=0,40000,55000 --schedule=short
+    python examples/reproduce.py figure5 --arms=reference,min-exp --values=40000,55000 --schedule=short
     python examples/reproduce.py all --list
     python examples/reproduce.py report --schedule=short
 

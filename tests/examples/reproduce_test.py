@@ -85,7 +85,10 @@ def test_list(tmp_path):
         (["figure1", "--arms=min-exp"], r"There are no arms to choose from. Received: \['min-exp'\]"),
         (["table1", "--epochs=2"], "--epochs=2"),
         (["table1", "--screening=0"], "--screening=0"),
-        (["table2", "figure5", "--arms=masked", "--values=0"], "There is no place that has all of it. Received: arms"),
+        (
+            ["table2", "figure5", "--arms=masked", "--values=5000"],
+            "There is no place that has all of it. Received: arms",
+        ),
         (["report", "--list"], "--list goes without report"),
         (["report", "--arms=reference"], "report shows all records"),
         (["report", "--records=missing"], "There is no folder missing: name that of the records with --records."),

@@ -47,6 +47,21 @@ def test_two_steps_report_both(tmp_path, data_dir):
     assert fewer["margin_images"] == fewer["before_fine_tuning"]["margin_images"] == 3
 
 
+@pytest.mark.usefixtures("eagerly", "linear")
+def test_images_that_weights_were_trained_on(tmp_path, data_dir):
+    """A run that only measures has seen those of the run that it starts from, not all."""
+    given = {"amm": False, "drop_at": [], "batch_size": 5, "data_dir": data_dir, "eval_margins": 2}
+    half = trainer.train(resolve("cifar100", "lenet", epochs=1, num_train=10, **given), tmp_path / "half")
+    measured = {}
+    for source in (tmp_path / "half", tmp_path / "half" / "model.keras", None):
+        settings = resolve("cifar100", "lenet", epochs=0, init_from=source and str(source), **given)
+        measured[source] = trainer.train(settings, tmp_path / "measured", resume=False)["training_images"]
+    assert half["training_images"] == 10 and list(measured.values()) == [10, 10, 0]
+    (tmp_path / "half" / "result.json").unlink()
+    assert run_folder.training_images(str(tmp_path / "half")) is None
+    assert half["versions"]["threads"] >= 1
+
+
 @pytest.mark.usefixtures("eagerly")
 def test_images_that_are_streamed(tmp_path, imagenet, monkeypatch):
     """ImageNet's, in its true format, with a network that takes little time to trace."""

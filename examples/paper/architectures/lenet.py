@@ -8,11 +8,11 @@ from .layers import conv, dense
 
 
 def lenet_mnist(num_classes: int = 10, input_shape: tuple[int, ...] = (28, 28, 1)) -> keras.Model:
-    """The LeNet of Section 4.1.1, in the form of Caffe's example.
+    """The LeNet of Section 4.1.1, in the form of Caffe's example and of the authors' published code.
 
-    Two 5x5 convolutions without activation, each followed by max-pooling, and ReLU after
-    the first dense layer only, as in the code of the authors' earlier work, Deep Defense; that of this
-    paper has no LeNet for MNIST. The paper names LeCun et al. (1998), whose network had
+    Two 5x5 convolutions of 20 and 50 filters without activation, each followed by max-pooling, and ReLU after
+    the first dense layer, of 500 units, only: `models/mnist/lenet.py` of amm.pytorch. Its kernels are drawn by He et
+    al.'s fan-in, as here, but not truncated. The paper names LeCun et al. (1998), whose network had
     smaller layers and other activations, and counts five layers, with the input as it counts four of the MLP.
 
     Args:

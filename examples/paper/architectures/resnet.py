@@ -18,6 +18,10 @@ def resnet(num_classes: int = 10, input_shape: tuple[int, ...] = (32, 32, 3), de
     parameters: where the shape changes they take every other pixel and pad the channels with
     zeros, option A of [44].
 
+    The authors' published code differs: from depth 44 on its blocks are bottlenecks of three convolutions with four
+    times the output channels, so that its "ResNet-56" has more layers and other blocks than this one; its shortcuts
+    are 1x1 convolutions where the shape changes; and the last normalisation of each block begins with scale 0.
+
     Args:
         num_classes: int, the number of logits.
         input_shape: tuple, the shape of an image.

@@ -22,7 +22,9 @@ class Description:
     Attributes:
         shape: the shape of an image as the network gets it.
         num_classes: the number of classes.
-        mean: what is subtracted from pixels in [0, 1], per channel, as the authors' code has it.
+        mean: what is subtracted from pixels in [0, 1], per channel, as the authors' code has it. They are not divided
+            by their deviation; the authors' are on ImageNet, by (0.229, 0.224, 0.225), so the paper's margins there
+            are in these units.
         train: the splits that are trained on.
         test: the split that is measured.
         crop: None, "resize" (to 36, crop 32; Section 4.1.2) or "area" (Section 4.1.3).

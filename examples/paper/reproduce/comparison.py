@@ -22,12 +22,14 @@ class Order(NamedTuple):
     """Two errors that the paper puts in an order.
 
     Attributes:
-        other: the second `Results`.
+        one: the first `Results`.
+        other: the second.
         lower: bool, whether the first has the lower error in the paper.
         agrees: bool, whether it has the same order here.
         is_close: bool, whether the two errors are nearly equal here.
     """
 
+    one: Results
     other: Results
     lower: bool
     agrees: bool
@@ -41,22 +43,21 @@ def holds(paper: Paper, error: float) -> bool | None:
     return error < paper.error if paper.bound == "<" else error > paper.error
 
 
-def orders(one: Results, finished: Sequence[Results], better: Sequence[tuple[Arm, Arm]] = ()) -> Iterator[Order]:
-    """The orders of one row and each other that the paper puts above or below it.
+def orders(finished: Sequence[Results], better: Sequence[tuple[Arm, Arm]] = ()) -> Iterator[Order]:
+    """The pairs that the paper puts in an order, each once.
 
     Args:
-        one: `Results`.
         finished: all rows of a table or points of a figure that have results.
         better: pairs of arms; the text says that the first errs less than the second in the same place.
 
     Yields:
         `Order`s, of rows of the same network.
     """
-    for other in finished:
-        lower = _is_lower(one.cell, other.cell, better) if other is not one else None
+    for one, other in itertools.combinations(finished, 2):
+        lower = _is_lower(one.cell, other.cell, better)
         if lower is not None:
             agrees = one.error < other.error if lower else one.error > other.error
-            yield Order(other, lower, agrees, is_close=abs(one.error - other.error) < CLOSE)
+            yield Order(one, other, lower, agrees, is_close=abs(one.error - other.error) < CLOSE)
 
 
 def _is_lower(one: Cell, other: Cell, better: Sequence[tuple[Arm, Arm]]) -> bool | None:
@@ -83,14 +84,13 @@ def differences(finished: Sequence[Results], better: Sequence[tuple[Arm, Arm]] =
     Yields:
         Strings.
     """
-    for one, other in itertools.combinations(finished, 2):
-        for order in orders(one, [other], better):
-            if not order.agrees:
-                more = "no less" if order.lower else "no more"
-                yield (
-                    f"{_name(one)} ({one.error:.2f}%) errs {more} than {_name(other)} ({other.error:.2f}%); "
-                    f"in the paper it does{_numbers(one.cell.paper, other.cell.paper)}."
-                )
+    for one, other, lower, agrees, _ in orders(finished, better):
+        if not agrees:
+            more = "no less" if lower else "no more"
+            yield (
+                f"{_name(one)} ({one.error:.2f}%) errs {more} than {_name(other)} ({other.error:.2f}%); "
+                f"in the paper it does{_numbers(one.cell.paper, other.cell.paper)}."
+            )
     for one in finished:
         paper = one.cell.paper
         if holds(paper, one.error) is False:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..training.table_2 import proportional_drops
 from . import comparison, figures, toy_panels
-from .experiments import EXPERIMENTS, Arm, Cell, Experiment, Paper
+from .experiments import EXPERIMENTS, Cell, Experiment, Paper
 from .planning import TOY, Schedule, screening_of
 from .records import Results, cell_results, cell_schedules, read_records, reported_records, standard_deviation
 
@@ -20,10 +20,10 @@ Made by `examples/reproduce.py report` from one JSON record per run. {epochs} ep
 5e-3, a tenth of it from epoch {first} and a hundredth from epoch {second}; everything else is the paper's protocol
 (Section 4.2 and the appendix). {screening}Errors and mean DeepFool margins are those of all 10,000 test
 images after the last epoch, mean ± standard deviation over seeds; with one seed there is no deviation. "Not run" has no
-record. *Order* counts the other rows of the same network that the paper puts above or below a row, by its numbers or in
-its text, and how many of them are on the same side here; *close* are those whose errors are less than
-{close:g} points apart, which a few more seeds could turn round. Bars and bands in the figures go from the smallest to
-the largest of several seeds.
+record. *Orders*, below a table, are the pairs of its rows of one network that the paper puts in an order of errors, by
+its numbers or in its text: each pair counts once, and rows that the paper does not have count for nothing. *Close* are
+pairs whose errors are less than {close:g} points apart, which a few more seeds could turn round. Bars and bands in the
+figures go from the smallest to the largest of several seeds.
 
 In all: {runs} runs, {hours:.1f} hours of training.
 """
@@ -39,7 +39,7 @@ standard deviations from its own, and margins more than {margin:.0%} from its.
 _NOT_IN_PAPER = "The paper's numbers are those of its own setting."
 # The columns that `_entries` fills.
 _HEADS = (
-    "seeds", "hours", "test error", "paper's error", "off by", "order", "margin", "paper's margin", "off by",
+    "seeds", "hours", "test error", "paper's error", "off by", "margin", "paper's margin", "off by",
 )  # fmt: skip
 
 
@@ -116,10 +116,10 @@ def _table(experiment: Experiment, cells: Sequence[tuple[Any, Results | None]]) 
         if experiment.kind == "sweep" and not results:
             continue
         names = [cell.network] * several + [f"{experiment.value(cell)}"] * bool(experiment.axis) + [cell.arm.title]
-        rows.append([*names, *_entries(cell.paper, results, finished, experiment.better)])
+        rows.append([*names, *_entries(cell.paper, results)])
     left = sum(results is None for _, results in cells)
     notes = f"\n{left} of {len(cells)} points not run.\n" if experiment.kind == "sweep" and left else ""
-    notes += "" if experiment.in_paper else f"\n{_NOT_IN_PAPER}\n"
+    notes += _orders(comparison.orders(finished, experiment.better)) if experiment.in_paper else f"\n{_NOT_IN_PAPER}\n"
     return _markdown(heads, rows) + notes
 
 
@@ -130,12 +130,10 @@ def _markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _other_schedules(reported: Mapping[str, Mapping[str, Any]], schedule: Schedule) -> list[str]:
     """Cells that were also trained by other schedules, each beside the one that is reported."""
     cells: dict[tuple[str, ...], Cell] = {}
-    better: dict[tuple[str, ...], list[tuple[Arm, Arm]]] = {}
     # A run may be a cell of several tables. Table 3 comes first, since it alone has the paper's margins.
     for experiment in (EXPERIMENTS["table3"], *EXPERIMENTS.values()):
         for cell in experiment.cells:
             cells.setdefault(cell.key, cell)
-            better.setdefault(cell.key, []).extend(experiment.better)
     found = {
         (key, by): cell_results(reported, cell, by)
         for key, cell in cells.items()
@@ -146,23 +144,20 @@ def _other_schedules(reported: Mapping[str, Mapping[str, Any]], schedule: Schedu
     shown = {(key, by): results for (key, by), results in found.items() if key in others and results}
     rows = []
     for (key, by), results in shown.items():
-        finished = [other for (_, its), other in shown.items() if its.epochs == by.epochs]
         training = ", ".join([results.cell.arm.title, *key[2:]])
         names = [results.cell.network, training, f"{by.epochs}", f"{by.screening}" if by.screening else ""]
-        rows.append([*names, *_entries(results.cell.paper, results, finished, better[key])])
+        rows.append([*names, *_entries(results.cell.paper, results)])
     if not rows:
         return []
-    title = f"## Other schedules\n\n*Order* is among rows of as many epochs. {_NOT_IN_PAPER}\n"
+    title = f"## Other schedules\n\n{_NOT_IN_PAPER}\n"
     return [title, _markdown(["network", "training", "epochs", "screening", *_HEADS], rows)]
 
 
-def _entries(
-    paper: Paper, results: Results | None, finished: Sequence[Results], better: Sequence[tuple[Arm, Arm]]
-) -> list[str]:
+def _entries(paper: Paper, results: Results | None) -> list[str]:
     said = f"{paper.bound}{_number(paper.error, paper.deviation, '%')}"
     margin = _number(paper.margin, None)
     if results is None:
-        return ["", "", "not run", said, "", "", "", margin, ""]
+        return ["", "", "not run", said, "", "", margin, ""]
     errors, margins = results.values("error_percent"), results.values("margin_mean")
     off = _difference(results.error, None if paper.bound else paper.error, " points")
     holds = comparison.holds(paper, results.error)
@@ -174,16 +169,16 @@ def _entries(
         _number(float(np.mean(errors)), standard_deviation(errors), "%"),
         said,
         off,
-        _order(list(comparison.orders(results, finished, better))),
         _number(float(np.mean(margins)), standard_deviation(margins), digits=3),
         margin,
         _difference(float(np.mean(margins)), paper.margin, ""),
     ]
 
 
-def _order(orders: Sequence[comparison.Order]) -> str:
+def _orders(orders: Iterable[comparison.Order]) -> str:
+    orders = list(orders)
     agree, close = (sum(getattr(order, name) for order in orders) for name in ("agrees", "is_close"))
-    return (f"{agree} of {len(orders)}" + (f", {close} close" if close else "")) if orders else ""
+    return f"\nOrders: {agree} of {len(orders)} as in the paper{f', {close} close' * bool(close)}.\n" if orders else ""
 
 
 def _number(value: float | None, deviation: float | None, unit: str = "", digits: int = 2) -> str:

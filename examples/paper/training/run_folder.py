@@ -128,6 +128,22 @@ def once(path: pathlib.Path, compute: Callable[[], dict[str, Any]]) -> dict[str,
     return json.loads(path.read_text())
 
 
+def training_images(source: str | None) -> int | None:
+    """The images that weights were trained on, which only the folder of a run says.
+
+    Args:
+        source: the setting `init_from`; None for new weights.
+
+    Returns:
+        int, 0 for new weights; None where nothing says it.
+    """
+    if source is None:
+        return 0
+    path = pathlib.Path(source)
+    result = (path if path.is_dir() else path.parent) / "result.json"
+    return json.loads(result.read_text())["training_images"] if result.exists() else None
+
+
 def _settings(out: pathlib.Path) -> dict[str, Any]:
     path = out / "config.json"
     return {**_LATER_SETTINGS, **json.loads(path.read_text())} if path.exists() else {}

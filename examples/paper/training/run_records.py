@@ -1,6 +1,7 @@
 """What a training run records: the time of each epoch, its history across resumes, and the versions it ran with."""
 
 import csv
+import os
 import pathlib
 import platform
 import subprocess
@@ -75,8 +76,11 @@ def summarize_history(history: list[dict[str, float]], seconds: float) -> dict[s
     }
 
 
-def versions() -> dict[str, str | None]:
-    """The versions and devices that a run was made with."""
+def versions() -> dict[str, str | int | None]:
+    """The versions, devices and threads that a run was made with.
+
+    The number of threads decides in which order sums are taken, and so the last bits of results.
+    """
     return {
         "python": platform.python_version(),
         "tensorflow": tf.__version__,
@@ -84,7 +88,15 @@ def versions() -> dict[str, str | None]:
         "keras_amm": keras_amm.__version__,
         "revision": _revision(),
         "devices": ", ".join(device.device_type for device in tf.config.list_physical_devices()),
+        "threads": _threads(),
     }
+
+
+def _threads() -> int:
+    """The threads that one operation of TensorFlow may use: as many as it was told, or one for each core."""
+    told = tf.config.threading.get_intra_op_parallelism_threads() or int(os.environ.get("TF_NUM_INTRAOP_THREADS") or 0)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return told or cores
 
 
 def _revision() -> str | None:

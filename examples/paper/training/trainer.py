@@ -146,7 +146,7 @@ def _train(
         "versions": made_with,
         "replicas": strategy.num_replicas_in_sync,
         "measured_on": name,
-        "training_images": data.num_train,
+        "training_images": data.num_train if settings["epochs"] else run_folder.training_images(settings["init_from"]),
         **({"before_fine_tuning": reference} if reference else {}),
         **measure(model, measured, settings["eval_margins"]),
         **summarize_history(read_history(out / "history.csv"), seconds),

@@ -46,7 +46,7 @@ LENET_VARIANTS: Mapping[str, LeNetVariant] = MappingProxyType(
         "lecun": LeNetVariant("6 and 16 filters, 120 and 84 units (LeCun et al.)", **_LECUN),
         "lecun-relu": LeNetVariant("the same, with ReLU after the convolutions", activation="relu", **_LECUN),
         "untruncated": LeNetVariant(
-            "MSRA not truncated, as the authors' MLP",
+            "MSRA not truncated, as the authors' MLP and LeNet",
             initialisation="msra-untruncated",
             dense_initialisation="msra-untruncated",
         ),
