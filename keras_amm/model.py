@@ -19,6 +19,7 @@ from keras_amm.gradient.health import HealthWatch
 from keras_amm.gradient.metric_names import metric_names
 from keras_amm.gradient.penalty import MarginPenalty, accuracy_of, find_penalty
 from keras_amm.gradient.searching import require_trainable
+from keras_amm.network.batch_statistics import recorded_statistics
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.inputs import ClassifierWrapper, as_images, finite_images, require_classifier
 from keras_amm.regularizer import MarginRegularizer
@@ -115,8 +116,10 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         """
         step = 0 if getattr(self, "optimizer", None) is None else self.optimizer.iterations
         classifier = self.attack.classifier(self.base_model)
-        found = self._find_penalty(classifier, clean_pass(classifier, classifier.inputs(x)), y, step, 1.0)
-        return found.differentiable_value(self.trainable_weights)
+        images = classifier.inputs(x)
+        classifier = classifier.in_batch_of(images)
+        found = self._find_penalty(classifier, clean_pass(classifier, images), y, step, 1.0)
+        return found.differentiable_value(self.trainable_weights, classifier.sources)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One update on the loss plus the margin penalty; called by `fit`.
@@ -149,13 +152,13 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         # The tape watches the images and is persistent for the sake of the search, which differentiates the same pass.
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(images)
-            y_pred = self(x, training=True)
+            with recorded_statistics() as statistics:
+                y_pred = self(x, training=True)
             loss = self._compute_loss(x, y, y_pred, sample_weight, training=True)
             scaled_loss = self.optimizer.scale_loss(loss)
         # Copied now, because the classifier's later passes may add to them.
         extra_losses = list(self.losses)
-        gradients = weight_gradients(tape, scaled_loss, self.trainable_weights)
-        classifier = self.attack.classifier(self.base_model)
+        classifier = self.attack.classifier(self.base_model).in_batch(statistics)
         # The search starts at images in pixel units, and of a float32 network at float32 images, whatever the batch is.
         is_shared = is_shared and classifier.deviation is None and images.dtype == classifier.dtype
         if is_shared and classifier.is_deterministic:
@@ -164,6 +167,10 @@ class AMMModel(ClassifierWrapper, KerasHooks):
             clean = clean_pass(classifier, classifier.inputs(images))
         scale = self.optimizer.scale_loss(tf.ones(()))
         found = self._find_penalty(classifier, clean, y, self.optimizer.iterations, scale)
+        # One way back through the pass over the batch, for the loss and for what the penalty has of its statistics.
+        through_batch = [pair for pair in zip(classifier.sources, found.through_batch) if pair[1] is not None]
+        targets, seeds = zip((scaled_loss, tf.ones_like(scaled_loss)), *through_batch, strict=True)
+        gradients = weight_gradients(tape, list(targets), self.trainable_weights, list(seeds))
         self._guarded_update.apply(
             self.optimizer,
             found.added_to(gradients),

@@ -12,9 +12,12 @@ from keras_amm.typing import Tensor, Variable
 
 
 def weight_gradients(
-    tape: tf.GradientTape, target: Tensor, weights: list[Variable], output_gradients: Tensor | None = None
+    tape: tf.GradientTape,
+    target: Tensor | list[Tensor],
+    weights: list[Variable],
+    output_gradients: Tensor | list[Tensor] | None = None,
 ) -> list[Tensor | None]:
-    """The gradient of a target in each weight, of that weight's shape; None where it does not depend on it."""
+    """The gradient of a target, or of several, in each weight, of its shape; None where they do not depend on it."""
     found = tape.gradient(target, weights, output_gradients=output_gradients)
     return [_dense(gradient, weight.shape) for gradient, weight in zip(found, weights, strict=True)]
 

@@ -190,6 +190,7 @@ def _hessian_product(classifier: Classifier, x: Tensor, source: Tensor, target: 
 def _gradients(classifier: Classifier, points: _Points, weights: list[Variable]) -> list[Tensor | None]:
     """The gradient of `sum a g(x) + <b, grad_x g(x)>` with respect to the weights; x, a and b are constants."""
     with tf.GradientTape() as tape:
+        tape.watch(classifier.sources)
         if points.b is None:
             g = logit_difference(classifier(points.x), points.source, points.target)
             total = tf.reduce_sum(points.a * g)

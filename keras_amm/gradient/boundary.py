@@ -41,7 +41,7 @@ def differentiate(
     source, target = tf.gather(path.source, index), tf.gather(path.target, index)
     x = tf.gather(path.x, index) + delta
     with tf.GradientTape(persistent=True) as tape:
-        tape.watch(x)
+        tape.watch([x, *classifier.sources])
         g = logit_difference(classifier(x), source, target)
     # Some searches have computed the normal already.
     w = image_gradient(tape, g, x) if path.normal is None else tf.gather(path.normal, index)

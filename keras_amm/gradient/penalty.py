@@ -1,7 +1,7 @@
 """One batch's margin penalty and its gradient: search, select, differentiate."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -30,12 +30,14 @@ class MarginPenalty(NamedTuple):
         gradients: one tensor or None for each weight. With several replicas, their sum is the penalty's gradient.
         statistics: what `fit` shows.
         checks: what the values must satisfy.
+        through_batch: one tensor or None for each of `classifier.sources`, the gradient in what the batch is normalised by.
     """
 
     value: Tensor
     gradients: list[Tensor | None]
     statistics: MarginStatistics
     checks: list[Check]
+    through_batch: Sequence[Tensor | None] = ()
 
     def added_to(self, gradients: list[Tensor | None]) -> list[Tensor | None]:
         """The sums of other gradients and the penalty's, in the dtypes of the others; None is zero."""
@@ -43,18 +45,19 @@ class MarginPenalty(NamedTuple):
 
     def finite_gradients(self) -> Check:
         """The check that no gradient is NaN or infinite, which may be so even if the penalty is finite."""
-        finite = [tf.reduce_all(tf.math.is_finite(gradient)) for gradient in self.gradients if gradient is not None]
+        gradients = [*self.gradients, *self.through_batch]
+        finite = [tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients if gradient is not None]
         return Check(
             tf.reduce_all(finite) if finite else tf.constant(True),
             "The gradient of the margin penalty is NaN or infinite. Probably a layer has no finite second derivative "
             "at some input. gradient='boundary' needs first derivatives only.",
         )
 
-    def differentiable_value(self, weights: list[Variable]) -> Tensor:
-        """The value, a scalar whose gradient with respect to the weights is `gradients`; raises if a check fails."""
+    def differentiable_value(self, weights: list[Variable], sources: list[Tensor]) -> Tensor:
+        """The value, a scalar with these gradients in the weights and `classifier.sources`; raises if a check fails."""
         with tf.control_dependencies(enforce(self.checks)):
             value = tf.stop_gradient(self.value)
-        for weight, gradient in zip(weights, self.gradients, strict=True):
+        for weight, gradient in zip([*weights, *sources], [*self.gradients, *self.through_batch], strict=True):
             if gradient is not None:
                 # This adds zero, but has the gradient.
                 here = tf.convert_to_tensor(weight)
@@ -99,8 +102,11 @@ def find_penalty(
     if regularizer.above_chance and regularizer.running is not None:
         waits = tf.convert_to_tensor(regularizer.running.accuracy) <= _clearly_above_chance(clean.logits.shape[1])
         strength = tf.where(waits, tf.zeros_like(strength), strength)
-    compute = functools.partial(_compute, classifier, attack, regularizer, clean, y, weights, strength, loss_scale)
-    return unless_off(strength, weights, compute, clean.logits.dtype) if regularizer.is_scheduled else compute()
+    sources = [*weights, *classifier.sources]
+    compute = functools.partial(_compute, classifier, attack, regularizer, clean, y, sources, strength, loss_scale)
+    found = unless_off(strength, sources, compute, clean.logits.dtype) if regularizer.is_scheduled else compute()
+    gradients, through_batch = found.gradients[: len(weights)], found.gradients[len(weights) :]
+    return found._replace(gradients=gradients, through_batch=through_batch)
 
 
 def accuracy_of(clean: CleanPass, y: TensorLike) -> Tensor:

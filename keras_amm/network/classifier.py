@@ -1,5 +1,6 @@
 """What the margin needs to know of a network: its logits, in inference mode and in float32."""
 
+import copy
 from typing import Any
 
 import keras
@@ -8,6 +9,7 @@ from keras.src.models.functional import Functional
 
 from keras_amm.execution.checks import Check
 from keras_amm.execution.xla import in_xla
+from keras_amm.network.batch_statistics import Statistics, has_batch_statistics, normalising_by, recorded_statistics
 from keras_amm.network.heads import raw_output
 from keras_amm.network.inputs import images_for, require_class_scores, require_classifier, takes_integers, unwrapped
 from keras_amm.network.kernels.convolution import cheap_gradient_convolution
@@ -39,6 +41,8 @@ class Classifier:
         model: the Keras model, without the `AMMModel` around it.
         from_logits: as given.
         deviation: as given.
+        statistics: [(variable, tensor)], by what its BatchNormalization layers normalise, in place of their moving statistics.
+        sources: the tensors among the statistics, in which logits can be differentiated if a tape watches them.
         dtype: str, that of images and logits: float64 for a float64 model, float32 for all others.
         is_dense: whether no weight has over two axes, as in a network without convolutions.
         is_deterministic: whether a pass in training mode gives the logits that the attack needs.
@@ -62,11 +66,30 @@ class Classifier:
             )
         self.from_logits = from_logits
         self.deviation = deviation
+        self.statistics: Statistics = []
         self._key = input_key(model)
         self.dtype = "float64" if model.compute_dtype == "float64" else "float32"
         self.is_dense = all(len(weight.shape) <= 2 for weight in model.weights)
         self.is_deterministic = is_same_in_training(model) and computes_in(model, self.dtype)
         self.is_piecewise_linear = is_piecewise_linear(model)
+
+    def in_batch(self, statistics: Statistics) -> "Classifier":
+        """The same view of the network as it is while it is trained on one batch, with the statistics of that batch."""
+        view = copy.copy(self)
+        view.statistics = statistics
+        return view
+
+    @property
+    def sources(self) -> list[Tensor]:
+        return [value for _, value in self.statistics]
+
+    def in_batch_of(self, x: Tensor) -> "Classifier":
+        """`in_batch` for the images [B, ...] of this view, by one more pass over them; no layer's state changes."""
+        if not has_batch_statistics(self.model):
+            return self
+        with recorded_statistics() as statistics, keras.StatelessScope():
+            self.output(x, training=True)
+        return self.in_batch(statistics)
 
     def inputs(self, x: TensorLike) -> Tensor:
         """Images as `predict` takes them, as this view takes them: float [B, ...], in pixel units.
@@ -90,17 +113,18 @@ class Classifier:
         """Logits [B, C] in float32 (float64 for a float64 model), and the checks that their values must pass."""
         return self.read(self.output(x))
 
-    def output(self, x: Tensor) -> Tensor:
-        """The model's output [B, units] for images, in inference mode and in float32."""
+    def output(self, x: Tensor, training: bool = False) -> Tensor:
+        """The model's output [B, units] for images, in float32 and, if not told otherwise, in inference mode."""
         kernels = {"max_pool": elementwise_max_pool} if in_xla() else {"convolution": cheap_gradient_convolution}
         with (
             replaced(keras.Layer, **float32_properties),
             replaced(Functional, **uncast_functional),
             replaced(keras.Sequential, **uncast_sequential),
             replaced(tf.nn, moments=twice_differentiable_moments, **kernels),
+            normalising_by(self.statistics),
         ):
             x = self.for_model(x)
-            return only_entry(self.model(x if self._key is None else {self._key: x}, training=False))
+            return only_entry(self.model(x if self._key is None else {self._key: x}, training=training))
 
     def read(self, output: Tensor) -> tuple[Tensor, list[Check]]:
         """The logits [B, C] behind an output of the model, and the checks that its values must pass."""
