@@ -167,9 +167,9 @@ class AMMModel(ClassifierWrapper, KerasHooks):
             clean = clean_pass(classifier, classifier.inputs(images))
         scale = self.optimizer.scale_loss(tf.ones(()))
         found = self._find_penalty(classifier, clean, y, self.optimizer.iterations, scale)
-        # One way back through the pass over the batch, for the loss and for what the penalty has of its statistics.
-        through_batch = [pair for pair in zip(classifier.sources, found.through_batch) if pair[1] is not None]
-        targets, seeds = zip((scaled_loss, tf.ones_like(scaled_loss)), *through_batch, strict=True)
+        # The penalty depends on the weights through the statistics of the batch, too; the loss's way back serves both.
+        seeded = [(scaled_loss, tf.ones_like(scaled_loss)), *found.through_pass(classifier.sources)]
+        targets, seeds = zip(*seeded, strict=True)
         gradients = weight_gradients(tape, list(targets), self.trainable_weights, list(seeds))
         self._guarded_update.apply(
             self.optimizer,

@@ -30,7 +30,7 @@ class MarginPenalty(NamedTuple):
         gradients: one tensor or None for each weight. With several replicas, their sum is the penalty's gradient.
         statistics: what `fit` shows.
         checks: what the values must satisfy.
-        through_batch: one tensor or None for each of `classifier.sources`, the gradient in what the batch is normalised by.
+        through_batch: one tensor or None for each of `classifier.sources`, the gradient in the statistics of the batch.
     """
 
     value: Tensor
@@ -38,6 +38,11 @@ class MarginPenalty(NamedTuple):
     statistics: MarginStatistics
     checks: list[Check]
     through_batch: Sequence[Tensor | None] = ()
+
+    def through_pass(self, sources: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """The statistics of the batch, `classifier.sources`, that the penalty depends on, each with its gradient."""
+        pairs = zip(sources, self.through_batch, strict=True)
+        return [(source, gradient) for source, gradient in pairs if gradient is not None]
 
     def added_to(self, gradients: list[Tensor | None]) -> list[Tensor | None]:
         """The sums of other gradients and the penalty's, in the dtypes of the others; None is zero."""

@@ -41,8 +41,7 @@ class Classifier:
         model: the Keras model, without the `AMMModel` around it.
         from_logits: as given.
         deviation: as given.
-        statistics: [(variable, tensor)], by what its BatchNormalization layers normalise, in place of their moving statistics.
-        sources: the tensors among the statistics, in which logits can be differentiated if a tape watches them.
+        statistics: by what its BatchNormalization layers normalise in place of their moving statistics, if not empty.
         dtype: str, that of images and logits: float64 for a float64 model, float32 for all others.
         is_dense: whether no weight has over two axes, as in a network without convolutions.
         is_deterministic: whether a pass in training mode gives the logits that the attack needs.
@@ -81,6 +80,7 @@ class Classifier:
 
     @property
     def sources(self) -> list[Tensor]:
+        """The tensors among the statistics, on which the logits depend as on weights; a tape has to watch them."""
         return [value for _, value in self.statistics]
 
     def in_batch_of(self, x: Tensor) -> "Classifier":
