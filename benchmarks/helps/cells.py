@@ -54,7 +54,7 @@ CELLS: Mapping[str, Cell] = MappingProxyType(
         "fashion-shirts": Cell("fashion_mnist", "cnn", "adam", 32, 2_000, 8, classes=(0, 6)),
         "cifar10-cnn": Cell("cifar10", "cnn", "adam", 100, 10_000, 8),
         "cifar10-cnn-5000": Cell("cifar10", "cnn", "adam", 32, 5_000, 15),
-        "cifar10-cnn-bn": Cell("cifar10", "cnn-bn", "sgd", 300, 10_000, 6),
+        "cifar10-cnn-bn": Cell("cifar10", "cnn-bn", "sgd", 300, 10_000, 20),
         "cifar10-resnet": Cell("cifar10", "resnet", "adamw", 100, 10_000, 10),
         "cifar10-vit": Cell("cifar10", "vit", "adamw", 100, 10_000, 8),
         "breast-cancer": Cell("breast_cancer", "mlp", "adam", 32, 300, 60),
