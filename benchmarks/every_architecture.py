@@ -58,6 +58,7 @@ AMM_RATE = 0.1
 
 PLANS = {
     "mlp-800": Plan("mnist"),
+    "mlp-512": Plan("mnist"),
     "lenet-mnist": Plan("mnist"),
     "liunet-mnist": Plan("mnist", plain_passes=15, passes=4, rounds=6),
     "lenet": Plan("cifar10", plain_passes=60),

@@ -27,7 +27,7 @@ from paper.tuning.grid_search import search
 
 _NETWORKS = list(dict.fromkeys(name for networks in TABLE_2.values() for name in networks))
 # Flags of a training that a search has not: the grid sets some, and it always trains for margin and holds images out.
-_WITHOUT = ("strength", "c", "d", "seed", "amm", "validation", "resume")
+_WITHOUT = ("strength", "c", "d", "seed", "amm", "validation", "resume", "method", "method_settings")
 
 
 def _main(argv: list[str]) -> None:

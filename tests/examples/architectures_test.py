@@ -12,7 +12,7 @@ import keras_amm
 from examples.paper import architectures
 from examples.paper.architectures import build, freeze_batch_normalization
 
-IMAGE = {"mlp-800": (28, 28, 1), "lenet-mnist": (28, 28, 1), "liunet-mnist": (28, 28, 1)}
+IMAGE = {"mlp-800": (28, 28, 1), "mlp-512": (28, 28, 1), "lenet-mnist": (28, 28, 1), "liunet-mnist": (28, 28, 1)}
 
 
 def conv(kernel_size, inputs, filters):
@@ -73,6 +73,7 @@ def resnet_50_count(squeeze=0):
 # By name: the count by hand, and the published figure with its unit, where there is one.
 COUNTS = {
     "mlp-800": (dense(784, 800) + dense(800, 800) + dense(800, 10), None),
+    "mlp-512": (dense(784, 512) + dense(512, 512) + dense(512, 10), None),
     # Caffe's LeNet is quoted as 431k.
     "lenet-mnist": (conv(5, 1, 20) + conv(5, 20, 50) + dense(800, 500) + dense(500, 10), (431, 1e3)),
     "liunet-mnist": (liunet_stages(1, 3, 64, 64, 64, 64) + dense(3 * 3 * 64, 256) + dense(256, 10), None),

@@ -20,7 +20,7 @@ def test_table_2():
     }
     for (data_set, model), row in rows.items():
         assert TABLE_2[data_set][model] == (*row, (0.1, 0.01))
-    assert sum(map(len, TABLE_2.values())) == 2 * 3 + 3 * 6 + 3
+    assert sum(map(len, TABLE_2.values())) == 2 * 4 + 3 * 6 + 3
     assert {name for models in TABLE_2.values() for name in models} == set(architectures.ARCHITECTURES)
 
 

@@ -3,7 +3,8 @@
 from paper.training import settings as training_settings
 
 DEFAULTS = {
-    "groups": None, "amm": True, "init_from": None, "two_step": None, "freeze_batch_normalization": None,
+    "groups": None, "amm": True, "method": None, "method_settings": [],
+    "init_from": None, "two_step": None, "freeze_batch_normalization": None,
     "epochs": None, "batch_size": None, "learning_rate": None, "drop_at": None, "drop_to": None, "seed": 0,
     "strength": 32.0,
     "aggregation": "min", "shrinkage": "exp", "c": 2.0, "d": 1.0, "gradient": "unrolled", "screening": None,

@@ -23,6 +23,7 @@ __all__ = ["ARCHITECTURES", "build", "freeze_batch_normalization"]
 ARCHITECTURES: Mapping[str, Callable[..., keras.Model]] = MappingProxyType(
     {
         "mlp-800": functools.partial(mlp, units=800),
+        "mlp-512": functools.partial(mlp, units=512),
         "lenet-mnist": lenet_mnist,
         "liunet-mnist": liunet_mnist,
         "lenet": lenet,

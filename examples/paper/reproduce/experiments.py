@@ -143,6 +143,24 @@ SWAPPED_MIN_LIN = Arm(
     {**MIN_LIN.settings, "c": MIN_LIN.settings["d"], "d": MIN_LIN.settings["c"]},
 )
 
+
+def _method(name: str, title: str) -> Arm:
+    """One of the methods that the paper compares with, by its defaults (`examples/paper/methods`)."""
+    return Arm(name, title, {"method": name})
+
+
+BAYES = _method("bayes-by-backprop", "Bayes by Backprop")
+DROPCONNECT = _method("dropconnect", "DropConnect")
+DLSVM = _method("dlsvm", "DLSVM")
+CRN = _method("crn", "CRN")
+DISTURB_LABEL = _method("disturb-label", "DisturbLabel")
+L_SOFTMAX = _method("l-softmax", "L-Softmax")
+EM_SOFTMAX = _method("em-softmax", "EM-Softmax")
+JACOBIAN = _method("jacobian", "Jacobian regularisation")
+MMA = _method("mma", "MMA")
+DEEP_DEFENSE = _method("deep-defense", "Deep Defense, Equation 6")
+RELATIVE_DEEP_DEFENSE = _method("deep-defense-relative", "Deep Defense, Equation 5")
+
 _TABLE_1 = (
     Cell(REFERENCE, paper=Paper(1.79, 0.06)),
     Cell(AVG_LIN, paper=Paper(2.26, 0.05)),
@@ -170,6 +188,19 @@ _TABLE_3 = (
     Cell(REFERENCE, "liunet-mnist", paper=Paper(0.41, 0.02, 1.60)),
     Cell(MIN_EXP, "liunet-mnist", paper=Paper(0.33, 0.03, 3.41)),
 )
+_TABLE_3_METHODS = (
+    Cell(BAYES, "mlp-800", paper=Paper(1.32)),
+    Cell(DROPCONNECT, "mlp-800", paper=Paper(1.20, 0.03)),
+    Cell(DLSVM, "mlp-512", paper=Paper(0.87)),
+    Cell(CRN, "lenet-mnist", paper=Paper(0.73)),
+    Cell(DROPCONNECT, "lenet-mnist", paper=Paper(0.63, 0.03)),
+    Cell(DISTURB_LABEL, "lenet-mnist", paper=Paper(0.63)),
+    Cell(L_SOFTMAX, "liunet-mnist", paper=Paper(0.31)),
+    # Of an ensemble of two networks.
+    Cell(EM_SOFTMAX, "liunet-mnist", paper=Paper(0.27)),
+)
+# Of these the paper has no numbers on MNIST.
+_OTHER_METHODS = tuple(Cell(arm, "mlp-800") for arm in (JACOBIAN, MMA, DEEP_DEFENSE, RELATIVE_DEEP_DEFENSE))
 _FIXED = (
     Cell(FIXED_REFERENCE, paper=Paper(1.79, 0.06, 0.76)),
     Cell(FIXED_MIN_EXP, paper=Paper(0.90, 0.03, 1.90)),
@@ -201,6 +232,8 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
         "table2": Experiment("Table 2: gradients, MLP-800", _TABLE_2, better=_ELSAYED_ERRS_MOST),
         "figure3": Experiment("Figure 3: gradients, MLP-800", _TABLE_2, "curves"),
         "table3": Experiment("Table 3: networks on MNIST", _TABLE_3),
+        "methods": Experiment("Other methods of Table 3: what the paper compares with", _TABLE_3_METHODS),
+        "others": Experiment("Not in Table 3: further methods that the paper names", _OTHER_METHODS, in_paper=False),
         "batches": Experiment("Not in the paper: the same batches in every epoch, MLP-800", _FIXED, in_paper=False),
         "exchanged": Experiment("Not in the paper: LIN with c or d exchanged, MLP-800", _EXCHANGED, in_paper=False),
         "figure4": Experiment(

@@ -119,7 +119,10 @@ def _table(experiment: Experiment, cells: Sequence[tuple[Any, Results | None]]) 
         rows.append([*names, *_entries(cell.paper, results)])
     left = sum(results is None for _, results in cells)
     notes = f"\n{left} of {len(cells)} points not run.\n" if experiment.kind == "sweep" and left else ""
-    notes += _orders(comparison.orders(finished, experiment.better)) if experiment.in_paper else f"\n{_NOT_IN_PAPER}\n"
+    if experiment.in_paper:
+        notes += _orders(comparison.orders(finished, experiment.better))
+    elif any(cell.paper.error is not None for cell, _ in cells):
+        notes += f"\n{_NOT_IN_PAPER}\n"
     return _markdown(heads, rows) + notes
 
 

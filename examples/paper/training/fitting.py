@@ -23,6 +23,7 @@ def compile_model(
     steps_per_epoch: int,
     l2: float = 1e-4,
     global_clipnorm: float | None = 10.0,
+    loss: keras.losses.Loss | None = None,
 ) -> None:
     """Compile by the protocol of Section 4.2: cross-entropy, and SGD with momentum and coupled weight decay.
 
@@ -34,13 +35,22 @@ def compile_model(
         steps_per_epoch: int.
         l2: float, the weight decay.
         global_clipnorm: float, the largest norm of the gradient; None not to clip it.
+        loss: another loss than the cross-entropy.
     """
     rate = learning_rates.dropping(learning_rate, drop_at, drop_to, steps_per_epoch)
     model.compile(
         CoupledDecaySGD(rate, momentum=0.9, l2=l2, global_clipnorm=global_clipnorm),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
+
+
+def to_measure(network: keras.Model) -> keras.Model:
+    """The network compiled for `measure`, whatever model and loss trained it; they share their weights."""
+    model = keras.Model(network.input, network.output)
+    # An optimizer without weights, since it is saved with the model.
+    model.compile("sgd", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    return model
 
 
 def fit(

@@ -18,7 +18,10 @@ _NOT_COMPARED = (*LOCATION_SETTINGS, "init_from")
 # Settings that may change when a run is continued.
 FREE = ("epochs", "eval_margins", *_NOT_COMPARED)
 # Settings that older runs lack, with the values that these runs had.
-_LATER_SETTINGS = {"only_successful": True, "max_iterations": 6, "interval": 1, "groups": None, "shuffle": True}
+_LATER_SETTINGS = {
+    "only_successful": True, "max_iterations": 6, "interval": 1, "groups": None, "shuffle": True, "method": None,
+    "method_settings": {},
+}  # fmt: skip
 
 
 class OtherRunError(ValueError):

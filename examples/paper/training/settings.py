@@ -1,5 +1,6 @@
 """The settings of a training: its flags, and Table 2 of the paper where they are not given."""
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -8,6 +9,7 @@ from absl import flags
 
 import keras_amm
 
+from .. import methods
 from ..command_line import numbers, show_in_help
 from .initial_weights import PUBLISHED
 from .table_2 import TABLE_2
@@ -31,6 +33,10 @@ def define_flags(networks: Sequence[str], out: str, without: Sequence[str] = ())
         lower_bound=1,
     )
     flags.DEFINE_bool("amm", True, "whether to train for margin")
+    flags.DEFINE_enum(
+        "method", None, list(methods.METHODS), "one of the methods that the paper compares with, in place of AMM"
+    )
+    flags.DEFINE_list("method_settings", [], "hyperparameters of the method that are not its defaults, as rate=0.2")
     flags.DEFINE_string(
         "init_from",
         None,
@@ -83,6 +89,20 @@ def define_flags(networks: Sequence[str], out: str, without: Sequence[str] = ())
     show_in_help(__name__)
 
 
+def _method(given: dict[str, Any]) -> dict[str, Any]:
+    """The method with all its hyperparameters; it takes the place of AMM."""
+    name, changes = given.get("method"), given.get("method_settings") or ()
+    if name is None:
+        if changes:
+            raise ValueError(f"--method_settings goes with --method. Received: {','.join(changes)}.")
+        return {"method": None, "method_settings": {}}
+    if given["two_step"]:
+        raise ValueError(f"--two_step trains a reference for AMM. Received: method={name!r}.")
+    if given.get("strategy") == "mirrored":
+        raise ValueError(f"Methods train on one device. Received: method={name!r}, strategy='mirrored'.")
+    return {"method": name, "method_settings": dataclasses.asdict(methods.build(name, changes)), "amm": False}
+
+
 def _names(entries: Sequence[Any]) -> list[str]:
     """The names of the library's aggregations or shrinkages."""
     return [entry.identifier for entry in entries]
@@ -107,6 +127,7 @@ def resolve(data_set: str, given: dict[str, Any]) -> dict[str, Any]:
         ValueError: settings contradict each other.
     """
     settings = {name: value for name, value in given.items() if name not in ("out", "resume")}
+    settings |= _method(settings)
     row = TABLE_2[data_set][settings["model"]]
     for name in ("epochs", "batch_size", "learning_rate", "drop_at"):
         if settings[name] is None:

@@ -7,7 +7,7 @@ import keras
 
 import keras_amm
 
-from .. import architectures
+from .. import architectures, methods
 from .initial_weights import load_network
 
 _REGULARIZER_SETTINGS = (
@@ -44,6 +44,11 @@ def wrap_for_margin(network: keras.Model, settings: dict[str, Any]) -> keras_amm
     regularizer = keras_amm.MarginRegularizer.from_paper("min-exp", **changes)
     attack = keras_amm.DeepFool(settings["max_iterations"], settings["num_candidates"])
     return keras_amm.wrap(network, regularizer=regularizer, attack=attack)
+
+
+def method_of(settings: dict[str, Any]) -> methods.Method:
+    """The method that the settings name; without one, that which changes nothing."""
+    return methods.METHODS.get(settings["method"], methods.Method)(**settings["method_settings"])
 
 
 def digest(network: keras.Model) -> str:

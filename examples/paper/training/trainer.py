@@ -7,6 +7,8 @@ Where that table says that a network is fine-tuned, AMM takes two steps: a refer
 `reference` within the run's folder, and then fine-tuned with AMM, its batch normalisation frozen. `--init_from` names
 a reference that is there already. On ImageNet fine-tuning starts from published weights, unless it names others.
 
+`--method` takes one of the methods that the paper compares with (`methods/`) in place of AMM, by the same protocol.
+
 With `--strategy=mirrored` all GPUs of the machine train together, each on its part of a batch. `--batch_size` is that
 of the whole batch, so the settings mean the same on any number of GPUs, and a run may be continued on another number.
 Margins are measured on one of them.
@@ -29,10 +31,10 @@ from ..data.data_sets import DataSet
 from ..json_files import write_json
 from . import run_folder
 from .checkpoints import restore
-from .fitting import compile_model, fit, measure
+from .fitting import compile_model, fit, measure, to_measure
 from .run_folder import OtherRunError
 from .run_records import EpochSeconds, read_history, summarize_history, versions
-from .starting_network import digest, initial_network, wrap_for_margin
+from .starting_network import digest, initial_network, method_of, wrap_for_margin
 
 
 class SettingsError(ValueError):
@@ -101,20 +103,23 @@ def train(settings: dict[str, Any], out: pathlib.Path, resume: bool = True) -> d
             keras.utils.set_random_seed(settings["seed"])
             network = initial_network(settings, data.description.num_classes)
             settings = {**settings, "initial_weights": digest(network) if settings["init_from"] else None}
-            model = wrap_for_margin(network, settings) if settings["amm"] else network
+            method = method_of(settings)
+            network, data = method.rebuild(network, data.num_train), method.disturb(data, settings["seed"])
+            model = wrap_for_margin(network, settings) if settings["amm"] else method.wrap(network)
             schedule = (settings[name] for name in ("learning_rate", "drop_at", "drop_to"))
-            compile_model(model, *schedule, steps_per_epoch=len(data.train))
+            compile_model(model, *schedule, steps_per_epoch=len(data.train), loss=method.loss)
     if resume and (out / "model.keras").exists() and (result := run_folder.finished(settings, out)):
         _print(result)
         return result
     with run_folder.alone(out):
-        result = _train(model, data, settings, out, resume, strategy)
+        result = _train(model, network, data, settings, out, resume, strategy)
     _print(result)
     return result
 
 
 def _train(
     model: keras.Model,
+    network: keras.Model,
     data: DataSet,
     settings: dict[str, Any],
     out: pathlib.Path,
@@ -124,9 +129,11 @@ def _train(
     """What is left of a training, and its measurement."""
     measured, name = (data.validation, "validation") if settings["validation"] else (data.test, "test")
     run_folder.prepare(out, settings, resume)
+    # A method's own model and loss are for training only.
+    kept = to_measure(network) if settings["method"] else model
     reference = None
     if settings["init_from"]:
-        reference = run_folder.once(out / "initial.json", lambda: measure(model, measured, settings["eval_margins"]))
+        reference = run_folder.once(out / "initial.json", lambda: measure(kept, measured, settings["eval_margins"]))
     checkpoint = out / "checkpoint" / "latest.weights.h5"
     with strategy.scope():
         done = restore(model, checkpoint, len(data.train))
@@ -137,9 +144,10 @@ def _train(
     made_with = versions()
     start = time.perf_counter()
     epochs = range(done, settings["epochs"])
-    fit(model, data, epochs, checkpoint, measured, _loggers(out, measured, settings), verbose=2)
+    callbacks = [*_loggers(out, measured, settings), *method_of(settings).callbacks(network)]
+    fit(model, data, epochs, checkpoint, measured, callbacks, verbose=2)
     seconds = time.perf_counter() - start
-    model.save(out / "model.keras")
+    kept.save(out / "model.keras")
     result = {
         "config": settings,
         "seed": settings["seed"],
@@ -148,7 +156,7 @@ def _train(
         "measured_on": name,
         "training_images": data.num_train if settings["epochs"] else run_folder.training_images(settings["init_from"]),
         **({"before_fine_tuning": reference} if reference else {}),
-        **measure(model, measured, settings["eval_margins"]),
+        **measure(kept, measured, settings["eval_margins"]),
         **summarize_history(read_history(out / "history.csv"), seconds),
     }
     write_json(out / "result.json", result)
@@ -212,9 +220,10 @@ def _loggers(out: pathlib.Path, measured: Any, settings: dict[str, Any]) -> list
 
 
 def _print(result: dict[str, Any]) -> None:
-    config = result["config"]
+    config = {"method": None, **result["config"]}
     print(
-        f"{config['model']} {'with' if config['amm'] else 'without'} AMM, seed {config['seed']}, "
+        f"{config['model']} {config['method'] or ('with AMM' if config['amm'] else 'without AMM')}, "
+        f"seed {config['seed']}, "
         f"{result['epochs']} epochs: {result['measured_on']} error {result['error_percent']:.2f}%, "
         f"margin mean {result['margin_mean']:.3f}, median {result['margin_median']:.3f} "
         f"on {result['margin_images']} images, attack success {result['attack_success']:.4f}, "
