@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .experiments import Arm, Cell, Paper
+from .experiments import Arm, Cell
+from .paper_values import Paper
 from .records import Results
 
 # Two errors are close if they differ by fewer percentage points than this, which is about two standard deviations over

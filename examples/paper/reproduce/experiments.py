@@ -4,27 +4,11 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
+
+from .paper_values import Paper, printed
 
 ALL_IMAGES = 60_000
-
-
-class Paper(NamedTuple):
-    """What the paper reports; None where it gives no number.
-
-    Attributes:
-        error: percent of the test images.
-        deviation: its standard deviation over five runs.
-        margin: mean DeepFool norm on the test images.
-        bound: "<" or ">" where the text only says that the error is below or above `error`.
-    """
-
-    error: float | None = None
-    deviation: float | None = None
-    margin: float | None = None
-    bound: str = ""
-
-
 _NOTHING = Paper()
 
 
@@ -161,67 +145,45 @@ MMA = _method("mma", "MMA")
 DEEP_DEFENSE = _method("deep-defense", "Deep Defense, Equation 6")
 RELATIVE_DEEP_DEFENSE = _method("deep-defense-relative", "Deep Defense, Equation 5")
 
-_TABLE_1 = (
-    Cell(REFERENCE, paper=Paper(1.79, 0.06)),
-    Cell(AVG_LIN, paper=Paper(2.26, 0.05)),
-    Cell(AVG_INV, paper=Paper(1.18, 0.03)),
-    Cell(AVG_EXP, paper=Paper(0.94, 0.02)),
-    Cell(MIN_LIN, paper=Paper(1.28, 0.02)),
-    Cell(MIN_INV, paper=Paper(0.97, 0.03)),
-    Cell(MIN_EXP, paper=Paper(0.90, 0.03)),
-)
+
+def _cell(place: str, arm: Arm, network: str = "mlp-800") -> Cell:
+    """A row of a table with the paper's numbers."""
+    return Cell(arm, network, paper=printed(place, arm.name, network))
+
+
+_TABLE_1 = tuple(_cell("Table 1", arm) for arm in (REFERENCE, AVG_LIN, AVG_INV, AVG_EXP, MIN_LIN, MIN_INV, MIN_EXP))
 # The paper says of Elsayed et al. only that its error is above the one without high order gradients.
-_TABLE_2 = (
-    Cell(REFERENCE, paper=Paper(1.79, 0.06)),
-    Cell(ELSAYED, paper=Paper(1.46, bound=">")),
-    Cell(MASKED, paper=Paper(1.46, 0.04)),
-    Cell(MIN_EXP, paper=Paper(0.90, 0.03)),
-    Cell(BOUNDARY),
+_TABLE_2 = (*(_cell("Table 2", arm) for arm in (REFERENCE, ELSAYED, MASKED, MIN_EXP)), Cell(BOUNDARY))
+_TABLE_3 = tuple(
+    _cell("Table 3", arm, network)
+    for network, arms in (
+        ("mlp-800", (REFERENCE, MIN_EXP, BOUNDARY)),
+        ("lenet-mnist", (REFERENCE, MIN_EXP, BOUNDARY)),
+        ("liunet-mnist", (REFERENCE, MIN_EXP)),
+    )
+    for arm in arms
 )
-_TABLE_3 = (
-    Cell(REFERENCE, "mlp-800", paper=Paper(1.79, 0.06, 0.76)),
-    Cell(MIN_EXP, "mlp-800", paper=Paper(0.90, 0.03, 1.90)),
-    Cell(BOUNDARY, "mlp-800"),
-    Cell(REFERENCE, "lenet-mnist", paper=Paper(0.87, 0.02, 1.07)),
-    Cell(MIN_EXP, "lenet-mnist", paper=Paper(0.56, 0.02, 2.21)),
-    Cell(BOUNDARY, "lenet-mnist"),
-    Cell(REFERENCE, "liunet-mnist", paper=Paper(0.41, 0.02, 1.60)),
-    Cell(MIN_EXP, "liunet-mnist", paper=Paper(0.33, 0.03, 3.41)),
-)
-_TABLE_3_METHODS = (
-    Cell(BAYES, "mlp-800", paper=Paper(1.32)),
-    Cell(DROPCONNECT, "mlp-800", paper=Paper(1.20, 0.03)),
-    Cell(DLSVM, "mlp-512", paper=Paper(0.87)),
-    Cell(CRN, "lenet-mnist", paper=Paper(0.73)),
-    Cell(DROPCONNECT, "lenet-mnist", paper=Paper(0.63, 0.03)),
-    Cell(DISTURB_LABEL, "lenet-mnist", paper=Paper(0.63)),
-    Cell(L_SOFTMAX, "liunet-mnist", paper=Paper(0.31)),
-    # Of an ensemble of two networks.
-    Cell(EM_SOFTMAX, "liunet-mnist", paper=Paper(0.27)),
+_TABLE_3_METHODS = tuple(
+    _cell("Table 3", arm, network)
+    for network, arms in (
+        ("mlp-800", (BAYES, DROPCONNECT)),
+        ("mlp-512", (DLSVM,)),
+        ("lenet-mnist", (CRN, DROPCONNECT, DISTURB_LABEL)),
+        ("liunet-mnist", (L_SOFTMAX, EM_SOFTMAX)),
+    )
+    for arm in arms
 )
 # Of these the paper has no numbers on MNIST.
 _OTHER_METHODS = tuple(Cell(arm, "mlp-800") for arm in (JACOBIAN, MMA, DEEP_DEFENSE, RELATIVE_DEEP_DEFENSE))
-_FIXED = (
-    Cell(FIXED_REFERENCE, paper=Paper(1.79, 0.06, 0.76)),
-    Cell(FIXED_MIN_EXP, paper=Paper(0.90, 0.03, 1.90)),
+# Beside them stand the paper's numbers of its own setting.
+_FIXED = tuple(
+    Cell(arm, paper=printed("Table 3", own.name))
+    for arm, own in ((FIXED_REFERENCE, REFERENCE), (FIXED_MIN_EXP, MIN_EXP))
 )
-_EXCHANGED = (
-    Cell(EXCHANGED_AVG_LIN, paper=Paper(2.26, 0.05)),
-    Cell(EXCHANGED_MIN_LIN, paper=Paper(1.28, 0.02)),
-    Cell(SWAPPED_MIN_LIN, paper=Paper(1.28, 0.02)),
+_EXCHANGED = tuple(
+    Cell(arm, paper=printed("Table 1", own.name))
+    for arm, own in ((EXCHANGED_AVG_LIN, AVG_LIN), (EXCHANGED_MIN_LIN, MIN_LIN), (SWAPPED_MIN_LIN, MIN_LIN))
 )
-# Single points of Figures 4 and 5, from the text and Tables 1 and 2; the figures themselves have no numbers.
-_FIGURE_4 = {
-    (REFERENCE.name, ALL_IMAGES): Paper(1.81, 0.05),
-    (ELSAYED.name, ALL_IMAGES): Paper(1.46, bound=">"),
-    (MASKED.name, ALL_IMAGES): Paper(1.46, 0.04),
-    (MIN_EXP.name, ALL_IMAGES): Paper(0.90, 0.03),
-    (MIN_EXP.name, 20_000): Paper(1.54, 0.04),
-}
-_FIGURE_5 = {
-    (REFERENCE.name, 55_000): Paper(40.0, bound=">"),
-    (MIN_EXP.name, 55_000): Paper(10.0, bound="<"),
-}
 _ELSAYED_ERRS_MOST = ((MIN_EXP, ELSAYED), (MASKED, ELSAYED))
 _THOUSANDS = range(5_000, 65_000, 5_000)
 
@@ -239,7 +201,7 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
         "figure4": Experiment(
             "Figure 4: fewer training images, MLP-800",
             tuple(
-                Cell(arm, num_train=value, paper=_FIGURE_4.get((arm.name, value), _NOTHING))
+                Cell(arm, num_train=value, paper=printed("Figure 4", arm.name, value=value))
                 for value, arm in itertools.product(_THOUSANDS, (REFERENCE, ELSAYED, MASKED, MIN_EXP))
             ),
             "sweep",
@@ -251,7 +213,7 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
         "figure5": Experiment(
             "Figure 5: training images with random labels, MLP-800",
             tuple(
-                Cell(arm, num_random_labels=value, paper=_FIGURE_5.get((arm.name, value), _NOTHING))
+                Cell(arm, num_random_labels=value, paper=printed("Figure 5", arm.name, value=value))
                 for value, arm in itertools.product(_THOUSANDS, (REFERENCE, ELSAYED, MIN_EXP))
             ),
             "sweep",

@@ -9,7 +9,9 @@ import numpy as np
 
 from ..training.table_2 import proportional_drops
 from . import comparison, figures, toy_panels
-from .experiments import EXPERIMENTS, Cell, Experiment, Paper
+from .experiments import EXPERIMENTS, Cell, Experiment
+from .markdown import number, table
+from .paper_values import Paper
 from .planning import TOY, Schedule, screening_of
 from .records import Results, cell_results, cell_schedules, read_records, reported_records, standard_deviation
 
@@ -123,11 +125,7 @@ def _table(experiment: Experiment, cells: Sequence[tuple[Any, Results | None]]) 
         notes += _orders(comparison.orders(finished, experiment.better))
     elif any(cell.paper.error is not None for cell, _ in cells):
         notes += f"\n{_NOT_IN_PAPER}\n"
-    return _markdown(heads, rows) + notes
-
-
-def _markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "".join("| " + " | ".join(entries) + " |\n" for entries in (heads, ["---"] * len(heads), *rows))
+    return table(heads, rows) + notes
 
 
 def _other_schedules(reported: Mapping[str, Mapping[str, Any]], schedule: Schedule) -> list[str]:
@@ -153,12 +151,12 @@ def _other_schedules(reported: Mapping[str, Mapping[str, Any]], schedule: Schedu
     if not rows:
         return []
     title = f"## Other schedules\n\n{_NOT_IN_PAPER}\n"
-    return [title, _markdown(["network", "training", "epochs", "screening", *_HEADS], rows)]
+    return [title, table(["network", "training", "epochs", "screening", *_HEADS], rows)]
 
 
 def _entries(paper: Paper, results: Results | None) -> list[str]:
-    said = f"{paper.bound}{_number(paper.error, paper.deviation, '%')}"
-    margin = _number(paper.margin, None)
+    said = f"{paper.bound}{number(paper.error, paper.deviation, '%')}"
+    margin = number(paper.margin, None)
     if results is None:
         return ["", "", "not run", said, "", "", margin, ""]
     errors, margins = results.values("error_percent"), results.values("margin_mean")
@@ -169,10 +167,10 @@ def _entries(paper: Paper, results: Results | None) -> list[str]:
     return [
         str(len(results.records)),
         f"{results.hours:.1f}",
-        _number(float(np.mean(errors)), standard_deviation(errors), "%"),
+        number(float(np.mean(errors)), standard_deviation(errors), "%"),
         said,
         off,
-        _number(float(np.mean(margins)), standard_deviation(margins), digits=3),
+        number(float(np.mean(margins)), standard_deviation(margins), digits=3),
         margin,
         _difference(float(np.mean(margins)), paper.margin, ""),
     ]
@@ -182,12 +180,6 @@ def _orders(orders: Iterable[comparison.Order]) -> str:
     orders = list(orders)
     agree, close = (sum(getattr(order, name) for order in orders) for name in ("agrees", "is_close"))
     return f"\nOrders: {agree} of {len(orders)} as in the paper{f', {close} close' * bool(close)}.\n" if orders else ""
-
-
-def _number(value: float | None, deviation: float | None, unit: str = "", digits: int = 2) -> str:
-    if value is None:
-        return ""
-    return f"{value:.{digits}f}{unit}" + (f" ± {deviation:.{digits}f}" if deviation is not None else "")
 
 
 def _difference(value: float, paper: float | None, unit: str) -> str:
@@ -203,7 +195,7 @@ def _toy(records: Sequence[Mapping[str, Any]], page: pathlib.Path, images: pathl
     figure.savefig(path, dpi=150)
     return (
         f"{title}![Six forms of the penalty on two classes in the plane, seed {seed}]({_link(path, page)})\n\n"
-        f"{toy_panels.TEXT}\n{_markdown(toy_panels.HEADS, toy_panels.rows(records))}\n{toy_panels.remarks(records)}"
+        f"{toy_panels.TEXT}\n{table(toy_panels.HEADS, toy_panels.rows(records))}\n{toy_panels.remarks(records)}"
     )
 
 
