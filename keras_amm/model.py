@@ -141,7 +141,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
             return super().train_step(data)
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         images = as_images(x)
-        # If `x` is the tensor of images itself, one pass over it may serve the loss and the search (see below).
+        # If `x` is the tensor of images itself, one pass over it may serve the loss and the search.
         is_shared = images is x
         # Checked before the classifier runs: the statistics of a BatchNormalization would keep a NaN for good.
         with tf.control_dependencies(enforce([finite_images(images)])):
@@ -159,12 +159,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         # Copied now, because the classifier's later passes may add to them.
         extra_losses = list(self.losses)
         classifier = self.attack.classifier(self.base_model).in_batch(statistics)
-        # The search starts at images in pixel units, and of a float32 network at float32 images, whatever the batch is.
-        is_shared = is_shared and classifier.deviation is None and images.dtype == classifier.dtype
-        if is_shared and classifier.is_deterministic:
-            clean = pass_of(classifier, images, y_pred, tape)
-        else:
-            clean = clean_pass(classifier, classifier.inputs(images))
+        clean = _pass_for_search(classifier, images, y_pred, tape, is_shared=is_shared)
         scale = self.optimizer.scale_loss(tf.ones(()))
         found = self._find_penalty(classifier, clean, y, self.optimizer.iterations, scale)
         # The penalty depends on the weights through the statistics of the batch, too; the loss's way back serves both.
@@ -270,3 +265,14 @@ class AMMModel(ClassifierWrapper, KerasHooks):
             step=step,
             loss_scale=loss_scale,
         )
+
+
+def _pass_for_search(
+    classifier: Classifier, images: Tensor, y_pred: Any, tape: tf.GradientTape, *, is_shared: bool
+) -> CleanPass:
+    """The pass that the search starts from: that of the loss, if the tape recorded it of these images and it is alike."""
+    # The search starts at images in pixel units, and of a float32 network at float32 images, whatever the batch is.
+    is_shared = is_shared and classifier.deviation is None and images.dtype == classifier.dtype
+    if is_shared and classifier.is_deterministic:
+        return pass_of(classifier, images, y_pred, tape)
+    return clean_pass(classifier, classifier.inputs(images))
