@@ -270,7 +270,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
 def _pass_for_search(
     classifier: Classifier, images: Tensor, y_pred: Any, tape: tf.GradientTape, *, is_shared: bool
 ) -> CleanPass:
-    """The pass that the search starts from: that of the loss, if the tape recorded it of these images and it is alike."""
+    """The pass that the search starts from: that of the loss, if it is of these images and computes the same."""
     # The search starts at images in pixel units, and of a float32 network at float32 images, whatever the batch is.
     is_shared = is_shared and classifier.deviation is None and images.dtype == classifier.dtype
     if is_shared and classifier.is_deterministic:
