@@ -8,6 +8,7 @@ SECONDS = "val_margin_seconds"
 _ATTRIBUTES = {
     "val_margin": "margin",
     "val_margin_median": "margin_median",
+    "val_signed_margin": "signed_mean",
     "val_paper_margin": "mean",
     "val_attack_success": "success_rate",
 }

@@ -50,6 +50,16 @@ def test_a_checkpoint_keeps_the_sensible_one(monitor, kept, tmp_path):
     np.testing.assert_array_equal(model.get_weights()[2], kept[2])
 
 
+def test_the_signed_margin_falls_where_the_boundary_of_a_collapsed_classifier_is_far_but_within_reach():
+    """A linear classifier that always says class 1, with its boundary at x_0 = -100."""
+    model = compiled(keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]), keras.optimizers.SGD(0.0))
+    model.set_weights([np.array([[0.0, 1.0], [0.0, 0.0]]), np.array([0.0, 100.0])])
+    history = model.fit(X, Y, verbose=0, callbacks=[MarginLogger((X, Y))]).history
+    signed = 1.02 * np.where(Y == 1, 1.0, -1.0) * (X[:, 0] + 100.0)
+    assert history["val_signed_margin"][0] == pytest.approx(np.mean(signed), rel=1e-3)
+    assert history["val_margin"][0] > 10 * abs(history["val_signed_margin"][0])
+
+
 @pytest.mark.parametrize("search", ["exact", "ranks", "cheap"])
 def test_training_shows_the_same(search):
     """Also where a search leaves samples out, for then their estimates count by the successes of the others."""

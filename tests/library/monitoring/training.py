@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 INPUTS, CLASSES, IMAGES = 6, 4, 50
-KEYS = {"val_margin", "val_margin_median", "val_paper_margin", "val_attack_success", "val_margin_seconds"}
+KEYS = {"val_margin", "val_margin_median", "val_signed_margin", "val_paper_margin", "val_attack_success", "val_margin_seconds"}
 
 
 def data_of(number=IMAGES, shape=(INPUTS,), seed=0):
