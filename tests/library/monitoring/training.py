@@ -9,7 +9,8 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 INPUTS, CLASSES, IMAGES = 6, 4, 50
-KEYS = {"val_margin", "val_margin_median", "val_signed_margin", "val_paper_margin", "val_attack_success", "val_margin_seconds"}
+LOGGED = ("margin", "margin_median", "signed_margin", "paper_margin", "attack_success", "margin_seconds")
+KEYS = {f"val_{name}" for name in LOGGED}
 
 
 def data_of(number=IMAGES, shape=(INPUTS,), seed=0):
