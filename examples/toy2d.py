@@ -40,6 +40,7 @@ from paper.reproduce.toy_boundaries import (
 from paper.training import learning_rates
 from paper.training.coupled_sgd import CoupledDecaySGD
 from paper.training.run_records import versions
+from paper.variants.lin import AveragedRegularizer
 
 BATCH_SIZE = 20
 INITIAL_LEARNING_RATE = 0.1
@@ -51,6 +52,12 @@ SHRINKAGES = ("lin", "inv", "exp")
 flags.DEFINE_integer("epochs", 1000, "number of epochs", lower_bound=1)
 flags.DEFINE_integer("seed", 1, "seed of the data, the initialisation and the order")
 flags.DEFINE_float("max_penalty", 50.0, "the penalty of one point beyond which it does not pull", lower_bound=1.0)
+flags.DEFINE_enum(
+    "divisor",
+    "batch",
+    ["batch", "selected"],
+    "what the penalty is divided by: the points of a batch, or those that count",
+)
 flags.DEFINE_string("out", "toy2d.png", "where to save the figure")
 flags.DEFINE_string("json", None, "where to save the numbers")
 FLAGS = flags.FLAGS
@@ -90,6 +97,7 @@ def main(argv: list[str]) -> None:
             "seed": FLAGS.seed,
             "epochs": FLAGS.epochs,
             "max_penalty": FLAGS.max_penalty,
+            "divisor": FLAGS.divisor,
             "versions": made_with,
             "training_seconds": sum(panel["seconds"] for panel in panels.values()),
             **others,
@@ -101,8 +109,9 @@ def main(argv: list[str]) -> None:
 
 def configurations() -> dict[str, keras_amm.MarginRegularizer | None]:
     """The reference, which has no penalty, and the six forms of the penalty."""
+    kind = {"batch": keras_amm.MarginRegularizer, "selected": AveragedRegularizer}[FLAGS.divisor]
     penalties = {
-        f"{aggregation.upper()}+{shrinkage.upper()}": keras_amm.MarginRegularizer.from_paper(
+        f"{aggregation.upper()}+{shrinkage.upper()}": kind.from_paper(
             f"{aggregation}-{shrinkage}", strength=1.0, c=1.0, d=1.0, max_penalty=FLAGS.max_penalty
         )
         for aggregation, shrinkage in itertools.product(AGGREGATIONS, SHRINKAGES)
