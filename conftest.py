@@ -3,6 +3,7 @@
 import gc
 import importlib.metadata
 import os
+import random
 
 # Before TensorFlow is imported, by whichever test comes first.
 os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -30,6 +31,21 @@ def pytest_sessionstart(session):
     if hasattr(session.config, "workerinput"):
         # pytest-xdist runs a worker per core: threads of their own would only get in each other's way.
         tf.config.threading.set_intra_op_parallelism_threads(1)
+    _keep_kernels()
+
+
+def _keep_kernels():
+    """Let a new seed keep what TensorFlow has prepared to run, which it would drop, and prepare again in every test.
+
+    Only random operations with a state of their own need to be dropped, such as those of `tf.random.normal`. No test
+    relies on their numbers: Keras draws its own without.
+    """
+    from tensorflow.python.eager import context
+
+    def set_global_seed(self, seed):
+        self._seed, self._rng = seed, random.Random(seed)
+
+    context.Context._set_global_seed = set_global_seed
 
 
 def pytest_collection_finish(session):

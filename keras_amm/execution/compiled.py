@@ -22,7 +22,7 @@ def _attributes_of_keras() -> frozenset[str]:
     """The attributes that Keras uses for itself, and changes while a model is built, trained and saved."""
     image = keras.Input((1,))
     empty = (keras.layers.Layer(), keras.Model(), keras.Sequential(), keras.Model(image, image))
-    run = ("history", "optimizer", "stop_training", "stop_evaluating", "stop_predicting")
+    run = ("history", "optimizer", "stop_training", "stop_evaluating", "stop_predicting", "_eval_epoch_iterator")
     return frozenset(run).union(*map(vars, empty))
 
 
