@@ -25,7 +25,7 @@ TUTORIAL = ROOT / "docs" / "tutorial.md"
 # Each block is a script: a process can have one strategy only.
 SCRIPTS = ("several_gpus.md",)
 # What takes long to trace and is traced by tests of its own: their functions run without graphs.
-EAGERLY = ("command_line.md", "own_model.md")
+EAGERLY = ("command_line.md", "own_model.md", "own_training_step.md", "normalised_images.md", "saving.md")
 # What a block may be written in; a block that is not to run is of no language, or is skipped with its reason.
 LANGUAGES = ("python", "bash", "text")
 PATIENCE = 300

@@ -158,7 +158,7 @@ def network(request):
     return keras.Sequential([keras.Input((3,)), keras.layers.Dense(7, request.param), keras.layers.Dense(3)])
 
 
-@pytest.mark.parametrize("labelled", [False, True])
+@pytest.mark.parametrize(("network", "labelled"), [("relu", False), ("tanh", True)], indirect=["network"])
 @given(seed=st.integers(0, 2**31 - 1))
 @settings(max_examples=15, deadline=None)
 def test_what_is_found_is_predicted_otherwise(network, labelled, seed):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import keras_amm
@@ -28,9 +28,9 @@ def test_binary_linear_classifier_has_the_closed_form():
     assert np.all(found.success)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(classes=st.integers(2, 7), seed=st.integers(0, 2**16))
-def test_linear_classifier_has_the_closed_form(classes, seed):
+def test_linear_classifier_has_the_closed_form(eagerly, classes, seed):
     """The nearest of the pairwise hyperplanes, and the perturbation normal to it."""
     generator = np.random.default_rng(seed)
     kernel, bias = generator.standard_normal((5, classes)), generator.standard_normal(classes)
@@ -56,14 +56,18 @@ def test_linear_classifier_has_the_closed_form(classes, seed):
 def test_equals_a_loop_over_samples(name):
     keras.utils.set_random_seed(2)
     model = zoo.build(name)
-    x = zoo.images(10)
+    x = zoo.images(8)
     logits = oracle.logits_of(model)
     y = np.argmax(logits(x), axis=1)
     y[:4] = (y[:4] + 2) % zoo.CLASSES
-    for labels in (None, y):
-        found = keras_amm.DeepFool().perturb(model, x, labels)
-        for i in range(len(x)):
-            label = None if labels is None else int(y[i])
+    untargeted, targeted = (keras_amm.DeepFool().perturb(model, x, labels) for labels in (None, y))
+    # Where the prediction is the label, both are the same.
+    np.testing.assert_allclose(targeted.delta[4:], untargeted.delta[4:], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(targeted.success[4:], untargeted.success[4:])
+    np.testing.assert_array_equal(targeted.iterations[4:], untargeted.iterations[4:])
+    for found, number in ((untargeted, 8), (targeted, 4)):
+        for i in range(number):
+            label = None if found is untargeted else int(y[i])
             norm, delta, iterations, success = oracle.deepfool(logits, tf.constant(x[i]), label)
             second, first = np.sort(logits((x[i] + delta)[None])[0])[-2:]
             if first - second > 1e-5:  # nearer the boundary, rounding decides whether it was crossed
@@ -73,6 +77,7 @@ def test_equals_a_loop_over_samples(name):
             np.testing.assert_allclose(found.delta[i], delta, atol=1e-4)
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("name", ["relu_mlp", "max_pool_cnn", "tanh_cnn"])
 def test_prediction_changes_where_it_succeeded(name):
     keras.utils.set_random_seed(2)
@@ -115,6 +120,7 @@ def test_flat_networks_give_finite_numbers(fill, bias):
     assert np.all(found.success == (bias == 0.0))
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_saturated_network_gives_finite_numbers():
     model = zoo.build("softmax_head")
     model.set_weights([1e3 * w for w in model.get_weights()])

@@ -13,6 +13,7 @@ from tests.helpers.networks import small_data, train
 
 # Logits are the inputs themselves, so ties are exact, and the boundary of two classes is at |difference| / sqrt(2).
 X = np.array([[2, 2, 0], [0, 3, 3], [1, 1, 1], [2, 0, 1], [0, 0, 4]], "float32")
+CORRECT, WRONG = [0, 1, 0], [1, 2, 1]
 DISTANCES = np.array([0, 0, 0, 1 / np.sqrt(2), 4 / np.sqrt(2)], "float32")
 
 
@@ -33,8 +34,7 @@ def _perturb(how, model, x, labels=None, **options):
     return tf.function(lambda x: attack.perturb(model, x, labels), jit_compile=True)(tf.constant(x))
 
 
-@pytest.mark.parametrize("how", ["eager", "graph", "xla"])
-@pytest.mark.parametrize("refine_steps", [0, 5])
+@pytest.mark.parametrize(("how", "refine_steps"), [("eager", 0), ("eager", 5), ("graph", 5), ("xla", 0), ("xla", 5)])
 def test_distance_is_zero_after_no_step(how, refine_steps):
     found = _perturb(how, _identity(), X, refine_steps=refine_steps)
     # Bisection comes within a part in 2**5 of the boundary.
@@ -74,8 +74,16 @@ def test_reports_count_ties_as_reached():
     assert report.success_rate == 1.0
 
 
-@pytest.mark.parametrize("settings", [{}, {"jit_compile": True}, {"run_eagerly": True}], ids=["graph", "xla", "eager"])
-@pytest.mark.parametrize("regularizer", [{}, {"screening": 0.3}, {"gradient": "boundary"}], ids=str)
+@pytest.mark.parametrize(
+    ("settings", "regularizer"),
+    [
+        ({}, {}),
+        ({"jit_compile": True}, {"screening": 0.3}),
+        ({"jit_compile": True}, {"gradient": "boundary"}),
+        ({"run_eagerly": True}, {"screening": 0.3}),
+    ],
+    ids=str,
+)
 def test_fit_of_a_head_initialised_with_zeros(settings, regularizer):
     x, y = small_data(16)
     keras.utils.set_random_seed(0)
@@ -89,9 +97,15 @@ def test_fit_of_a_head_initialised_with_zeros(settings, regularizer):
     assert history["margin_penalty"] == [pytest.approx(3 * 32 / 16)]
 
 
-@pytest.mark.parametrize("kind", ["unrolled", "boundary"])
-@pytest.mark.parametrize("labels", [[0, 1, 0], [1, 2, 1]], ids=["correct", "wrong"])
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "labels", "jit_compile"),
+    [
+        ("unrolled", CORRECT, False),
+        ("unrolled", WRONG, True),
+        ("boundary", CORRECT, True),
+        ("boundary", WRONG, False),
+    ],
+)
 def test_the_gradient_is_that_of_the_distance(kind, labels, jit_compile):
     """N = -g / ||w|| on the image's side of the boundary, so dN = -dg / ||w|| where g is zero."""
     model = _identity()
