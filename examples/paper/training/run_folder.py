@@ -18,9 +18,9 @@ _NOT_COMPARED = (*LOCATION_SETTINGS, "init_from")
 # Settings that may change when a run is continued.
 FREE = ("epochs", "eval_margins", *_NOT_COMPARED)
 # Settings that older runs lack, with the values that these runs had.
-_LATER_SETTINGS = {
+LATER_SETTINGS = {
     "only_successful": True, "max_iterations": 6, "interval": 1, "groups": None, "shuffle": True, "method": None,
-    "method_settings": {},
+    "method_settings": {}, "misclassified": None, "loss": "cross-entropy",
 }  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def finished(settings: dict[str, Any], out: pathlib.Path) -> dict[str, Any] | No
     if not path.exists():
         return None
     result = json.loads(path.read_text())
-    before = {**_LATER_SETTINGS, **result["config"]}
+    before = {**LATER_SETTINGS, **result["config"]}
     same = all(before.get(name) == value for name, value in settings.items() if name not in _NOT_COMPARED)
     return result if same else None
 
@@ -149,4 +149,4 @@ def training_images(source: str | None) -> int | None:
 
 def _settings(out: pathlib.Path) -> dict[str, Any]:
     path = out / "config.json"
-    return {**_LATER_SETTINGS, **json.loads(path.read_text())} if path.exists() else {}
+    return {**LATER_SETTINGS, **json.loads(path.read_text())} if path.exists() else {}

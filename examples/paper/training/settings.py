@@ -12,6 +12,7 @@ import keras_amm
 from .. import methods
 from ..command_line import numbers, show_in_help
 from .initial_weights import PUBLISHED
+from .losses import LOSSES
 from .table_2 import TABLE_2
 
 STRATEGIES = ("none", "mirrored")
@@ -55,6 +56,7 @@ def define_flags(networks: Sequence[str], out: str, without: Sequence[str] = ())
     flags.DEFINE_list("drop_at", None, "epochs from which the learning rate is lower (default: Table 2)")
     flags.DEFINE_list("drop_to", None, "factors of the initial learning rate from then on (default: 0.1,0.01)")
     flags.DEFINE_integer("seed", 0, "seed of initialisation, order and augmentation")
+    flags.DEFINE_enum("loss", "cross-entropy", list(LOSSES), "the classification loss")
     flags.DEFINE_float("strength", 32.0, "lambda, the weight of the margin penalty")
     flags.DEFINE_enum("aggregation", "min", _names(keras_amm.aggregation.ENTRIES), "which samples count")
     flags.DEFINE_enum("shrinkage", "exp", _names(keras_amm.shrinkage.ENTRIES), "how much small margins count")
@@ -63,6 +65,12 @@ def define_flags(networks: Sequence[str], out: str, without: Sequence[str] = ())
     flags.DEFINE_enum("gradient", "unrolled", ["unrolled", "masked", "boundary"], "how margins are differentiated")
     flags.DEFINE_float(
         "screening", None, "so many correct samples, as a fraction of the batch, are searched in full; all by default"
+    )
+    flags.DEFINE_enum(
+        "misclassified",
+        None,
+        ["all", "farthest", "none"],
+        "which misclassified samples count; by default as in the authors' code: all under AVG, the farthest under MIN",
     )
     flags.DEFINE_bool("only_successful", True, "whether samples count for nothing whose attack failed")
     flags.DEFINE_integer("interval", 1, "training steps from one margin penalty to the next", lower_bound=1)
@@ -98,6 +106,8 @@ def _method(given: dict[str, Any]) -> dict[str, Any]:
         return {"method": None, "method_settings": {}}
     if given["two_step"]:
         raise ValueError(f"--two_step trains a reference for AMM. Received: method={name!r}.")
+    if given["loss"] != "cross-entropy":
+        raise ValueError(f"A method has its own loss. Received: method={name!r}, loss={given['loss']!r}.")
     if given.get("strategy") == "mirrored":
         raise ValueError(f"Methods train on one device. Received: method={name!r}, strategy='mirrored'.")
     return {"method": name, "method_settings": dataclasses.asdict(methods.build(name, changes)), "amm": False}

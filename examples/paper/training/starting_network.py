@@ -9,9 +9,11 @@ import keras_amm
 
 from .. import architectures, methods
 from .initial_weights import load_network
+from .losses import LOSSES
 
 _REGULARIZER_SETTINGS = (
     "strength", "aggregation", "shrinkage", "c", "d", "gradient", "screening", "only_successful", "interval",
+    "misclassified",
 )  # fmt: skip
 
 
@@ -49,6 +51,11 @@ def wrap_for_margin(network: keras.Model, settings: dict[str, Any]) -> keras_amm
 def method_of(settings: dict[str, Any]) -> methods.Method:
     """The method that the settings name; without one, that which changes nothing."""
     return methods.METHODS.get(settings["method"], methods.Method)(**settings["method_settings"])
+
+
+def loss_of(settings: dict[str, Any], method: methods.Method) -> keras.losses.Loss:
+    """The loss to train with: the method's, or that which the settings name where there is no method."""
+    return method.loss if settings["method"] else LOSSES[settings["loss"]]()
 
 
 def digest(network: keras.Model) -> str:

@@ -34,7 +34,7 @@ from .checkpoints import restore
 from .fitting import compile_model, fit, measure, to_measure
 from .run_folder import OtherRunError
 from .run_records import EpochSeconds, read_history, summarize_history, versions
-from .starting_network import digest, initial_network, method_of, wrap_for_margin
+from .starting_network import digest, initial_network, loss_of, method_of, wrap_for_margin
 
 
 class SettingsError(ValueError):
@@ -107,7 +107,7 @@ def train(settings: dict[str, Any], out: pathlib.Path, resume: bool = True) -> d
             network, data = method.rebuild(network, data.num_train), method.disturb(data, settings["seed"])
             model = wrap_for_margin(network, settings) if settings["amm"] else method.wrap(network)
             schedule = (settings[name] for name in ("learning_rate", "drop_at", "drop_to"))
-            compile_model(model, *schedule, steps_per_epoch=len(data.train), loss=method.loss)
+            compile_model(model, *schedule, steps_per_epoch=len(data.train), loss=loss_of(settings, method))
     if resume and (out / "model.keras").exists() and (result := run_folder.finished(settings, out)):
         _print(result)
         return result
@@ -129,8 +129,9 @@ def _train(
     """What is left of a training, and its measurement."""
     measured, name = (data.validation, "validation") if settings["validation"] else (data.test, "test")
     run_folder.prepare(out, settings, resume)
-    # A method's own model and loss are for training only.
-    kept = to_measure(network) if settings["method"] else model
+    # A method's own model, and any loss but the cross-entropy, are for training only.
+    only_to_train = settings["method"] or settings["loss"] != "cross-entropy"
+    kept = to_measure(network) if only_to_train else model
     reference = None
     if settings["init_from"]:
         reference = run_folder.once(out / "initial.json", lambda: measure(kept, measured, settings["eval_margins"]))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ..training.run_folder import LOCATION_SETTINGS
+from ..training.run_folder import LATER_SETTINGS, LOCATION_SETTINGS
 
 
 class Grid(NamedTuple):
@@ -67,7 +67,8 @@ def rows_beyond(grid: Grid, path: pathlib.Path, settings: dict[str, Any], seeds:
     if not path.exists():
         return []
     before = json.loads(path.read_text())
-    same = all(before["settings"].get(name) == settings[name] for name in settings.keys() - set(LOCATION_SETTINGS))
+    theirs = {**LATER_SETTINGS, **before["settings"]}
+    same = all(theirs.get(name) == settings[name] for name in settings.keys() - set(LOCATION_SETTINGS))
     if not same or before["seeds"] != seeds:
         return []
     rows = (Row(**row) for row in before["rows"])

@@ -28,6 +28,7 @@ class LinVariant(Variant):
         screening: how many correct samples MIN searches in full, as a fraction of the batch; None for all.
         only_successful: whether samples whose attack failed count for nothing.
         divisor: "batch", the images of a batch, or "selected", the correct or the wrong ones that the penalty counts.
+        misclassified: which misclassified samples count, as `MarginRegularizer` takes it; None for the authors' rule.
         unit: the unit of margins, as a part of the range of the pixels: c and d are divided by it.
     """
 
@@ -38,11 +39,22 @@ class LinVariant(Variant):
     screening: float | None = None
     only_successful: bool = True
     divisor: str = "batch"
+    misclassified: str | None = None
     unit: float = 1.0
 
 
 _ARMS: Mapping[str, experiments.Arm] = MappingProxyType(
-    {arm.name: arm for arm in (experiments.AVG_LIN, experiments.MIN_LIN, experiments.AVG_EXP, experiments.MIN_EXP)}
+    {
+        arm.name: arm
+        for arm in (
+            experiments.AVG_LIN,
+            experiments.MIN_LIN,
+            experiments.AVG_INV,
+            experiments.MIN_INV,
+            experiments.AVG_EXP,
+            experiments.MIN_EXP,
+        )
+    }
 )
 
 
@@ -53,6 +65,8 @@ def _variants_of(arm: experiments.Arm) -> Iterator[tuple[str, LinVariant]]:
         "ours": ("nothing", {}),
         "rate": ("learning rate of 1e-2, the published code's default", {"learning_rate": 1e-2}),
         "selected": ("correct and wrong samples averaged over those that count", {"divisor": "selected"}),
+        "squared-hinge": ("squared hinge in place of the cross-entropy", {"loss": "squared-hinge"}),
+        **({"all-wrong": ("all wrong samples count", {"misclassified": "all"})} if is_min else {}),
         "no-decay": ("no weight decay", {"l2": 0.0}),
         "more-decay": ("weight decay of 5e-4", {"l2": 5e-4}),
         "untruncated": ("MSRA not truncated, as the authors'", {"initialisation": "msra-untruncated"}),
@@ -74,8 +88,8 @@ def _variants_of(arm: experiments.Arm) -> Iterator[tuple[str, LinVariant]]:
         **({"unscreened": ("all samples searched", {"screening": None})} if is_min else {}),
         **{f"c-{c}": (f"c = {c}", {"c": c}) for c in (0.5, 1.0, 2.0, 4.0) if c != arm.settings["c"]},
     }
-    names = differences if arm.settings["shrinkage"] == "lin" else ("ours", "selected")
-    for name in names:
+    wanted = differences if arm.settings["shrinkage"] == "lin" else ("ours", "selected", "squared-hinge", "all-wrong")
+    for name in filter(differences.__contains__, wanted):
         title, settings = differences[name]
         screening = {"screening": SCHEDULES["short"].screening} if is_min else {}
         yield f"{arm.name}.{name}", LinVariant(f"{arm.title}: {title}", arm=arm.name, **{**screening, **settings})
@@ -134,5 +148,5 @@ def regularizer(variant: LinVariant) -> keras_amm.MarginRegularizer:
     settings = dict(_ARMS[variant.arm].settings)
     settings["c"] = (settings["c"] if variant.c is None else variant.c) / variant.unit
     settings["d"] /= variant.unit
-    settings |= {"screening": variant.screening, "only_successful": variant.only_successful}
+    settings |= {name: getattr(variant, name) for name in ("screening", "only_successful", "misclassified")}
     return kind.from_paper(f"{settings['aggregation']}-{settings['shrinkage']}", **settings)

@@ -11,7 +11,8 @@ import keras
 from ..data import data_sets
 from ..data.arrays import MNIST_MEAN
 from ..training.checkpoints import restore
-from ..training.fitting import compile_model, fit, measure
+from ..training.fitting import compile_model, fit, measure, to_measure
+from ..training.losses import LOSSES
 from ..training.run_records import versions
 from ..training.table_2 import DROP_TO, proportional_drops
 
@@ -46,6 +47,7 @@ class Variant:
         mean: what is subtracted from the pixels before that.
         shuffle: whether each epoch has another order.
         global_clipnorm: the largest norm of the gradient; None not to clip it.
+        loss: the classification loss, a key of `losses.LOSSES`.
     """
 
     title: str
@@ -55,6 +57,7 @@ class Variant:
     mean: float = MNIST_MEAN
     shuffle: bool = True
     global_clipnorm: float | None = 10.0
+    loss: str = "cross-entropy"
 
 
 class Training(NamedTuple):
@@ -115,14 +118,16 @@ def train(variant: Any, training: Training, build: Callable[[Any], keras.Model])
         steps_per_epoch=len(data.train),
         l2=variant.l2,
         global_clipnorm=variant.global_clipnorm,
+        loss=LOSSES[variant.loss](),
     )
     done = restore(model, checkpoint, len(data.train))
     fit(model, data, range(done, epochs), checkpoint)
+    kept = model if variant.loss == "cross-entropy" else to_measure(getattr(model, "base_model", model))
     return {
         "form": dataclasses.asdict(variant),
         "seed": seed,
         "epochs": epochs,
         "versions": made_with,
         "measured_on": "test" if test else "validation",
-        **measure(model, data.test if test else data.validation),
+        **measure(kept, data.test if test else data.validation),
     }
