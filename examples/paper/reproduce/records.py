@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .experiments import EXPERIMENTS, Cell
-from .planning import TOY, Run, Schedule, run_name, toy, training
+from .planning import TOY_RULES, Run, Schedule, run_name, toy, training
 
 # What the report needs of a record of a training, and of one of Figure 1.
 _TRAINING_ENTRIES = ("error_percent", "margin_mean", "history")
@@ -122,6 +122,11 @@ def cell_results(records: Mapping[str, Mapping[str, Any]], cell: Cell, schedule:
     return Results(cell, sorted(found, key=lambda record: record["seed"])) if found else None
 
 
+def toy_records(records: Mapping[str, Mapping[str, Any]], rule: str) -> list[Mapping[str, Any]]:
+    """The records of Figure 1 by one of `TOY_RULES`, one per seed."""
+    return [record for name, record in records.items() if name == toy(record["seed"], rule).name]
+
+
 def reported_records(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     """The records that some table or figure shows.
 
@@ -136,10 +141,12 @@ def reported_records(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapp
     """
     found: dict[str, Mapping[str, Any]] = {}
     for name, record in records.items():
-        if name == f"{TOY}.seed-{record['seed']}":
-            _require_command(record, toy(record["seed"]))
-            _require_entries(record, _TOY_ENTRIES)
-            found[name] = record
+        for rule in TOY_RULES:
+            run = toy(record["seed"], rule)
+            if name == run.name:
+                _require_command(record, run)
+                _require_entries(record, _TOY_ENTRIES)
+                found[name] = record
     for experiment in EXPERIMENTS.values():
         for cell in experiment.cells:
             for schedule in cell_schedules(records, cell):
