@@ -23,11 +23,17 @@ def test_network():
     np.testing.assert_allclose(ours(x), expected(x), rtol=1e-5, atol=1e-6)
 
 
-ROWS = [experiments.AVG_LIN, experiments.MIN_LIN, experiments.AVG_EXP, experiments.MIN_EXP]
+ROWS = [
+    getattr(experiments, f"{aggregation}_{shrinkage}")
+    for aggregation in ("AVG", "MIN")
+    for shrinkage in ("LIN", "INV", "EXP")
+]
 DIFFERENCES = {
     "ours": {},
     "rate": {"learning_rate": 1e-2},
     "selected": {"divisor": "selected"},
+    "squared-hinge": {"loss": "squared-hinge"},
+    "all-wrong": {"misclassified": "all"},
     "no-decay": {"l2": 0.0},
     "more-decay": {"l2": 5e-4},
     "untruncated": {"initialisation": "msra-untruncated"},
@@ -50,7 +56,9 @@ def test_settings(arm):
     ours = LIN_VARIANTS[f"{arm.name}.ours"]
     config = lin.regularizer(ours).get_config()
     assert {name: config[name] for name in arm.settings} == dict(arm.settings)
-    assert config["screening"] == (0.3 if arm.settings["aggregation"] == "min" else None)
+    is_min = arm.settings["aggregation"] == "min"
+    assert config["screening"] == (0.3 if is_min else None) and config["misclassified"] is None
+    assert (f"{arm.name}.all-wrong" in LIN_VARIANTS) == is_min
     for name, variant in comparison.choose(LIN_VARIANTS, [arm.name]).items():
         differences = DIFFERENCES[name.partition(".")[2]]
         assert dataclasses.replace(variant, title=ours.title) == dataclasses.replace(ours, **differences), name

@@ -80,4 +80,10 @@ def test_choice_among_several():
     assert [(cell.arm.name, cell.num_random_labels) for cell in cells] == [("elsayed", 5_000)]
     plan = planning.plan(["figure1", "table1"], 2, SHORT, arms=["reference"])
     assert [run.name for run in plan] == [f"mlp-800.reference.epochs-30.seed-{seed}" for seed in (0, 1)]
-    assert [run.name for run in planning.plan(["figure1"], 2, SHORT)] == ["figure1.seed-0", "figure1.seed-1"]
+
+
+def test_figure_1_by_two_rules():
+    plan = planning.plan(["figure1"], 2, SHORT)
+    rules = ("figure1", "figure1.all-wrong")
+    assert [run.name for run in plan] == [f"{rule}.seed-{seed}" for seed in (0, 1) for rule in rules]
+    assert ["--misclassified=all" in run.command for run in plan] == 2 * [False, True]

@@ -1,10 +1,13 @@
 """The settings of a training: Table 2 of the paper, and what contradicts itself."""
 
+import math
+
+import keras
 import numpy as np
 import pytest
 
 from paper import architectures
-from paper.training import learning_rates
+from paper.training import learning_rates, run_folder, starting_network
 from paper.training.table_2 import TABLE_2
 from tests.helpers.training_settings import resolve
 
@@ -52,6 +55,30 @@ def test_settings_are_table_2_unless_given():
 def test_contradicting_settings(given, message):
     with pytest.raises(ValueError, match=message):
         resolve("cifar10", "lenet", **given)
+
+
+def test_which_misclassified_samples_count():
+    """The authors' rule, unless another is given; runs that were made before it could be given had theirs."""
+    network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(10)])
+    for rule in (None, "all", "farthest", "none"):
+        settings = resolve("mnist", "mlp-800", misclassified=rule)
+        assert starting_network.wrap_for_margin(network, settings).regularizer.misclassified == rule
+    assert run_folder.LATER_SETTINGS["misclassified"] is None
+
+
+def test_classification_loss():
+    scores, label = np.array([[2.0, 0.5]], "float32"), np.array([0])
+    # log(1 + exp(0.5 - 2)), and the square of what the second score is above -1.
+    for loss, expected in (("cross-entropy", math.log1p(math.exp(-1.5))), ("squared-hinge", 1.5**2)):
+        settings = resolve("mnist", "mlp-800", loss=loss)
+        found = starting_network.loss_of(settings, starting_network.method_of(settings))
+        assert float(found(label, scores)) == pytest.approx(expected)
+    settings = resolve("mnist", "mlp-800", method="dlsvm", method_settings=["strength=2"])
+    method = starting_network.method_of(settings)
+    assert float(starting_network.loss_of(settings, method)(label, scores)) == pytest.approx(2 * 1.5**2)
+    assert run_folder.LATER_SETTINGS["loss"] == "cross-entropy"
+    with pytest.raises(ValueError, match=r"A method has its own loss. Received: method='mma', loss='squared-hinge'"):
+        resolve("mnist", "mlp-800", method="mma", loss="squared-hinge")
 
 
 def test_learning_rate_drops_where_the_epoch_begins():

@@ -126,6 +126,13 @@ SWAPPED_MIN_LIN = Arm(
     "MIN+LIN, c = 4, d = 0.5",
     {**MIN_LIN.settings, "c": MIN_LIN.settings["d"], "d": MIN_LIN.settings["c"]},
 )
+# Section 3.3.1 states MIN's two conditions for correct samples only; of the wrong ones the authors' code counts the
+# farthest. And the paper tried "hinge loss" in place of the cross-entropy (Section 3.3.4), without numbers.
+ALL_WRONG_MIN_LIN, ALL_WRONG_MIN_EXP = (
+    Arm(f"{arm.name}-all-wrong", f"{arm.title}, all wrong images count", {**arm.settings, "misclassified": "all"})
+    for arm in (MIN_LIN, MIN_EXP)
+)
+HINGE_MIN_EXP = Arm("min-exp-squared-hinge", "MIN+EXP, squared hinge", {**MIN_EXP.settings, "loss": "squared-hinge"})
 
 
 def _method(name: str, title: str) -> Arm:
@@ -184,6 +191,13 @@ _EXCHANGED = tuple(
     Cell(arm, paper=printed("Table 1", own.name))
     for arm, own in ((EXCHANGED_AVG_LIN, AVG_LIN), (EXCHANGED_MIN_LIN, MIN_LIN), (SWAPPED_MIN_LIN, MIN_LIN))
 )
+_CHOICES = (
+    *(
+        Cell(arm, paper=printed("Table 1", own.name))
+        for arm, own in ((ALL_WRONG_MIN_LIN, MIN_LIN), (ALL_WRONG_MIN_EXP, MIN_EXP), (HINGE_MIN_EXP, MIN_EXP))
+    ),
+    Cell(ALL_WRONG_MIN_EXP, num_random_labels=55_000, paper=printed("Figure 5", MIN_EXP.name, value=55_000)),
+)
 _ELSAYED_ERRS_MOST = ((MIN_EXP, ELSAYED), (MASKED, ELSAYED))
 _THOUSANDS = range(5_000, 65_000, 5_000)
 
@@ -198,6 +212,13 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
         "others": Experiment("Not in Table 3: further methods that the paper names", _OTHER_METHODS, in_paper=False),
         "batches": Experiment("Not in the paper: the same batches in every epoch, MLP-800", _FIXED, in_paper=False),
         "exchanged": Experiment("Not in the paper: LIN with c or d exchanged, MLP-800", _EXCHANGED, in_paper=False),
+        "choices": Experiment(
+            "Not in the paper: all wrong images counted, or the squared hinge, MLP-800",
+            _CHOICES,
+            axis="num_random_labels",
+            axis_title="random labels",
+            in_paper=False,
+        ),
         "figure4": Experiment(
             "Figure 4: fewer training images, MLP-800",
             tuple(

@@ -12,8 +12,16 @@ from . import comparison, figures, toy_panels
 from .experiments import EXPERIMENTS, Cell, Experiment
 from .markdown import number, table
 from .paper_values import Paper
-from .planning import TOY, Schedule, screening_of
-from .records import Results, cell_results, cell_schedules, read_records, reported_records, standard_deviation
+from .planning import TOY, TOY_RULES, Schedule, screening_of
+from .records import (
+    Results,
+    cell_results,
+    cell_schedules,
+    read_records,
+    reported_records,
+    standard_deviation,
+    toy_records,
+)
 
 _HEADER = """\
 # The paper's MNIST findings, {epochs} epochs
@@ -66,7 +74,7 @@ def write(folder: pathlib.Path, page: pathlib.Path, images: pathlib.Path, schedu
     page.parent.mkdir(parents=True, exist_ok=True)
     parts = [
         _header(reported, schedule),
-        _toy([record for name, record in reported.items() if name.startswith(f"{TOY}.")], page, images),
+        _toy({rule: toy_records(reported, rule) for rule in TOY_RULES}, page, images),
     ]
     differences: dict[str, list[str]] = {}
     for name, experiment in EXPERIMENTS.items():
@@ -186,17 +194,24 @@ def _difference(value: float, paper: float | None, unit: str) -> str:
     return "" if paper is None else f"{value - paper:+.2f}{unit}"
 
 
-def _toy(records: Sequence[Mapping[str, Any]], page: pathlib.Path, images: pathlib.Path) -> str:
+def _toy(by_rule: Mapping[str, Sequence[Mapping[str, Any]]], page: pathlib.Path, images: pathlib.Path) -> str:
     title = "## Figure 1: linear classifiers on toy data\n\n"
-    if not records:
+    if not (records := by_rule[TOY]):
         return f"{title}Not run.\n"
     path = images / f"{TOY}.png"
     figure, seed = toy_panels.picture(records)
     figure.savefig(path, dpi=150)
     return (
         f"{title}![Six forms of the penalty on two classes in the plane, seed {seed}]({_link(path, page)})\n\n"
-        f"{toy_panels.TEXT}\n{table(toy_panels.HEADS, toy_panels.rows(records))}\n{toy_panels.remarks(records)}"
+        f"{toy_panels.TEXT}{''.join(_toy_table(rule, found) for rule, found in by_rule.items())}"
     )
+
+
+def _toy_table(rule: str, records: Sequence[Mapping[str, Any]]) -> str:
+    if not records:
+        return f"\n{toy_panels.RULES[rule]} Not run.\n"
+    rows = table(toy_panels.HEADS, toy_panels.rows(records))
+    return f"\n{toy_panels.RULES[rule]}\n\n{rows}\n{toy_panels.remarks(records)}"
 
 
 def _link(image: pathlib.Path, page: pathlib.Path) -> str:
