@@ -41,7 +41,9 @@ class AMMModel(ClassifierWrapper, KerasHooks):
     another loss is compiled; `margin_penalty`; `margin`, the mean over
     all samples of their norm, 0 where misclassified or the attack failed, as
     `MarginReport.margin` (a correct sample that was not searched counts by an
-    estimate); `attack_success`, the share of attacked samples that reached a boundary.
+    estimate); `attack_success`, the share of attacked samples that reached a boundary; with
+    `gradient="boundary"` also `boundary_cosine`, the mean over the samples that the penalty counts of the cosine
+    between perturbation and normal of the boundary, which is 1 at the nearest point.
     Where the classifier has a metric of one of these names, it keeps it, and ours
     is called `amm_margin` and so on.
 
@@ -63,7 +65,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
     >>> model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     >>> logs = model.fit(np.random.rand(8, 2), np.arange(8) % 3, verbose=0)
     >>> sorted(logs.history)
-    ['attack_success', 'cross_entropy', 'loss', 'margin', 'margin_penalty']
+    ['attack_success', 'boundary_cosine', 'cross_entropy', 'loss', 'margin', 'margin_penalty']
 
     Reference: Equation 7 and Section 4.2 of the paper.
     """
@@ -90,7 +92,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         self.attack = require_trainable(attack or DeepFool(), self.regularizer)
         self.regularizer.prepare()
         self._health = HealthWatch()
-        self._margin_metrics = metrics.margin_metrics()
+        self._margin_metrics = metrics.margin_metrics(with_cosine=self.regularizer.gradient == "boundary")
 
     def margin_penalty(self, x: TensorLike, y: TensorLike) -> Tensor:
         """The margin penalty of a batch, differentiable with respect to the weights.
@@ -248,7 +250,8 @@ class AMMModel(ClassifierWrapper, KerasHooks):
     def _training_metrics(self) -> list[keras.metrics.Metric]:
         if self.regularizer.is_off:
             return []
-        for metric, name in zip(self._margin_metrics, metric_names(self.loss, self._names_taken), strict=True):
+        names = metric_names(self.loss, self._names_taken, with_cosine=self.regularizer.gradient == "boundary")
+        for metric, name in zip(self._margin_metrics, names, strict=True):
             metric.name = name
         return list(self._margin_metrics)
 

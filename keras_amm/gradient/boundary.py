@@ -1,4 +1,20 @@
-"""The first-order gradient of a margin, at the boundary point that DeepFool found."""
+"""The first-order gradient of a margin, at the boundary point that DeepFool found.
+
+The boundary, where g = 0, moves with the weights theta. At a boundary point x* = x + N u, the implicit function theorem
+gives how far it moves along a direction, and so how a distance changes:
+
+    dN/dtheta = - d/dtheta g(x*; theta) / <grad_x g(x*), u>
+
+With u the unit normal, `grad_x g / ||grad_x g||`, this is the gradient of the distance at a boundary point in Atzmon et
+al. ("Controlling Neural Level Sets", NeurIPS 2019), in MMA (Ding et al., ICLR 2020, Proposition 2.1) and in DyART (Xu et
+al., ICLR 2023): they divide by the length of the normal. Here u is the ray from the image to the point that the search
+found, held fixed, so the divisor is the component of the normal along the ray. The result is larger by 1/cos, where cos
+is the cosine between ray and normal. It is exact for the length of the ray, the norm that is reported. At the nearest
+point of the boundary the ray is the normal, cos is 1, and all of these agree.
+
+The farther the point found is from the nearest one, the smaller cos is, and the less the length of the ray says of the
+distance. So cos counts as no less than `FLOOR`.
+"""
 
 import tensorflow as tf
 
@@ -10,8 +26,10 @@ from keras_amm.search.linearisation import logit_difference
 from keras_amm.search.path import Path
 from keras_amm.typing import Tensor, Variable
 
-# If the cosine between the perturbation and the boundary's normal is below this, the path runs along the boundary, and
-# the derivative of its length is arbitrarily large. Such samples get gradient 0.
+# So no sample is pulled over three and a third times as hard as if its ray were the normal. Of four networks trained on
+# MNIST, plain and with AMM, at most 0.1% of the images have a smaller cosine: their gradients are exact.
+FLOOR = 0.3
+# Below this, the ray runs along the boundary or leaves the target's side: it says nothing, and the gradient is 0.
 _GRAZING = 1e-3
 
 
@@ -23,11 +41,8 @@ def differentiate(
     weights: list[Variable],
     *,
     pull: Pull = unbounded,
-) -> list[Tensor | None]:
-    """The gradient of `sum_k factor_k * norm_k`, by the implicit function theorem; not in the paper.
-
-    The boundary, where g = 0, moves with the weights theta. With the direction `u = delta / N` held fixed, its distance
-    N from x changes by `dN/dtheta = - d/dtheta g(x*; theta) / <grad_x g(x*), u>`, where `x* = x + N u`.
+) -> tuple[list[Tensor | None], Tensor]:
+    """The gradient of `sum_k factor_k * norm_k`, and the cosines [K] between rays and normals.
 
     Args:
         classifier: the network.
@@ -48,7 +63,8 @@ def differentiate(
     # Where the image itself is at the boundary, one leaves it along the normal.
     is_zero = squared_norm(delta) == 0.0
     slope = inner(w, unit(tf.where(expand_to(is_zero, delta), w, delta)))
-    is_steep = slope > _GRAZING * tf.sqrt(squared_norm(w))
-    seed = -pull(factor, tf.where(is_steep, slope, tf.ones_like(slope)))
+    length = tf.sqrt(squared_norm(w))
+    is_steep = slope > _GRAZING * length
+    seed = -pull(factor, tf.where(is_steep, tf.maximum(slope, FLOOR * length), tf.ones_like(slope)))
     seed = tf.where(is_steep, seed, tf.zeros_like(seed))
-    return weight_gradients(tape, g, weights, output_gradients=seed)
+    return weight_gradients(tape, g, weights, output_gradients=seed), tf.math.divide_no_nan(slope, length)

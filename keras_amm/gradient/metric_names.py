@@ -18,15 +18,15 @@ _FUNCTIONS = (
 )
 
 
-def metric_names(loss: Any, taken: Container[str]) -> list[str]:
+def metric_names(loss: Any, taken: Container[str], *, with_cosine: bool) -> list[str]:
     """The names of the `margin_metrics`, given the compiled loss and the names that the classifier's metrics have.
 
     Example:
-    >>> keras_amm.gradient.metric_names.metric_names("categorical_hinge", taken={"margin"})
+    >>> keras_amm.gradient.metric_names.metric_names("categorical_hinge", taken={"margin"}, with_cosine=False)
     ['classification_loss', 'margin_penalty', 'amm_margin', 'attack_success']
     """
     names = ["cross_entropy" if is_cross_entropy(loss) else "classification_loss"]
-    names += ["margin_penalty", "margin", "attack_success"]
+    names += ["margin_penalty", "margin", "attack_success", *(["boundary_cosine"] if with_cosine else [])]
     return [_free(name, taken) for name in names]
 
 

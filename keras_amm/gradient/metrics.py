@@ -25,6 +25,8 @@ class MarginStatistics(NamedTuple):
         num_infinite: how many of these went infinitely far.
         num_counted: how many samples the penalty counted.
         num_capped: of how many of these the penalty has no gradient, because it is at its cap, or 0.
+        sum_of_cosines: sum over the samples counted of the cosine between perturbation and boundary's normal; 0 unless
+            `gradient="boundary"`.
         median: the median of the correct samples' norms, of the global batch; 0 if no attack on them succeeded.
     """
 
@@ -36,11 +38,18 @@ class MarginStatistics(NamedTuple):
     num_infinite: Tensor
     num_counted: Tensor
     num_capped: Tensor
+    sum_of_cosines: Tensor
     median: Tensor
 
 
-def batch_statistics(path: Path, median: Tensor, selected: Tensor, capped: Tensor) -> MarginStatistics:
-    """The statistics of a searched batch: its median margin, which samples count [b], which have no gradient [b]."""
+def batch_statistics(
+    path: Path, median: Tensor, selected: Tensor, capped: Tensor, sum_of_cosines: Tensor
+) -> MarginStatistics:
+    """The statistics of a searched batch.
+
+    They are of its median margin, of which samples count [b] and which of these have no gradient [b], and of the sum of
+    the cosines.
+    """
     is_stuck = path.searched & have_no_gradient(path.norm, path.success)
     is_infinite = path.searched & ~tf.math.is_finite(path.norm)
     return MarginStatistics(
@@ -52,6 +61,7 @@ def batch_statistics(path: Path, median: Tensor, selected: Tensor, capped: Tenso
         num_infinite=_count(is_infinite),
         num_counted=_count(selected),
         num_capped=_count(capped),
+        sum_of_cosines=tf.cast(sum_of_cosines, tf.float32),
         median=median,
     )
 
@@ -79,9 +89,9 @@ class NanMean(keras.metrics.Mean):
         return keras.ops.where(self.count > 0, super().result(), float("nan"))
 
 
-def margin_metrics() -> list[keras.metrics.Metric]:
-    """The metrics that `fit` shows beside the loss."""
-    return [NanMean(name=name) for name in metric_names(None, ())]
+def margin_metrics(*, with_cosine: bool) -> list[keras.metrics.Metric]:
+    """The metrics that `fit` shows beside the loss, with that of the cosine or without it."""
+    return [NanMean(name=name) for name in metric_names(None, (), with_cosine=with_cosine)]
 
 
 def update(
@@ -102,16 +112,18 @@ def update(
         statistics: the margins of the batch.
         batch_size: scalar, the number of samples in the batch.
     """
-    total, classification_loss, margin_penalty, margin, attack_success = metrics
+    total, classification_loss, margin_penalty, margin, attack_success, *boundary_cosine = metrics
     # Keras divides the loss of each replica by their number, because the optimizer sums the replicas' gradients.
     loss *= tf.distribute.get_strategy().num_replicas_in_sync
     total.update_state(loss + tf.cast(penalty, loss.dtype), sample_weight=batch_size)
     compiled_loss = loss - sum(tf.cast(extra, loss.dtype) for extra in extra_losses)
     classification_loss.update_state(compiled_loss, sample_weight=batch_size)
     margin_penalty.update_state(penalty, sample_weight=batch_size)
-    sum_of_margins, num_samples, num_success, num_searched, *_ = statistics
-    margin.update_state(
-        tf.math.divide_no_nan(sum_of_margins, tf.cast(num_samples, sum_of_margins.dtype)),
-        sample_weight=num_samples,
-    )
-    attack_success.update_state(tf.math.divide_no_nan(num_success, num_searched), sample_weight=num_searched)
+    means = [
+        (margin, statistics.sum_of_margins, statistics.num_samples),
+        (attack_success, statistics.num_success, statistics.num_searched),
+        *((metric, statistics.sum_of_cosines, statistics.num_counted) for metric in boundary_cosine),
+    ]
+    for metric, total_of_metric, number in means:
+        mean = tf.math.divide_no_nan(total_of_metric, tf.cast(number, total_of_metric.dtype))
+        metric.update_state(mean, sample_weight=number)

@@ -148,8 +148,10 @@ def _compute(
     loss_scale = tf.cast(loss_scale, slope.dtype)
     factor = tf.gather(tf.where(selected, slope, tf.zeros_like(slope)), index) * loss_scale
     pull = _pull(regularizer, labels, loss_scale)
+    sum_of_cosines = tf.zeros((), slope.dtype)
     if regularizer.gradient == "boundary":
-        gradients = boundary.differentiate(classifier, path, index, factor, weights, pull=pull)
+        gradients, cosines = boundary.differentiate(classifier, path, index, factor, weights, pull=pull)
+        sum_of_cosines = tf.reduce_sum(tf.where(tf.gather(selected, index), cosines, tf.zeros_like(cosines)))
     else:
         with naming_layers(classifier.model):
             gradients = adjoint.differentiate(
@@ -165,7 +167,7 @@ def _compute(
     # An automatic strength has no cap, and LIN none either; beyond the hinge, the margin is the one that is wanted.
     has_cap = shrinkages.find_entry(regularizer.shrinkage).is_capped and not regularizer.is_automatic
     capped = selected & (slope == 0.0) & has_cap
-    return MarginPenalty(value, gradients, batch_statistics(path, median, selected, capped), checks)
+    return MarginPenalty(value, gradients, batch_statistics(path, median, selected, capped, sum_of_cosines), checks)
 
 
 def _pull(regularizer: MarginRegularizer, labels: Tensor, loss_scale: Tensor) -> influence.Pull:

@@ -2,9 +2,14 @@
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import keras_amm
+from keras_amm.gradient import boundary
+from keras_amm.network.classifier import Classifier
+from keras_amm.search.linearisation import clean_pass
+from tests.helpers.networks import LOSS
 
 
 def test_linear_classifier():
@@ -64,3 +69,65 @@ def test_smooth_network_against_the_moved_boundary():
         values.append(distance())
     slope = sum(np.vdot(g, s) for g, s in zip(gradient, step, strict=True))
     np.testing.assert_allclose(-(values[0] - values[1]) / 2, slope, rtol=2e-2)
+
+
+def test_the_cosine_of_a_linear_classifier_is_one():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    x = np.random.default_rng(0).standard_normal((8, 3)).astype("float32")
+    # Labels as predicted, so that all count.
+    assert _cosine_in_fit(model, x, np.argmax(model(x), axis=1)) == pytest.approx(1.0, abs=1e-5)
+
+
+class Ellipse(keras.layers.Layer):
+    """The logits (x^2 / a^2 + y^2 / b^2, 1) of points (x, y) [B, 2], whose boundary is an ellipse."""
+
+    axes = np.array([3.0, 1.0], "float32")
+
+    def call(self, x):
+        inside = keras.ops.sum(keras.ops.square(x / self.axes), axis=1, keepdims=True)
+        return keras.ops.concatenate([inside, keras.ops.ones_like(inside)], axis=1)
+
+
+def test_the_cosine_at_an_ellipse():
+    """The normal of an ellipse is (x / a^2, y / b^2)."""
+    model = keras.Sequential([keras.Input((2,)), Ellipse(), keras.layers.Dense(2, use_bias=False)])
+    model.layers[-1].set_weights([np.eye(2)])
+    x = np.array([[4.0, 2.0], [2.5, 3.0], [1.0, 0.2]], "float32")
+    y = np.argmax(model(x), axis=1)
+    found = keras_amm.DeepFool().perturb(model, x)
+    normal = (x + found.delta.numpy()) / Ellipse.axes**2
+    cosines = np.abs(np.sum(normal * found.delta, axis=1)) / np.linalg.norm(normal, axis=1) / found.norm
+    assert np.all(cosines < 0.999)
+    assert _cosine_in_fit(model, x, y) == pytest.approx(np.mean(cosines), rel=1e-4)
+    assert _cosine_in_fit(model, x, y, jit_compile=True) == pytest.approx(np.mean(cosines), rel=1e-4)
+
+
+def test_only_the_boundary_gradient_shows_a_cosine():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    wrapped = keras_amm.wrap(model, keras_amm.MarginRegularizer.from_paper("min-exp"))
+    wrapped.compile("sgd", LOSS)
+    assert "boundary_cosine" not in wrapped.metrics_names
+
+
+def _cosine_in_fit(model, x, y, **arguments):
+    """What training shows of a batch whose samples all count."""
+    wrapped = keras_amm.wrap(model, keras_amm.MarginRegularizer(aggregation="avg", search="exact"))
+    wrapped.compile(keras.optimizers.SGD(0.0), LOSS, **arguments)
+    return wrapped.train_on_batch(x, y, return_dict=True)["boundary_cosine"]
+
+
+@pytest.mark.parametrize("cosine", [1.0, 0.6, boundary.FLOOR, 0.1, 1e-4, -0.5])
+def test_a_small_cosine_counts_as_the_floor(cosine):
+    """Of g = w.x + b, the length of a ray to the boundary changes with b by 1 / (||w|| cos)."""
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    model.set_weights([np.array([[0.0, 4.0], [0.0, 0.0]]), np.array([0.0, -4.0])])
+    classifier, sine = Classifier(model), np.sqrt(1 - cosine**2)
+    # From left of the boundary x = 1, or, where the cosine is negative, from right of it.
+    x = tf.constant([[1.0 - 0.5 * cosine, 0.0]])
+    path = keras_amm.DeepFool().path(classifier, clean_pass(classifier, x), None)
+    zero, one = tf.constant([0]), tf.constant([1])
+    path = path._replace(delta=tf.constant([[0.5 * cosine, 0.5 * sine]]), source=zero, target=one)
+    gradients, found = boundary.differentiate(classifier, path, zero, tf.constant([1.0]), model.trainable_variables)
+    wanted = 1 / (4.0 * max(cosine, boundary.FLOOR)) if cosine > 1e-3 else 0.0
+    np.testing.assert_allclose(gradients[1], wanted * np.array([1.0, -1.0]), rtol=1e-5)
+    np.testing.assert_allclose(found, [cosine], rtol=1e-4, atol=1e-7)

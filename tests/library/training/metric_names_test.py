@@ -10,7 +10,7 @@ import keras_amm
 from keras_amm.gradient.metric_names import is_cross_entropy
 from tests.helpers.networks import LOSS, small_data, small_network, wrap_lightly
 
-_OURS = ["cross_entropy", "margin_penalty", "margin", "attack_success"]
+_OURS = ["cross_entropy", "margin_penalty", "margin", "attack_success", "boundary_cosine"]
 
 
 @keras.saving.register_keras_serializable("metric_names_test")
@@ -168,7 +168,7 @@ def test_the_loss_is_called_what_it_is(loss, name, tmp_path):
     model.save(tmp_path / "model.keras")
     for each in (model, keras.models.load_model(tmp_path / "model.keras")):
         logs = each.fit(x, y, verbose=0).history
-        assert set(logs) == {"loss", name, "margin_penalty", "margin", "attack_success"}
+        assert set(logs) == {"loss", name, *_OURS[1:]}
         evaluated = each.evaluate(x, y, verbose=0)
         assert logs[name][0] == pytest.approx(evaluated, rel=1e-4)
         assert logs["loss"][0] == pytest.approx(logs[name][0] + logs["margin_penalty"][0], rel=1e-5)
