@@ -5,12 +5,12 @@ gives how far it moves along a direction, and so how a distance changes:
 
     dN/dtheta = - d/dtheta g(x*; theta) / <grad_x g(x*), u>
 
-With u the unit normal, `grad_x g / ||grad_x g||`, this is the gradient of the distance at a boundary point in Atzmon et
-al. ("Controlling Neural Level Sets", NeurIPS 2019), in MMA (Ding et al., ICLR 2020, Proposition 2.1) and in DyART (Xu et
-al., ICLR 2023): they divide by the length of the normal. Here u is the ray from the image to the point that the search
-found, held fixed, so the divisor is the component of the normal along the ray. The result is larger by 1/cos, where cos
-is the cosine between ray and normal. It is exact for the length of the ray, the norm that is reported. At the nearest
-point of the boundary the ray is the normal, cos is 1, and all of these agree.
+With u the unit normal, `grad_x g / ||grad_x g||`, this is the gradient of the distance at a boundary point in Atzmon
+et al. ("Controlling Neural Level Sets", NeurIPS 2019), in MMA (Ding et al., ICLR 2020, Proposition 2.1) and in DyART
+(Xu et al., ICLR 2023): they divide by the length of the normal. Here u is the ray from the image to the point that the
+search found, held fixed, so the divisor is the component of the normal along the ray. The result is larger by 1/cos,
+where cos is the cosine between ray and normal. It is exact for the length of the ray, the norm that is reported. At the
+nearest point of the boundary the ray is the normal, cos is 1, and all of these agree.
 
 The farther the point found is from the nearest one, the smaller cos is, and the less the length of the ray says of the
 distance. So cos counts as no less than `FLOOR`.
