@@ -15,8 +15,9 @@ from keras_amm.network.inputs import unwrapped
 from keras_amm.network.pixel_units import as_deviation
 from keras_amm.network.structures import only_entry
 from keras_amm.search.box import require_bounds
-from keras_amm.search.geometry import expand_to, squared_norm
+from keras_amm.search.geometry import expand_to
 from keras_amm.search.linearisation import CleanPass, clean_pass
+from keras_amm.search.norms import NORMS, norm_for
 from keras_amm.search.path import Path
 from keras_amm.typing import Tensor, TensorLike
 
@@ -31,7 +32,7 @@ class Perturbation(NamedTuple):
 
     Attributes:
         delta: float32 tensor [B, ...], in the units of the images: `x + delta` is for the model.
-        norm: float32 tensor [B], its l2 norm, the sample's margin. With a `deviation`, that of
+        norm: float32 tensor [B], its norm by the attack's `norm`, the sample's margin. With a `deviation`, that of
             `deviation * delta`, in pixel units.
         target: int32 tensor [B], the class that the last step aimed at.
         iterations: int32 tensor [B], the number of steps taken.
@@ -50,7 +51,7 @@ class Perturbation(NamedTuple):
 
 
 class Attack(abc.ABC):
-    """A search for the nearest point of another class, in the l2 norm: what `DeepFool` and the others have in common.
+    """A search for the nearest point of another class: what `DeepFool` and the others have in common.
 
     A subclass says in `path` how it searches, and in `get_config` what its
     arguments are. It is saved with a model if it is registered with Keras.
@@ -62,6 +63,7 @@ class Attack(abc.ABC):
             those of the pixels; or None.
         bounds: the smallest and the largest value of a pixel, in the units of
             the images given; or None.
+        norm: `"l2"` or `"linf"`, by which points are near.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -78,14 +80,18 @@ class Attack(abc.ABC):
         from_logits: bool | None = None,
         deviation: float | Sequence[float] | None = None,
         bounds: tuple[Bound, Bound] | None = None,
+        norm: str = "l2",
     ) -> None:
         require_whole("refine_steps", refine_steps, 0)
         if from_logits not in (None, True, False):
             raise ValueError(f"`from_logits` must be True, False or None. Received: from_logits={from_logits!r}.")
+        if norm not in NORMS:
+            raise ValueError(f"`norm` must be one of {[*NORMS]}. Received: norm={norm!r}.")
         self.refine_steps = int(refine_steps)
         self.from_logits = from_logits
         self.deviation = as_deviation(deviation)
         self.bounds = require_bounds(bounds)
+        self.norm = norm
         self._compiled = CompiledPerModel()
 
     @abc.abstractmethod
@@ -121,7 +127,7 @@ class Attack(abc.ABC):
         >>> keras_amm.DeepFool(overshoot=0.1).get_config()["overshoot"]
         0.1
         """
-        shared = ("refine_steps", "from_logits", "deviation", "bounds")
+        shared = ("refine_steps", "from_logits", "deviation", "bounds", "norm")
         return {name: getattr(self, name) for name in shared}
 
     def perturb(self, model: keras.Model, x: TensorLike, labels: TensorLike | None = None) -> Perturbation:
@@ -179,7 +185,7 @@ class Attack(abc.ABC):
         >>> keras_amm.DeepFool(deviation=0.5).classifier(model).inputs([[1.0, 3.0]]).numpy()
         array([[0.5, 1.5]], dtype=float32)
         """
-        return Classifier(model, self.from_logits, self.deviation)
+        return Classifier(model, self.from_logits, self.deviation, self.norm)
 
     def perturb_from(self, classifier: Classifier, clean: CleanPass, labels: TensorLike | None = None) -> Perturbation:
         """`perturb`, going out from a pass over the images that has been made already.
@@ -210,7 +216,7 @@ class Attack(abc.ABC):
             delta = tf.identity(path.delta)
         if self.refine_steps:
             delta = self._refine(classifier, path, delta, labels)
-        norm = tf.sqrt(squared_norm(delta))
+        norm = norm_for(classifier).of(delta)
         return Perturbation(classifier.for_model(delta), norm, path.target, path.iterations, path.success)
 
     def for_labels(self: _AttackT) -> _AttackT:

@@ -11,8 +11,9 @@ import keras
 from keras_amm.arguments import require_real, require_whole
 from keras_amm.attack import Attack, require_attack
 from keras_amm.measuring.batches import hint_of_pair
-from keras_amm.measuring.measurer import Measurer, warn_of_zero_gradients
+from keras_amm.measuring.measurer import Measurer
 from keras_amm.measuring.nearest import PerturbedImages
+from keras_amm.measuring.notes import warn_of_notes
 from keras_amm.measuring.samples import FixedSamples, choose_samples
 from keras_amm.monitoring.fit import (
     RunningFit,
@@ -278,7 +279,7 @@ class MarginLogger(keras.callbacks.Callback):
                 self._fit.values = dict.fromkeys(logged_names(self.radii), float("nan"))
                 warn_of_failure("Margins could not be measured", moment, "The margins in its logs are NaN", error)
                 return
-            warn_of_zero_gradients(report, stacklevel=3)
+            warn_of_notes(report, stacklevel=3)
             self.report = report
             self._fit.values = logged_values(report, self.radii)
             self._fit.measured_at = now

@@ -17,11 +17,12 @@ from keras_amm.typing import Tensor
 
 @keras.saving.register_keras_serializable(package="keras_amm")
 class DeepFool(Attack):
-    """The DeepFool attack in the l2 norm, batched.
+    """The DeepFool attack, batched, in the l2 or the l-infinity norm.
 
     Each step linearises the network and goes to the nearest boundary,
     `r = (1 + overshoot) * |f_k - f_p| / ||w|| * w / ||w||` with
-    `w = grad f_k - grad f_p`, until the prediction changes. After the first
+    `w = grad f_k - grad f_p`, until the prediction changes. In the l-infinity
+    norm it is `(1 + overshoot) * |f_k - f_p| / ||w||_1 * sign(w)`. After the first
     step, classes whose boundary was far away are not linearised again, except
     under XLA.
 
@@ -44,6 +45,8 @@ class DeepFool(Attack):
             bounds. With bounds, a step is the shortest to the linearised
             boundary of the class that is nearest without them. Training can
             use them with `gradient="boundary"`.
+        norm: `"l2"`, the paper's, or `"linf"`, the largest change of a pixel, by which the nearest boundary is searched
+            and its distance measured. Its dual norm measures gradients: for `"linf"` the sum of their absolute values.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -54,7 +57,7 @@ class DeepFool(Attack):
     >>> found.norm.shape
     TensorShape([5])
 
-    Reference: Moosavi-Dezfooli et al. (2016); Equations 2-4 of the paper.
+    Reference: Moosavi-Dezfooli et al. (2016), Section 3.4 for other norms; Equations 2-4 of the paper.
     """
 
     def __init__(
@@ -66,8 +69,11 @@ class DeepFool(Attack):
         from_logits: bool | None = None,
         deviation: float | Sequence[float] | None = None,
         bounds: tuple[Bound, Bound] | None = None,
+        norm: str = "l2",
     ) -> None:
-        super().__init__(refine_steps=refine_steps, from_logits=from_logits, deviation=deviation, bounds=bounds)
+        super().__init__(
+            refine_steps=refine_steps, from_logits=from_logits, deviation=deviation, bounds=bounds, norm=norm
+        )
         require_whole("max_iterations", max_iterations, 1)
         require_whole("num_candidates", num_candidates, 2)
         require_real("overshoot", overshoot, lambda v: v >= 0, "at least 0")

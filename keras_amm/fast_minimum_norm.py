@@ -21,7 +21,7 @@ _LAST_STEP, _LAST_GAMMA = 0.01, 0.001
 
 @keras.saving.register_keras_serializable(package="keras_amm")
 class FastMinimumNorm(Attack):
-    """The Fast Minimum-Norm attack (FMN) in the l2 norm, batched.
+    """The Fast Minimum-Norm attack (FMN), batched, in the l2 or the l-infinity norm.
 
     Each step computes one gradient, of the best other class's logit less that
     of the image's class, and goes along it within a ball around the image.
@@ -53,6 +53,8 @@ class FastMinimumNorm(Attack):
             channel. As in the paper every point is clipped to them; ours is
             that pixels at a bound do not take part in a step beyond it. None
             for no bounds.
+        norm: `"l2"` or `"linf"`, as in `DeepFool`, of this attack and of the start; None for the start's, and for
+            `"l2"` where there is none.
 
     Raises:
         TypeError: the start is no attack.
@@ -78,10 +80,14 @@ class FastMinimumNorm(Attack):
         from_logits: bool | None = None,
         deviation: float | Sequence[float] | None = None,
         bounds: tuple[Bound, Bound] | None = None,
+        norm: str | None = None,
     ) -> None:
         if start is not None and not isinstance(start, Attack):
             raise TypeError(f"`start` must be a keras_amm.Attack, such as DeepFool(), or None. Received: {start!r}.")
-        super().__init__(refine_steps=refine_steps, from_logits=from_logits, deviation=deviation, bounds=bounds)
+        norm = norm or ("l2" if start is None else start.norm)
+        super().__init__(
+            refine_steps=refine_steps, from_logits=from_logits, deviation=deviation, bounds=bounds, norm=norm
+        )
         require_whole("steps", steps, 1)
         require_real("step_size", step_size, lambda v: v > 0, "greater than 0")
         require_real("gamma", gamma, lambda v: 0 < v < 1, "between 0 and 1")
@@ -173,12 +179,12 @@ class FastMinimumNorm(Attack):
         return cls(**config)
 
     def _sharing(self, start: Attack) -> Attack:
-        """A copy of the start, so that the default of all is never changed; it and this attack share three settings."""
+        """A copy of the start, so that the default of all is never changed; it and this attack share four settings."""
         for name in ("from_logits", "deviation", "bounds"):
             own, other = getattr(self, name), getattr(start, name)
             if own is None:
                 setattr(self, name, other)
             elif other not in (None, own):
                 raise ValueError(f"The start must have the same `{name}`, or None. Received: {own!r} and {other!r}.")
-        shared = {"from_logits": self.from_logits, "deviation": self.deviation, "bounds": self.bounds}
+        shared = {name: getattr(self, name) for name in ("from_logits", "deviation", "bounds", "norm")}
         return type(start).from_config({**start.get_config(), **shared})

@@ -8,7 +8,8 @@ import keras
 from keras_amm.arguments import require_whole
 from keras_amm.attack import Attack, require_attack
 from keras_amm.measuring.batches import hint_of_pair, labelled_batches, no_images
-from keras_amm.measuring.measurer import Measurer, warn_of_zero_gradients
+from keras_amm.measuring.measurer import Measurer
+from keras_amm.measuring.notes import warn_of_notes
 from keras_amm.network.inputs import unwrapped
 from keras_amm.report import MarginReport
 
@@ -24,6 +25,14 @@ def evaluate_margins(
 
     Every image is attacked untargeted, from the class predicted for it, and a
     misclassified one also towards its label. Sample weights are not used.
+
+    No margin is more than the distance to the boundary on the way to an image
+    that is predicted otherwise. So each image is compared with those of its
+    batch, and with up to 512 measured before, and where the way to the nearest
+    one predicted otherwise crosses a boundary nearer than the attack's point,
+    the crossing is taken (`MarginReport.bounded_by_data`). There is a warning
+    if that is so for a tenth of the images or more.
+
     There is a warning if the network has no gradient at half of the images or
     more, as a cast to integers within it makes: their norms are 0.
 
@@ -37,8 +46,9 @@ def evaluate_margins(
             class probabilities [n, C] (one-hot or smoothed).
         attack: `DeepFool` or another `Attack`; None for the default, DeepFool
             with 6 steps and 10 candidates, and of an `AMMModel` the
-            `from_logits` and `deviation` of its own attack. For distances
-            nearer the true ones, `FastMinimumNorm()`.
+            `from_logits`, `deviation` and `norm` of its own attack. For distances
+            nearer the true ones, `FastMinimumNorm()`; for those of the
+            l-infinity norm, `DeepFool(norm="linf")`.
         batch_size: int, the most images attacked at a time; None for 128 of
             arrays and single images, and for a dataset's batches as they come.
         verbose: `"auto"` or 1 for a progress bar, 2 for one line at the end, 0 for silence.
@@ -85,5 +95,5 @@ def evaluate_margins(
     report.seconds = time.perf_counter() - start
     bar.target = done
     bar.update(done, [("margin", measurer.margin)], finalize=True)
-    warn_of_zero_gradients(report, stacklevel=2)
+    warn_of_notes(report, stacklevel=2)
     return report

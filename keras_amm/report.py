@@ -34,6 +34,8 @@ class MarginReport:
         labels: integer array [n], the ground truth.
         success: boolean array [n], whether the untargeted attack changed the prediction, or the image
             itself is at a boundary, where the two largest logits are equal and the norm is 0.
+        bounded_by_data: boolean array [n], whether the norm is not the attack's, but that of a nearer boundary on the
+            way to another image; None for none.
         seconds: float, how long the measurement took.
         attack: the attack's configuration, of JSON's types; None for an empty one.
         model_name: the classifier's name.
@@ -60,22 +62,20 @@ class MarginReport:
         predictions: TensorLike,
         labels: TensorLike,
         success: TensorLike,
+        bounded_by_data: TensorLike | None = None,
         seconds: float = 0.0,
         attack: dict[str, Any] | None = None,
         model_name: str = "",
         units: str = "",
     ) -> None:
         given = {"norms": norms, "signed": signed, "predictions": predictions, "labels": labels, "success": success}
-        arrays = {name: np.asarray(values, dtype=report_json.ARRAYS[name]) for name, values in given.items()}
-        shapes = {name: array.shape for name, array in arrays.items()}
-        if len(set(shapes.values())) != 1 or arrays["norms"].ndim != 1 or not arrays["norms"].size:
-            expected = "arrays of one axis and equal lengths, of one image or more"
-            raise ValueError(f"A report needs {expected}. Received: {shapes}.")
+        arrays = report_json.arrays_of({**given, "bounded_by_data": bounded_by_data})
         self.norms: np.ndarray = arrays["norms"]
         self.signed: np.ndarray = arrays["signed"]
         self.predictions: np.ndarray = arrays["predictions"]
         self.labels: np.ndarray = arrays["labels"]
         self.success: np.ndarray = arrays["success"]
+        self.bounded_by_data: np.ndarray = arrays["bounded_by_data"]
         self.seconds = float(seconds)
         self.attack = dict(attack or {})
         self.model_name = model_name
@@ -135,6 +135,11 @@ class MarginReport:
         return float(np.mean(~self.correct))
 
     @property
+    def norm_name(self) -> str:
+        """The norm of all distances, `"l2"` or `"linf"`."""
+        return str(self.attack.get("norm", "l2"))
+
+    @property
     def success_rate(self) -> float:
         """The fraction of images whose attack changed the prediction."""
         return float(np.mean(self.success))
@@ -148,7 +153,7 @@ class MarginReport:
         accuracy tends to be lower.
 
         Args:
-            radii: float or array of any shape, l2 radii in the units of the images.
+            radii: float or array of any shape, in the norm and the units of `norms`.
 
         Returns:
             Float64 array of the shape of `radii`.
@@ -165,17 +170,16 @@ class MarginReport:
         radii = np.asarray(radii, dtype="float64")
         if not np.all(radii >= 0.0):
             raise ValueError(f"Radii must not be negative. Received: radii={radii!r}.")
-        reached = np.sort(self.norms[self.correct & self.success].astype("float64"))
-        given_up = np.sort(self.norms[self.correct & ~self.success].astype("float64"))
-        robust = reached.size - np.searchsorted(reached, radii, side="right")
-        robust = robust + given_up.size - np.searchsorted(given_up, radii, side="left")
+        reached, given_up = (np.sort(self.norms[self.correct & mask]) for mask in (self.success, ~self.success))
+        robust = reached.size - np.searchsorted(reached.astype("float64"), radii, side="right")
+        robust = robust + given_up.size - np.searchsorted(given_up.astype("float64"), radii, side="left")
         return np.asarray(robust / len(self), dtype="float64")
 
     def summary(self, radii: TensorLike | None = None) -> str:
         """The report in a few lines.
 
         Args:
-            radii: floats, l2 radii at which to say the robust accuracy; None for round ones about the median margin.
+            radii: floats, at which to say the robust accuracy; None for round ones about the median margin.
 
         Returns:
             A string of several lines, without a trailing newline.

@@ -7,8 +7,27 @@ from typing import Any
 import numpy as np
 
 # A report's arrays and their dtypes.
-ARRAYS = {"norms": "float32", "signed": "float32", "predictions": "int64", "labels": "int64", "success": "bool"}
+ARRAYS = {
+    "norms": "float32",
+    "signed": "float32",
+    "predictions": "int64",
+    "labels": "int64",
+    "success": "bool",
+    "bounded_by_data": "bool",
+}
+# What files of earlier versions do not have; it is all False then.
+_LATER = ("bounded_by_data",)
 _FORMAT = {"format": "keras_amm.MarginReport", "version": 1}
+
+
+def arrays_of(given: dict[str, Any]) -> dict[str, np.ndarray]:
+    """A report's arrays by name, of their dtypes; a ValueError if they are empty or unequal. None is all False."""
+    arrays = {name: np.asarray(values, ARRAYS[name]) for name, values in given.items() if values is not None}
+    shapes = {name: array.shape for name, array in arrays.items()}
+    if len(set(shapes.values())) != 1 or arrays["norms"].ndim != 1 or not arrays["norms"].size:
+        expected = "arrays of one axis and equal lengths, of one image or more"
+        raise ValueError(f"A report needs {expected}. Received: {shapes}.")
+    return {name: arrays.get(name, np.zeros(arrays["norms"].shape, ARRAYS[name])) for name in given}
 
 
 def dumps(arrays: dict[str, np.ndarray], *, model_name: str, units: str, seconds: float, attack: dict[str, Any]) -> str:
@@ -40,11 +59,12 @@ def read(source: str | os.PathLike[str]) -> dict[str, Any]:
     content = json.loads(text)
     if not isinstance(content, dict) or any(content.get(key) != value for key, value in _FORMAT.items()):
         raise ValueError(f"Expected the JSON of a margin report, version 1. Received: {text[:80]!r}.")
-    missing = sorted(set(ARRAYS) - set(content))
+    needed = [name for name in ARRAYS if name not in _LATER]
+    missing = sorted(set(needed) - set(content))
     if missing:
-        raise ValueError(f"The JSON of a margin report must hold {list(ARRAYS)}. Missing: {missing}.")
+        raise ValueError(f"The JSON of a margin report must hold {needed}. Missing: {missing}.")
     return {
-        **{name: content[name] for name in ARRAYS},
+        **{name: content.get(name) for name in ARRAYS},
         **{name: [_float(value) for value in content[name]] for name in ("norms", "signed")},
         "seconds": _float(content.get("seconds", 0.0)),
         "attack": content.get("attack"),

@@ -27,6 +27,9 @@ def text_of(report: "MarginReport", radii: TensorLike | None) -> str:
         _line("paper's mean", f"{report.mean:.4f}", "all images, from the predicted class"),
         _line("attack success", f"{report.success_rate:.2%}"),
     ]
+    if bounded := int(np.sum(report.bounded_by_data)):
+        note = f"{bounded:,}: on the way to another image, a boundary is nearer than the attack's"
+        lines.append(_line("bounded by data", f"{bounded / len(report):.2%}", note))
     chosen = round_radii_of(report) if radii is None else np.ravel(radii)
     if len(chosen):
         shares = zip(chosen, report.robust_accuracy(chosen), strict=True)

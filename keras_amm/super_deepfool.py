@@ -17,7 +17,7 @@ from keras_amm.typing import Tensor
 
 @keras.saving.register_keras_serializable(package="keras_amm")
 class SuperDeepFool(Attack):
-    """The SuperDeepFool attack SDF(infinity, 1) in the l2 norm, batched.
+    """The SuperDeepFool attack SDF(infinity, 1), batched, in the l2 or the l-infinity norm.
 
     At the nearest point of a boundary the perturbation stands at right angles
     to it, and DeepFool's last point seldom does. So when DeepFool has changed
@@ -29,7 +29,8 @@ class SuperDeepFool(Attack):
     Ours are the limit to the number of rounds, that the smallest perturbation
     of all rounds is returned, the attack towards the label of misclassified
     images, that a perturbation along which the target's lead falls is not
-    projected, and the bounds.
+    projected, the bounds, and that in the l-infinity norm the projection is
+    the shortest perturbation in that norm.
 
     Args:
         rounds: int, projections after which an image keeps the smallest
@@ -42,6 +43,7 @@ class SuperDeepFool(Attack):
         deviation: as in `DeepFool`.
         bounds: as in `DeepFool`. The projection, too, is the nearest point
             within them.
+        norm: `"l2"` or `"linf"`, as in `DeepFool`.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -64,8 +66,11 @@ class SuperDeepFool(Attack):
         from_logits: bool | None = None,
         deviation: float | Sequence[float] | None = None,
         bounds: tuple[Bound, Bound] | None = None,
+        norm: str = "l2",
     ) -> None:
-        super().__init__(refine_steps=refine_steps, from_logits=from_logits, deviation=deviation, bounds=bounds)
+        super().__init__(
+            refine_steps=refine_steps, from_logits=from_logits, deviation=deviation, bounds=bounds, norm=norm
+        )
         for name, value, least in (
             ("rounds", rounds, 1),
             ("max_iterations", max_iterations, 1),

@@ -41,6 +41,13 @@ def _in_one_unit(attacks: dict[str, Attack]) -> dict[str, Attack]:
             + ", ".join(f"{name} {attack.deviation}" for name, attack in attacks.items())
             + ". Measure them one by one."
         )
+    norms = {attack.norm for attack in attacks.values()}
+    if len(norms) > 1:
+        raise CommandError(
+            "Margins in different norms cannot be compared: "
+            + ", ".join(f"{name} {attack.norm}" for name, attack in attacks.items())
+            + ". --norm gives the same to all."
+        )
     settings = {"deviation": known[0] if known else None}
     return {name: type(attack).from_config({**attack.get_config(), **settings}) for name, attack in attacks.items()}
 

@@ -11,7 +11,8 @@ import numpy as np
 from keras_amm.cli.errors import CommandError, raising_command_error
 from keras_amm.cli.loading import Request
 from keras_amm.cli.models import num_classes
-from keras_amm.measuring.measurer import Measurer, note_of_zero_gradients
+from keras_amm.measuring.measurer import Measurer
+from keras_amm.measuring.notes import notes_on
 from keras_amm.report import MarginReport
 
 _SECONDS_BETWEEN_LINES = 30.0
@@ -81,7 +82,7 @@ def measure(request: Request) -> Measurement:
     for name, report in reports.items():
         # Names of files tell models apart, names within them need not.
         report.model_name = name
-        if note := note_of_zero_gradients(report):
+        for note in notes_on(report):
             print(f"keras-amm: {name}: {note}", file=sys.stderr)
     whole = f" of {images.number:,}" if images.number and number < images.number else ""
     description = f"{number:,}{whole} images of {images.description}; {request.pixels}"

@@ -16,6 +16,7 @@ from keras_amm.cli.pixels import COLOUR_MODES, Pixels
 from keras_amm.deepfool import DeepFool
 from keras_amm.fast_minimum_norm import FastMinimumNorm
 from keras_amm.measuring.measurer import default_attack
+from keras_amm.search.norms import NORMS
 from keras_amm.super_deepfool import SuperDeepFool
 
 ATTACKS: dict[str, type[Attack]] = {"deepfool": DeepFool, "fmn": FastMinimumNorm, "superdeepfool": SuperDeepFool}
@@ -150,6 +151,12 @@ def add_attack(parser: argparse.ArgumentParser, *, refine_steps: int | None = No
         help="the smallest and the largest value of a pixel as it is in the data, such as 0,255: perturbed images stay "
         "within them (default: no bounds)",
     )
+    group.add_argument(
+        "--norm",
+        choices=[*NORMS],
+        help="the norm of distances: l2, or linf, the largest change of a pixel (default: l2, and of an AMMModel the "
+        "norm that it was trained with)",
+    )
     for option, value, text in (
         ("--from_logits", True, "the model's output is logits (default: found out)"),
         ("--no_from_logits", False, "the model's output is probabilities"),
@@ -164,8 +171,8 @@ def add_radii(parser: argparse.ArgumentParser) -> None:
         type=_radius,
         nargs="+",
         metavar="RADIUS",
-        help="l2 radii, in the units of the pixels as the model takes them, at which to show the robust accuracy "
-        "(default: round ones about the median margin)",
+        help="radii, in the norm of the distances and the units of the pixels as the model takes them, at which to "
+        "show the robust accuracy (default: round ones about the median margin)",
     )
 
 
@@ -197,6 +204,7 @@ def attack(args: argparse.Namespace, model: keras.Model, pixels: Pixels) -> Atta
     settings: dict[str, Any] = {
         "from_logits": own.from_logits if args.from_logits is None else args.from_logits,
         "deviation": own.deviation if args.deviation is None else args.deviation,
+        "norm": own.norm if args.norm is None else args.norm,
         "bounds": None if args.bounds is None else _bounds_of_model(args.bounds, pixels),
     }
     if args.refine_steps is not None:

@@ -2,12 +2,14 @@
 
 The norm N of DeepFool's perturbation depends on the weights theta through the logits and their gradients at
 every step. To differentiate it, the walk need not be repeated. With s = 1 + overshoot, a step goes from x to
-`x - s g w / ||w||^2`, where g is the logit difference at x and w its gradient. Going back along the recorded
-path gives `v`, the derivative of N with respect to the result of a step. So
+`x - s g u / ||w||_*^2`, where g is the logit difference at x, w its gradient, ||w||_* the dual norm and u the dual map
+of w (see `keras_amm.search.norms`; in the l2 norm u = w). Going back along the recorded path gives `v`, the derivative
+of N with respect to the result of a step. So
 
     dN/dtheta = sum over the steps of d/dtheta [a g(x) + <b, w(x)>]
-    a = -s <v, w> / ||w||^2
-    b = -s g (v / ||w||^2 - 2 w <v, w> / ||w||^4)
+    a = -s <v, u> / ||w||_*^2
+    b = -s g (v / ||w||^2 - 2 w <v, w> / ||w||^4)     in the l2 norm
+    b = s g u <v, u> / ||w||_1^4                      in the l-infinity norm
 
 where a and b are constants, and all points x together make one small batch.
 """
@@ -20,8 +22,9 @@ from keras_amm.execution import xla
 from keras_amm.execution.gradients import image_gradient, weight_gradients
 from keras_amm.gradient.influence import Pull, unbounded
 from keras_amm.network.classifier import Classifier
-from keras_amm.search.geometry import divide_by_squared_norm, expand_to, inner, squared_norm, unit
+from keras_amm.search.geometry import divide_by_squared_norm, expand_to, inner
 from keras_amm.search.linearisation import logit_difference
+from keras_amm.search.norms import Norm, norm_for
 from keras_amm.search.path import Path
 from keras_amm.typing import Tensor, Variable
 
@@ -29,11 +32,13 @@ from keras_amm.typing import Tensor, Variable
 class _SelectedSteps(NamedTuple):
     """The recorded steps of K selected samples, each field [S, K] or [S, K, ...].
 
-    A step starts at `x`, `squared` is ||w||^2, and `taken` says whether the sample took the step. If not, w is zero.
+    A step starts at `x`, `squared` is ||w||_*^2, and `taken` says whether the sample took the step. If not, w and u are
+    zero.
     """
 
     x: Tensor
     w: Tensor
+    u: Tensor
     g: Tensor
     squared: Tensor
     source: Tensor
@@ -82,22 +87,22 @@ def differentiate(
     Returns:
         A list of one tensor, or None where the norm does not depend on it, per variable.
     """
-    scale = 1.0 + overshoot
-    steps = _selected_steps(path, index, scale)
+    scale, norm = 1.0 + overshoot, norm_for(classifier)
+    steps = _selected_steps(norm, path, index, scale)
     delta = tf.gather(path.delta, index)
     # From a boundary, where no step was taken, one can only go along its normal.
-    direction = unit(tf.where(expand_to(squared_norm(delta) == 0.0, delta), steps.w[0], delta))
+    way = tf.where(expand_to(norm.of(delta) == 0.0, delta), steps.u[0], delta)
     if pull is not unbounded:
-        slope = _last_slope(steps, direction)
+        slope = _last_slope(steps, norm.unit(way))
         factor = slope * pull(factor, slope)
-    v = _adjoint(classifier, steps, direction, scale, with_curvature=with_curvature)
-    v_w = inner(v, steps.w, lead=2)
-    a = factor * -scale * divide_by_squared_norm(v_w, steps.squared)
+    v = _adjoint(classifier, steps, norm.gradient(way), scale, with_curvature=with_curvature)
+    share = divide_by_squared_norm(inner(v, steps.u, lead=2), steps.squared)
+    a = factor * -scale * share
     matters = tf.reshape(steps.taken & (factor[None] != 0.0), [-1])
     keep = xla.indices(matters, at_most=tf.shape(matters)[0])
     b = None
     if with_curvature:
-        factor_of_w = _factor_of_input_gradient(steps.g, steps.w, steps.squared, v, v_w, scale)
+        factor_of_w = _factor_of_input_gradient(norm, steps, v, share, scale)
         b = _flatten(expand_to(factor * tf.ones_like(a), v) * factor_of_w, keep)
     points = _Points(
         x=_flatten(steps.x, keep),
@@ -115,7 +120,7 @@ def differentiate(
     )
 
 
-def _selected_steps(path: Path, index: Tensor, scale: float) -> _SelectedSteps:
+def _selected_steps(norm: Norm, path: Path, index: Tensor, scale: float) -> _SelectedSteps:
     """The steps of the selected samples [K], up to the end of the longest path among them."""
     # A sample that started at a boundary took no step. Its first record holds the normal, which the derivative needs.
     iterations = tf.maximum(tf.gather(path.iterations, index), 1)
@@ -126,10 +131,10 @@ def _selected_steps(path: Path, index: Tensor, scale: float) -> _SelectedSteps:
     taken = tf.range(length)[:, None] < iterations[None, :]
     # A gradient of zero gives steps that were not taken the factors zero.
     w = tf.where(expand_to(taken, w), w, tf.zeros_like(w))
-    squared = squared_norm(w, lead=2)
-    step = -scale * expand_to(divide_by_squared_norm(g, squared), w) * w
+    squared, u = norm.dual_squared(w, lead=2), norm.dual_map(w, lead=2)
+    step = -scale * expand_to(divide_by_squared_norm(g, squared), w) * u
     x = tf.gather(path.x, index)[None] + tf.cumsum(step, axis=0, exclusive=True)
-    return _SelectedSteps(x, w, g, squared, source, target, taken)
+    return _SelectedSteps(x, w, u, g, squared, source, target, taken)
 
 
 def _last_slope(steps: _SelectedSteps, direction: Tensor) -> Tensor:
@@ -139,13 +144,10 @@ def _last_slope(steps: _SelectedSteps, direction: Tensor) -> Tensor:
     return tf.maximum(inner(tf.gather_nd(steps.w, last), direction), 0.0)
 
 
-def _factor_of_input_gradient(g: Tensor, w: Tensor, squared: Tensor, v: Tensor, v_w: Tensor, scale: float) -> Tensor:
-    """b of the module's docstring, of the shape of v; `v_w` is <v, w>."""
-    return (
-        -scale
-        * expand_to(divide_by_squared_norm(g, squared), v)
-        * (v - 2.0 * expand_to(divide_by_squared_norm(v_w, squared), w) * w)
-    )
+def _factor_of_input_gradient(norm: Norm, steps: _SelectedSteps, v: Tensor, share: Tensor, scale: float) -> Tensor:
+    """b of the module's docstring, of the shape of v; `share` is <v, u> / ||w||_*^2."""
+    change = norm.change_of_step(v, steps.w, steps.u, expand_to(share, v))
+    return -scale * expand_to(divide_by_squared_norm(steps.g, steps.squared), v) * change
 
 
 def _adjoint(
@@ -158,12 +160,12 @@ def _adjoint(
 
     def step_back(i: Tensor, v: Tensor, record: tf.TensorArray) -> tuple[Tensor, ...]:
         record = record.write(i, v)
-        w, g, squared = steps.w[i], steps.g[i], steps.squared[i]
-        v_w = inner(v, w)
-        shift = -scale * expand_to(divide_by_squared_norm(v_w, squared), w) * w
+        step = _SelectedSteps(*(part[i] for part in steps))
+        share = divide_by_squared_norm(inner(v, step.u), step.squared)
+        shift = -scale * expand_to(share, v) * step.w
         if needs_hessian:
-            b = _factor_of_input_gradient(g, w, squared, v, v_w, scale)
-            shift += _hessian_product(classifier, steps.x[i], steps.source[i], steps.target[i], b)
+            b = _factor_of_input_gradient(norm_for(classifier), step, v, share, scale)
+            shift += _hessian_product(classifier, step.x, step.source, step.target, b)
         return i - 1, v + shift, record
 
     # The adjoint before the first step is not needed: nothing precedes x.

@@ -14,6 +14,9 @@ nearest point of the boundary the ray is the normal, cos is 1, and all of these 
 
 The farther the point found is from the nearest one, the smaller cos is, and the less the length of the ray says of the
 distance. So cos counts as no less than `FLOOR`.
+
+In the l-infinity norm, the length of the ray is that norm's, that of the normal is the dual norm's, and cos is the
+quotient `<grad_x g, u> / ||grad_x g||_1`, which is 1 at the nearest point there as well.
 """
 
 import tensorflow as tf
@@ -21,8 +24,9 @@ import tensorflow as tf
 from keras_amm.execution.gradients import image_gradient, weight_gradients
 from keras_amm.gradient.influence import Pull, unbounded
 from keras_amm.network.classifier import Classifier
-from keras_amm.search.geometry import expand_to, inner, squared_norm, unit
+from keras_amm.search.geometry import expand_to, inner
 from keras_amm.search.linearisation import logit_difference
+from keras_amm.search.norms import norm_for
 from keras_amm.search.path import Path
 from keras_amm.typing import Tensor, Variable
 
@@ -61,9 +65,10 @@ def differentiate(
     # Some searches have computed the normal already.
     w = image_gradient(tape, g, x) if path.normal is None else tf.gather(path.normal, index)
     # Where the image itself is at the boundary, one leaves it along the normal.
-    is_zero = squared_norm(delta) == 0.0
-    slope = inner(w, unit(tf.where(expand_to(is_zero, delta), w, delta)))
-    length = tf.sqrt(squared_norm(w))
+    norm = norm_for(classifier)
+    is_zero = norm.of(delta) == 0.0
+    slope = inner(w, norm.unit(tf.where(expand_to(is_zero, delta), norm.dual_map(w), delta)))
+    length = tf.sqrt(norm.dual_squared(w))
     is_steep = slope > _GRAZING * length
     seed = -pull(factor, tf.where(is_steep, tf.maximum(slope, FLOOR * length), tf.ones_like(slope)))
     seed = tf.where(is_steep, seed, tf.zeros_like(seed))

@@ -141,7 +141,7 @@ def _compute(
     num_classes = clean.logits.shape[1]
     labels, checks = clean.class_indices(y)
     path = search(classifier, attack, regularizer, clean, labels)
-    value, slope, selected, median = _penalize(regularizer, path, labels, strength)
+    value, slope, selected, median = _penalize(classifier, regularizer, path, labels, strength)
     is_finite = tf.reduce_all(tf.math.is_finite(slope)) & tf.math.is_finite(value)
     checks = [*path.checks, *checks, Check(is_finite, "The margin penalty must be finite.", (value,))]
     index = indices(selected, regularizer.max_selected(clean.x.shape[0] or tf.shape(labels)[0], num_classes))
@@ -182,7 +182,7 @@ def _pull(regularizer: MarginRegularizer, labels: Tensor, loss_scale: Tensor) ->
 
 
 def _penalize(
-    regularizer: MarginRegularizer, path: Path, labels: Tensor, strength: Tensor
+    classifier: Classifier, regularizer: MarginRegularizer, path: Path, labels: Tensor, strength: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The global batch's penalty, the factors of this replica's samples [b], which of them count [b], the median norm.
 
@@ -192,13 +192,13 @@ def _penalize(
     norm, labels, correct, success = (replicas.gather(part) for part in (path.norm, labels, path.correct, path.success))
     if path.estimated is None:
         median = _median(norm, correct & success)
-        unit = _unit_of_margins(regularizer, path, median)
+        unit = _unit_of_margins(classifier, regularizer, path, median)
         selected = regularizer.select(norm / unit, labels, correct, success)
     else:
         # An estimate takes part in the ranks of the batch, as if of a class of its own, and is never selected.
         estimated = replicas.gather(path.estimated)
         median = _median(norm, correct & (success | estimated))
-        unit = _unit_of_margins(regularizer, path, median)
+        unit = _unit_of_margins(classifier, regularizer, path, median)
         labels = tf.where(estimated, -tf.ones_like(labels), labels)
         selected = regularizer.select(norm / unit, labels, correct, success | estimated) & ~estimated
     with tf.GradientTape() as tape:
@@ -211,10 +211,10 @@ def _penalize(
     return value, replicas.own_part(factor, size), replicas.own_part(selected, size), median
 
 
-def _unit_of_margins(regularizer: MarginRegularizer, path: Path, median: Tensor) -> Tensor:
+def _unit_of_margins(classifier: Classifier, regularizer: MarginRegularizer, path: Path, median: Tensor) -> Tensor:
     """What norms are divided by: a scalar, or [B] for the norms of the images themselves."""
     if regularizer.normalize == "input":
-        return replicas.gather(norms_of_images(path.x))
+        return replicas.gather(norms_of_images(classifier, path.x))
     if regularizer.normalize == "median" and regularizer.running is not None:
         return regularizer.running.margin_or(median)
     return tf.where(median > 0.0, median, 1.0) if regularizer.normalize == "median" else tf.ones_like(median)

@@ -9,8 +9,8 @@ from keras_amm.execution import replicas
 from keras_amm.network.classifier import Classifier
 from keras_amm.regularizer import MarginRegularizer
 from keras_amm.search import best_first
-from keras_amm.search.geometry import squared_norm
 from keras_amm.search.linearisation import CleanPass
+from keras_amm.search.norms import norm_for
 from keras_amm.search.path import Path
 from keras_amm.search.work_list import Wanted
 from keras_amm.typing import Tensor
@@ -59,7 +59,7 @@ def search(
         classifier,
         clean,
         labels,
-        _wanted(regularizer, clean.x),
+        _wanted(classifier, regularizer, clean.x),
         best_first.REACHES[regularizer.search],
         max_iterations=attack.max_iterations,
         num_candidates=attack.num_candidates,
@@ -68,7 +68,7 @@ def search(
     )
 
 
-def _wanted(regularizer: MarginRegularizer, x: Tensor) -> Wanted:
+def _wanted(classifier: Classifier, regularizer: MarginRegularizer, x: Tensor) -> Wanted:
     """What the regularizer may select of the global batch, of which images x [b, ...] are this replica's part."""
     entry = aggregation.find_entry(regularizer.aggregation)
     batch_size = x.shape[0] or tf.shape(x)[0]
@@ -78,11 +78,11 @@ def _wanted(regularizer: MarginRegularizer, x: Tensor) -> Wanted:
         top=aggregation.num_selected_per_side(batch_size, regularizer.top_fraction) if entry.counts_near_only else None,
         one_per_label=entry.counts_one_per_label,
         wrong=regularizer.misclassified != "none",
-        unit=norms_of_images(x) if regularizer.normalize == "input" else None,
+        unit=norms_of_images(classifier, x) if regularizer.normalize == "input" else None,
     )
 
 
-def norms_of_images(x: Tensor) -> Tensor:
+def norms_of_images(classifier: Classifier, x: Tensor) -> Tensor:
     """The norms [b] of images [b, ...], by which margins may be divided; 1 for that of a black image."""
-    norm = tf.sqrt(squared_norm(x))
+    norm = norm_for(classifier).of(x)
     return tf.where(norm > 0.0, norm, tf.ones_like(norm))

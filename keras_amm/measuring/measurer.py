@@ -2,7 +2,6 @@
 
 import functools
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,11 +13,11 @@ from keras_amm.attack import Attack
 from keras_amm.deepfool import DeepFool
 from keras_amm.execution.checks import as_value_errors, enforce
 from keras_amm.execution.compiled import CompiledPerModel
+from keras_amm.measuring.data_bound import SeenImages, bound
 from keras_amm.measuring.nearest import NearestImages, PerturbedImages
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.inputs import unwrapped
 from keras_amm.network.layers import input_rescaling
-from keras_amm.network.zero_gradients import have_no_gradient, warning_of_zero_gradients
 from keras_amm.report import MarginReport
 from keras_amm.search.linearisation import clean_pass
 from keras_amm.typing import Tensor, TensorLike
@@ -39,6 +38,7 @@ class _BatchMargins(NamedTuple):
     predictions: np.ndarray
     labels: np.ndarray
     success: np.ndarray
+    bounded_by_data: np.ndarray
 
     def sum_of_margins(self) -> float:
         """The sum of what `MarginReport.margins` will be."""
@@ -59,7 +59,7 @@ class _Misclassified(NamedTuple):
 
 
 class Measurer:
-    """Measures the margins of one classifier, batch by batch.
+    """Measures the margins of one classifier, batch by batch, and bounds them by the data.
 
     When adding a batch fails or is interrupted, none of that batch counts, and
     `report` is of the batches before it.
@@ -89,6 +89,8 @@ class Measurer:
         self._attack_on_labels = self._attack.for_labels()
         self._batches: list[_BatchMargins] = []
         self._waiting: list[_Misclassified] = []
+        # By the shape of an image.
+        self._seen: dict[tuple[int, ...], SeenImages] = {}
         self._nearest = NearestImages(num_nearest)
         self._sum_of_margins = 0.0
         self._seconds = 0.0
@@ -126,6 +128,7 @@ class Measurer:
         # From here on the batch counts. An interruption before leaves the report as it was.
         self._waiting = waiting
         self._batches.append(margins)
+        self._seen_like(images).add(images.numpy(), margins.predictions)
         self._sum_of_margins += margins.sum_of_margins()
         self._seconds += time.perf_counter() - start
 
@@ -153,11 +156,18 @@ class Measurer:
         """The images of the smallest margins with their perturbations, the smallest first; None for none."""
         return self._nearest.perturbed(self.classifier)
 
+    def _seen_like(self, images: Tensor) -> SeenImages:
+        """The images of this shape that were added before."""
+        shape = tuple(images.shape[1:])
+        return self._seen.setdefault(shape, SeenImages(shape, images.dtype.name))
+
     def _search(self, images: Tensor, y: Tensor) -> tuple[_BatchMargins, Tensor]:
         """The margins of a batch, and its perturbations [B, ...]."""
-        *found, deltas = self._run(_search_untargeted, self._attack, images, y)
-        norms, predictions, labels, success = (part.numpy() for part in found)
-        return _BatchMargins(norms, norms.copy(), predictions, labels, success), deltas
+        seen = self._seen_like(images)
+        images = tf.concat([images, seen.images], axis=0)
+        *found, deltas = self._run(_search_untargeted, self._attack, images, y, tf.constant(seen.classes))
+        norms, predictions, labels, success, bounded = (part.numpy() for part in found)
+        return _BatchMargins(norms, norms.copy(), predictions, labels, success, bounded), deltas
 
     def _search_labels(self, waiting: list[_Misclassified]) -> None:
         """Attack misclassified images towards their labels, and write the distances into their batches."""
@@ -178,37 +188,33 @@ class Measurer:
             return _compiled.get(self._model, setting, functools.partial(search, attack), [*batch])(*batch)
 
 
-def note_of_zero_gradients(report: MarginReport) -> str:
-    """What to say of a report of which half of the images or more have no gradient; empty for any other report."""
-    number = int(np.sum(have_no_gradient(report.norms, report.success)))
-    if 2 * number < len(report):
-        return ""
-    return warning_of_zero_gradients(f"{number:,} of the {len(report):,} images measured")
-
-
-def warn_of_zero_gradients(report: MarginReport, stacklevel: int) -> None:
-    """Warn of a report of which half of the images or more have no gradient; a stacklevel of 1 is the caller."""
-    if note := note_of_zero_gradients(report):
-        warnings.warn(note, stacklevel=stacklevel + 1)
-
-
 def default_attack(model: Any) -> DeepFool:
-    """The attack for a model if none is given; an `AMMModel` knows its output and by what its images were divided."""
+    """The attack for a model if none is given; an `AMMModel` knows its output, and the deviation and norm of images."""
     # Its other settings are the defaults, so that the margins of different models can be compared.
     own = getattr(model, "attack", None)
-    return DeepFool(from_logits=getattr(own, "from_logits", None), deviation=getattr(own, "deviation", None))
+    return DeepFool(
+        from_logits=getattr(own, "from_logits", None),
+        deviation=getattr(own, "deviation", None),
+        norm=getattr(own, "norm", "l2"),
+    )
 
 
-def _search_untargeted(attack: Attack, model: keras.Model, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-    """Of images x [B, ...]: norms, predictions, labels and success, each [B], and perturbations [B, ...]."""
-    classifier = attack.classifier(model)
+def _search_untargeted(
+    attack: Attack, model: keras.Model, images: Tensor, y: Tensor, classes: Tensor
+) -> tuple[Tensor, ...]:
+    """Norms, predictions, labels, success, and whether the data bound the norm, each [B], and perturbations [B, ...].
+
+    Images are those to be measured [B, ...], followed by others [M, ...] that are predicted as `classes` [M].
+    """
+    classifier, x = attack.classifier(model), images[: tf.shape(y)[0]]
     clean = clean_pass(classifier, x)
     labels, checks = clean.class_indices(y)
     with tf.control_dependencies(enforce(checks)):
         labels = tf.identity(labels)
     found = attack.perturb_from(classifier, clean)
     predictions = tf.argmax(clean.logits, axis=1, output_type=tf.int32)
-    return found.norm, predictions, labels, found.success, found.delta
+    bounded = bound(classifier, x, predictions, found, images, tf.concat([predictions, classes], axis=0))
+    return bounded.norm, predictions, labels, found.success, bounded.is_bounded, bounded.delta
 
 
 def _distances_to_labels(attack: Attack, model: keras.Model, x: Tensor, labels: Tensor) -> Tensor:
@@ -229,7 +235,7 @@ def _described(attack: Attack) -> dict[str, Any]:
 def _units(classifier: Classifier) -> str:
     """A note on the units of the norms."""
     rescaling = [layer.name for layer in input_rescaling(classifier.model)]
-    units = "l2, in the units of the images given"
+    units = f"{classifier.norm}, in the units of the images given"
     if classifier.deviation is not None:
-        units = f"l2, in pixel units: the images given times their deviation, {classifier.deviation}"
+        units = f"{classifier.norm}, in pixel units: the images given times their deviation, {classifier.deviation}"
     return f"{units}, before the model's own rescaling ({', '.join(rescaling)})" if rescaling else units

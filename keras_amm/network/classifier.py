@@ -29,19 +29,21 @@ class Classifier:
     """A view of a Keras model as the function from images to logits that an attack sees.
 
     With a deviation, these images are in pixel units: those of the model times the deviation by which they were
-    divided. `inputs` makes them, and the model gets them divided again.
+    divided. `inputs` makes them, and the model gets them divided again. The norm says how far apart two of them are.
 
     Args:
         model: `keras.Model` or `AMMModel`, a built single-input classifier.
         from_logits: whether its output is logits (True), or probabilities of
             a softmax or sigmoid (False); None finds out.
         deviation: by what the model's images were divided, one number or one per channel; None for 1.
+        norm: the name of the norm in which distances are measured.
 
     Attributes:
         model: the Keras model, without the `AMMModel` around it.
         from_logits: as given.
         deviation: as given.
         statistics: by what its BatchNormalization layers normalise in place of their moving statistics, if not empty.
+        norm: as given.
         dtype: str, that of images and logits: float64 for a float64 model, float32 for all others.
         is_dense: whether no weight has over two axes, as in a network without convolutions.
         is_deterministic: whether a pass in training mode gives the logits that the attack needs.
@@ -53,7 +55,9 @@ class Classifier:
             and its input is of whole numbers.
     """
 
-    def __init__(self, model: Any, from_logits: bool | None = None, deviation: Deviation | None = None) -> None:
+    def __init__(
+        self, model: Any, from_logits: bool | None = None, deviation: Deviation | None = None, norm: str = "l2"
+    ) -> None:
         model = unwrapped(model)
         require_classifier(model)
         require_usable_gradients(model)
@@ -66,6 +70,7 @@ class Classifier:
         self.from_logits = from_logits
         self.deviation = deviation
         self.statistics: Statistics = []
+        self.norm = norm
         self._key = input_key(model)
         self.dtype = "float64" if model.compute_dtype == "float64" else "float32"
         self.is_dense = all(len(weight.shape) <= 2 for weight in model.weights)

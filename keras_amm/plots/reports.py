@@ -31,6 +31,10 @@ class ReportLike(Protocol):
     def correct(self) -> np.ndarray:
         """Boolean array, whether the prediction is the label."""
 
+    @property
+    def norm_name(self) -> str:
+        """The norm of all distances."""
+
     def robust_accuracy(self, radii: TensorLike) -> np.ndarray:
         """Float array of the shape of `radii`, the fraction of images correctly classified beyond each."""
 
@@ -81,7 +85,7 @@ def margin_histogram(
     for panel, (name, report) in zip(drawn, named, strict=True):
         tallest = max(tallest, _draw_histogram(panel, report, edges))
         panel.set_title(literal(name if len(named) > 1 else f"Margins of {name}"))
-        panel.set_xlabel("signed margin (l2)\nmisclassified: minus the distance to the label")
+        panel.set_xlabel(f"signed margin ({report.norm_name})\nmisclassified: minus the distance to the label")
         if not new or panel is drawn[0]:
             panel.set_ylabel("images")
         panel.legend(loc="upper right", frameon=False)
@@ -103,7 +107,7 @@ def robust_accuracy(
     Args:
         reports: as for `margin_histogram`.
         axes: matplotlib axes; None for a new figure.
-        radii: float array [n], l2 radii in the units of the images; None for
+        radii: float array [n], radii in the norm and the units of the margins; None for
             all up to the largest finite margin.
 
     Returns:
@@ -138,7 +142,8 @@ def robust_accuracy(
         )
     panel.set_xlim(float(np.min(radii)), float(np.max(radii)))
     panel.set_ylim(0.0, 101.0)
-    panel.set_xlabel("l2 radius, in the units of the images")
+    norms_named = " or ".join(sorted({report.norm_name for _, report in named}))
+    panel.set_xlabel(f"{norms_named} radius, in the units of the images")
     panel.set_ylabel("correct beyond the radius (%)")
     panel.set_title("Robust accuracy, by DeepFool")
     panel.grid(alpha=0.3)

@@ -14,9 +14,10 @@ from keras_amm.network.classifier import Classifier
 from keras_amm.network.evaluation import difference_seeds, evaluate
 from keras_amm.network.inputs import finite_images
 from keras_amm.search.bounds import Reach, bounds, joined, of_other_replicas
-from keras_amm.search.geometry import distance, divide_by_squared_norm, expand_to, squared_norm
+from keras_amm.search.geometry import distance, divide_by_squared_norm, expand_to
 from keras_amm.search.linearisation import CleanPass, logit_difference, logit_differences
 from keras_amm.search.loop import has_reached
+from keras_amm.search.norms import Norm, norm_for
 from keras_amm.search.path import Path
 from keras_amm.search.walks import (
     FAILED,
@@ -94,7 +95,7 @@ def search(
         (walks, *what_is_needed(walks)),
         parallel_iterations=1,
     )
-    return _path(clean, task, walks, bounds(task, walks, wanted, reach, scale).estimate, max_iterations)
+    return _path(classifier, clean, task, walks, bounds(task, walks, wanted, reach, scale).estimate, max_iterations)
 
 
 def _task(clean: CleanPass, labels: Tensor, num_candidates: int) -> Task:
@@ -121,7 +122,7 @@ def _evaluate(
     at_most = tf.minimum(tf.maximum(size // _PART, _LEAST), size * columns) if in_xla() else size
     item, counts = choose(tf.reshape(items, [-1]), tf.reshape(urgency, [-1]), at_most)
     sample, column = item // columns, item % columns
-    is_step = column == columns - 1
+    is_step, norm = column == columns - 1, norm_for(classifier)
     task, point, progress, classes = tf.nest.map_structure(
         lambda values: tf.gather(values, sample), (task, walks.point, walks.packed_progress, walks.packed_classes)
     )
@@ -130,21 +131,21 @@ def _evaluate(
     # From a boundary to itself is no step.
     has_moved = boundary.g != 0.0
 
-    point += tf.where(expand_to(is_step, w), _step(boundary.g, progress.squared, w, scale), tf.zeros_like(w))
+    point += tf.where(expand_to(is_step, w), _step(norm, boundary.g, progress.squared, w, scale), tf.zeros_like(w))
     logits, input_gradients = evaluate(classifier, point)
     reached, source, candidate, gap = _aim(task, boundary, classes, logits, is_step)
     candidate = tf.where(is_step, candidate, column)
     target = tf.gather(task.candidates, candidate, batch_dims=1)
     w = input_gradients(difference_seeds(source, target, logits.shape[1], logits.dtype))
-    boundary, squared = Boundary(logit_difference(logits, source, target), source, candidate), squared_norm(w)
+    boundary, squared = Boundary(logit_difference(logits, source, target), source, candidate), norm.dual_squared(w)
 
     steps = progress.steps + tf.cast(is_step & has_moved, progress.steps.dtype)
     outcome = tf.where(reached, REACHED, tf.where(steps >= max_iterations, FAILED, GOES_ON))
     far = distance(boundary.g, squared)
     way = point - task.x
-    next_step = _step(boundary.g, squared, w, scale)
+    next_step = _step(norm, boundary.g, squared, w, scale)
     way += tf.where(expand_to(outcome > GOES_ON, way), tf.zeros_like(way), next_step)
-    norm = tf.where((outcome == GOES_ON) & (far >= far.dtype.max), far.dtype.max, tf.sqrt(squared_norm(way)))
+    norms = tf.where((outcome == GOES_ON) & (far >= far.dtype.max), far.dtype.max, norm.of(way))
     return Found(
         sample=sample,
         counts=counts,
@@ -153,12 +154,12 @@ def _evaluate(
         w=w,
         boundary=boundary,
         progress=Progress(
-            norm=norm,
-            first=tf.where(steps > 0, progress.first, norm),
+            norm=norms,
+            first=tf.where(steps > 0, progress.first, norms),
             distance=far,
             squared=squared,
             steps=steps,
-            outcome=tf.cast(outcome, norm.dtype),
+            outcome=tf.cast(outcome, norms.dtype),
         ),
         classes=Classes(tf.where(is_step[:, None], gap, classes.gap), classes.squared),
     )
@@ -182,12 +183,14 @@ def _aim(
     return reached, source, tf.where(reached, boundary.candidate, seems_nearest), gap
 
 
-def _step(g: Tensor, squared: Tensor, w: Tensor, scale: float) -> Tensor:
-    """The step [R, ...] beyond the linear boundary g = 0; zero where w is."""
-    return -scale * expand_to(divide_by_squared_norm(g, squared), w) * w
+def _step(norm: Norm, g: Tensor, squared: Tensor, w: Tensor, scale: float) -> Tensor:
+    """The step [R, ...] beyond the linear boundary g = 0, given the squared dual norms of w; zero where w is."""
+    return -scale * expand_to(divide_by_squared_norm(g, squared), w) * norm.dual_map(w)
 
 
-def _path(clean: CleanPass, task: Task, walks: Walks, estimate: Tensor, max_iterations: int) -> Path:
+def _path(
+    classifier: Classifier, clean: CleanPass, task: Task, walks: Walks, estimate: Tensor, max_iterations: int
+) -> Path:
     """What was found; a sample that is stuck counts as searched, for its attack can only fail."""
     progress = walks.progress
     searched = progress.done | progress.is_stuck
@@ -202,7 +205,7 @@ def _path(clean: CleanPass, task: Task, walks: Walks, estimate: Tensor, max_iter
     return Path(
         x=clean.x,
         delta=delta,
-        norm=tf.where(searched, tf.sqrt(squared_norm(delta)), estimate),
+        norm=tf.where(searched, norm_for(classifier).of(delta), estimate),
         prediction=task.prediction,
         correct=task.correct,
         source=boundary.source,

@@ -6,7 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_amm.execution.checks import Check
-from keras_amm.search.geometry import divide_by_squared_norm, expand_to, inner, squared_norm
+from keras_amm.search.geometry import divide_by_squared_norm, expand_to, inner
+from keras_amm.search.norms import Norm
 from keras_amm.typing import Tensor
 
 # Images may lie outside of their bounds by this part of the range, by rounding.
@@ -78,26 +79,28 @@ def box_around(x: Tensor, bounds: tuple[Any, Any] | None, deviation: Any) -> tup
     return Box(tf.minimum(x, low), tf.maximum(x, high)), [fits]
 
 
-def shortest_step(w: Tensor, rise: Tensor, point: Tensor, box: Box | None) -> Tensor:
+def shortest_step(norm: Norm, w: Tensor, rise: Tensor, point: Tensor, box: Box | None) -> Tensor:
     """The shortest step s [b, ...] from a point of the box with <w, s> = rise [b], that does not leave the box.
 
     Where there is none, the one that comes nearest to that.
 
     Example:
+    >>> l2 = keras_amm.search.norms.NORMS["l2"]
     >>> w, at = tf.constant([[1.0, 1.0]]), tf.constant([[0.0, 0.9]])
     >>> box = keras_amm.search.box.Box(tf.zeros((1, 2)), tf.ones((1, 2)))
     >>> for limits in (None, box):
-    ...     print(keras_amm.search.box.shortest_step(w, tf.constant([0.5]), at, limits).numpy().round(3))
+    ...     print(keras_amm.search.box.shortest_step(l2, w, tf.constant([0.5]), at, limits).numpy().round(3))
     [[0.25 0.25]]
     [[0.4 0.1]]
     """
-    length = divide_by_squared_norm(rise, squared_norm(w))
     if box is None:
-        return expand_to(length, w) * w
+        return norm.step(w, rise)
+    u = norm.dual_map(w)
+    length = divide_by_squared_norm(rise, norm.dual_squared(w))
     least, most = box.lower - point, box.upper - point
-    # The step is clip(length * w). Its rise grows ever more slowly with the length: Newton's method comes from below.
+    # The step is clip(length * u). Its rise grows ever more slowly with the length: Newton's method comes from below.
     for _ in range(_REPETITIONS):
-        step = tf.clip_by_value(expand_to(length, w) * w, least, most)
+        step = tf.clip_by_value(expand_to(length, u) * u, least, most)
         free = tf.where((step > least) & (step < most), w, tf.zeros_like(w))
-        length += divide_by_squared_norm(rise - inner(w, step), squared_norm(free))
-    return tf.clip_by_value(expand_to(length, w) * w, least, most)
+        length += divide_by_squared_norm(rise - inner(w, step), inner(free, u))
+    return tf.clip_by_value(expand_to(length, u) * u, least, most)

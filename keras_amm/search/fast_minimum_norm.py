@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from keras_amm.network.classifier import Classifier
 from keras_amm.search.box import Box
-from keras_amm.search.geometry import distance, expand_to, squared_norm, unit
+from keras_amm.search.geometry import distance, expand_to
 from keras_amm.search.linearisation import CleanPass
+from keras_amm.search.norms import Norm, norm_for
 from keras_amm.search.path import Path
 from keras_amm.search.rivals import Aim, Best, aim, none_yet, path_to
 from keras_amm.typing import Tensor
@@ -68,26 +69,26 @@ def search(
 
     Reference: Algorithm 1 of Pintor et al. (2021).
     """
-    goal = aim(clean, labels)
-    state = _begin(clean, goal, start)
+    goal, norm = aim(clean, labels), norm_for(classifier)
+    state = _begin(norm, clean, goal, start)
 
     def step(number: Tensor, state: _State) -> tuple[Tensor, _State]:
         of_size, of_radius = (schedule.at(number, steps, clean.x.dtype) for schedule in (step_size, gamma))
         return number + 1, _step(classifier, clean.x, goal, state, of_size, of_radius, box)
 
     _, state = tf.while_loop(lambda number, _: number < steps, step, (tf.constant(0), state))
-    best = state.best.or_smaller(state.delta, goal.lead(classifier(clean.x + state.delta)) > 0.0)
+    best = state.best.or_smaller(norm, state.delta, goal.lead(classifier(clean.x + state.delta)) > 0.0)
     taken = tf.where(best.norm > 0.0, steps, 0) + (0 if start is None else start.iterations)
-    return path_to(clean, goal, best.delta, classifier(clean.x + best.delta), taken, best.is_found)
+    return path_to(classifier, clean, goal, best.delta, taken, best.is_found)
 
 
-def _begin(clean: CleanPass, goal: Aim, start: Path | None) -> _State:
+def _begin(norm: Norm, clean: CleanPass, goal: Aim, start: Path | None) -> _State:
     if start is None:
         # An image that is at a boundary already is what is looked for.
         delta, success = tf.zeros_like(clean.x), goal.is_reached(clean.logits)
     else:
         delta, success = start.delta, start.success
-    return _State(delta, tf.sqrt(squared_norm(delta)), none_yet(clean.x).or_smaller(delta, success))
+    return _State(delta, norm.of(delta), none_yet(clean.x).or_smaller(norm, delta, success))
 
 
 def _step(
@@ -100,26 +101,24 @@ def _step(
     box: Box | None,
 ) -> _State:
     """One gradient of each image: look where the point is, resize the ball, and move within it."""
-    point = x + state.delta
+    point, norm = x + state.delta, norm_for(classifier)
     g, w = goal.linearise(classifier, point)
     if box is not None:
         w = box.allowed(w, point)
-    state = state._replace(best=state.best.or_smaller(state.delta, g > 0.0))
-    radius = _radius(state, g, squared_norm(w), gamma)
-    delta = state.delta + expand_to(step_size * radius, w) * unit(w)
-    norm = tf.sqrt(squared_norm(delta))
-    delta *= expand_to(tf.minimum(1.0, tf.math.divide_no_nan(radius, norm)), delta)
+    state = state._replace(best=state.best.or_smaller(norm, state.delta, g > 0.0))
+    radius = _radius(norm, state, g, norm.dual_squared(w), gamma)
+    delta = norm.within(state.delta + expand_to(step_size * radius, w) * norm.unit(norm.dual_map(w)), radius)
     if box is not None:
         delta = box.clip(x + delta) - x
     return state._replace(delta=delta, radius=radius)
 
 
-def _radius(state: _State, g: Tensor, squared: Tensor, gamma: Tensor) -> Tensor:
-    """The ball's next radius [B], by the target's lead g over the source, whose gradient has this squared norm."""
+def _radius(norm: Norm, state: _State, g: Tensor, squared: Tensor, gamma: Tensor) -> Tensor:
+    """The ball's next radius [B], by the target's lead g over the source, whose gradient has this squared dual norm."""
     # Until a point beyond the boundary is known, the ball reaches as far as the linear boundary. A little farther: just
     # there, rounding would decide on which side a point lies.
     to_boundary = distance(g, squared)
-    reach = tf.sqrt(squared_norm(state.delta)) + tf.where(to_boundary < g.dtype.max, to_boundary, 0.0)
+    reach = norm.of(state.delta) + tf.where(to_boundary < g.dtype.max, to_boundary, 0.0)
     # Farther than the best point there is nothing to be found.
     radius = tf.minimum(state.radius, state.best.norm)
     grown = tf.minimum((1.0 + gamma) * tf.where(state.best.is_found, radius, reach), state.best.norm)

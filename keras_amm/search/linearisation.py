@@ -16,7 +16,8 @@ from keras_amm.execution.xla import in_xla
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.labels import binary_class_indices, class_indices
 from keras_amm.network.structures import only_entry
-from keras_amm.search.geometry import distance, squared_norm
+from keras_amm.search.geometry import distance
+from keras_amm.search.norms import norm_for
 from keras_amm.typing import Tensor, TensorLike
 
 # After the first step, a class is linearised again only if its estimated distance (logit difference / last known
@@ -54,7 +55,7 @@ class NearestBoundary(NamedTuple):
         w: float tensor [b, ...], the gradient of g with respect to the image.
         g: float tensor [b], the logit of the target class minus that of the source class.
         target: int32 tensor [b], the class beyond the boundary.
-        squared: float tensor [b, k], the last known squared norms of the gradients towards all candidates.
+        squared: float tensor [b, k], the last known squared dual norms of the gradients towards all candidates.
     """
 
     w: Tensor
@@ -86,7 +87,7 @@ def linearise_towards_all(
         values = logit_differences(clean.logits, source, candidates)
         columns = tf.unstack(values, axis=1)
     gradients = _gradients(classifier, clean, values, columns)
-    squared = tf.transpose(squared_norm(gradients, lead=2))
+    squared = tf.transpose(norm_for(classifier).dual_squared(gradients, lead=2))
     nearest = tf.argmin(distance(values, squared), axis=1, output_type=tf.int32)
     at = tf.stack([nearest, tf.range(tf.shape(nearest)[0])], axis=1)
     w = tf.gather_nd(gradients, at)
@@ -114,13 +115,13 @@ def linearise_towards_few(
         source: int32 tensor [b], the class of each image.
         candidates: int32 tensor [b, k].
         allowed: boolean tensor [b, k], the candidates that count.
-        squared: float tensor [b, k], the last known squared norms of the gradients.
+        squared: float tensor [b, k], the last known squared dual norms of the gradients.
         at_a_time: int or scalar integer tensor, the most images that go through the network together.
     """
     pairs = _pairs_within_reach(distance(logit_differences(logits, source, candidates), squared), allowed)
     sample, target = pairs[:, 0], tf.gather_nd(candidates, pairs)
     w, g = _gradients_of_pairs(classifier, x, source, sample, target, at_a_time)
-    norms = squared_norm(w)
+    norms = norm_for(classifier).dual_squared(w)
     squared = tf.tensor_scatter_nd_update(squared, pairs, norms)
     # What was not linearised is infinitely far.
     far = tf.fill(tf.shape(squared), tf.constant(float("inf"), norms.dtype))

@@ -13,8 +13,8 @@ from keras_amm.execution.xla import Rows
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.inputs import finite_images
 from keras_amm.search.box import Box, shortest_step
-from keras_amm.search.geometry import divide_by_squared_norm, expand_to, squared_norm
 from keras_amm.search.linearisation import CleanPass, NearestBoundary, linearise_again, linearise_towards_all
+from keras_amm.search.norms import norm_for
 from keras_amm.search.path import Path, Step, empty_record, with_step
 from keras_amm.search.screening import screen
 from keras_amm.typing import Tensor
@@ -44,7 +44,7 @@ class _State(NamedTuple):
     Attributes:
         point: float tensor [B, ...], where the sample is.
         logits: float tensor [B, C], the network's there.
-        squared: float tensor [B, k], the last known squared norms of the gradients towards the candidates.
+        squared: float tensor [B, k], the last known squared dual norms of the gradients towards the candidates.
         current: int32 tensor [B], the class that the next step leads away from.
         source: int32 tensor [B], the class that the last step led away from.
         target: int32 tensor [B], the class that the last step aimed at.
@@ -114,7 +114,7 @@ def search(
         walk.next_step,
         (number, state, record),
     )
-    return _path(clean, goal, state, record, estimate, searched)
+    return _path(classifier, clean, goal, state, record, estimate, searched)
 
 
 def _begin(clean: CleanPass, labels: Tensor | None, num_candidates: int) -> tuple[_Goal, _State]:
@@ -185,10 +185,7 @@ def _beyond(
 ) -> _State:
     """The state after a step to beyond the nearest linear boundary."""
     w, g, target, squared = nearest
-    if box is None:
-        point = state.point - (1.0 + overshoot) * expand_to(divide_by_squared_norm(g, squared_norm(w)), w) * w
-    else:
-        point = state.point + shortest_step(w, -(1.0 + overshoot) * g, state.point, box)
+    point = state.point + shortest_step(norm_for(classifier), w, -(1.0 + overshoot) * g, state.point, box)
     logits = classifier(point)
     prediction = tf.argmax(logits, axis=1, output_type=tf.int32)
     return _State(
@@ -213,14 +210,22 @@ def has_reached(logits: Tensor, correct: Tensor, label: Tensor, current: Tensor)
     return tf.where(correct, (own < top) | is_shared, wanted == top)
 
 
-def _path(clean: CleanPass, goal: _Goal, state: _State, record: Any, estimate: Tensor, searched: Tensor) -> Path:
+def _path(
+    classifier: Classifier,
+    clean: CleanPass,
+    goal: _Goal,
+    state: _State,
+    record: Any,
+    estimate: Tensor,
+    searched: Tensor,
+) -> Path:
     """The result of a search, from the loop's last variables."""
     delta = state.point - clean.x
     w, g, targets, sources = [array.stack() for array in record] or [None] * 4
     return Path(
         x=clean.x,
         delta=delta,
-        norm=tf.where(searched, tf.sqrt(squared_norm(delta)), estimate),
+        norm=tf.where(searched, norm_for(classifier).of(delta), estimate),
         prediction=goal.prediction,
         correct=goal.correct,
         source=state.source,

@@ -7,9 +7,10 @@ import tensorflow as tf
 from keras_amm.execution.gradients import image_gradient
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.inputs import finite_images
-from keras_amm.search.geometry import expand_to, squared_norm
+from keras_amm.search.geometry import expand_to
 from keras_amm.search.linearisation import CleanPass, logit_difference
 from keras_amm.search.loop import has_reached
+from keras_amm.search.norms import Norm, norm_for
 from keras_amm.search.path import Path
 from keras_amm.typing import Tensor
 
@@ -68,9 +69,9 @@ class Best(NamedTuple):
         """Whether one reaches the aim, boolean [B]."""
         return self.norm < self.norm.dtype.max
 
-    def or_smaller(self, delta: Tensor, reached: Tensor) -> "Best":
+    def or_smaller(self, by: Norm, delta: Tensor, reached: Tensor) -> "Best":
         """The better of this and perturbations [B, ...], of which some have reached the aim, boolean [B]."""
-        norm = tf.sqrt(squared_norm(delta))
+        norm = by.of(delta)
         is_better = reached & (norm < self.norm)
         is_last = ~reached & ~self.is_found
         return Best(
@@ -92,13 +93,15 @@ def aim(clean: CleanPass, labels: Tensor | None) -> Aim:
     return Aim(prediction, labels, tf.equal(prediction, labels))
 
 
-def path_to(clean: CleanPass, aim: Aim, delta: Tensor, logits: Tensor, iterations: Tensor, success: Tensor) -> Path:
-    """What an attack found, without its steps: perturbations [B, ...], the logits [B, C] there, and so on, [B]."""
-    source, target = aim.rivals(logits)
+def path_to(
+    classifier: Classifier, clean: CleanPass, aim: Aim, delta: Tensor, iterations: Tensor, success: Tensor
+) -> Path:
+    """What an attack found, without its steps: perturbations [B, ...] and so on, [B]."""
+    source, target = aim.rivals(classifier(clean.x + delta))
     return Path(
         x=clean.x,
         delta=delta,
-        norm=tf.sqrt(squared_norm(delta)),
+        norm=norm_for(classifier).of(delta),
         prediction=aim.prediction,
         correct=aim.correct,
         source=source,

@@ -10,6 +10,7 @@ from keras_amm.search import loop
 from keras_amm.search.box import Box, shortest_step
 from keras_amm.search.geometry import expand_to, inner
 from keras_amm.search.linearisation import CleanPass, clean_pass
+from keras_amm.search.norms import norm_for
 from keras_amm.search.path import Path
 from keras_amm.search.rivals import Aim, Best, aim, none_yet, path_to
 from keras_amm.typing import Tensor
@@ -86,22 +87,22 @@ def search(
         (tf.constant(1), state),
     )
     best = state.best
-    return path_to(clean, goal, best.delta, classifier(clean.x + best.delta), state.iterations, best.is_found)
+    return path_to(classifier, clean, goal, best.delta, state.iterations, best.is_found)
 
 
 def _round(
     classifier: Classifier, here: CleanPass, samples: _Samples, state: _State, settings: dict[str, Any]
 ) -> _State:
     """DeepFool from where the samples are, and a projection where it has succeeded."""
-    goal, box = samples.goal, samples.box or None
+    goal, box, norm = samples.goal, samples.box or None, norm_for(classifier)
     found = loop.search(classifier, here, goal.label, keep_path=False, box=box, **settings)
     delta = state.delta + found.delta
-    best = state.best.or_smaller(delta, found.success)
+    best = state.best.or_smaller(norm, delta, found.success)
     # A sample whose image is at a boundary has nowhere to go.
     goes_on = found.success & (best.norm > 0.0)
     projected = _projected(classifier, samples.x, goal, delta, box)
     reached = goes_on & goal.is_reached(classifier(samples.x + projected))
-    best = best.or_smaller(projected, reached)
+    best = best.or_smaller(norm, projected, reached)
     return _State(
         delta=tf.where(expand_to(goes_on, delta), projected, delta),
         best=best,
@@ -117,4 +118,4 @@ def _projected(classifier: Classifier, x: Tensor, goal: Aim, delta: Tensor, box:
     _, w = goal.linearise(classifier, point)
     rise = inner(w, delta)
     # If the target's lead falls along the way, the normal leads back.
-    return tf.where(expand_to(rise > 0.0, delta), shortest_step(w, rise, x, box), delta)
+    return tf.where(expand_to(rise > 0.0, delta), shortest_step(norm_for(classifier), w, rise, x, box), delta)

@@ -19,11 +19,12 @@ def logits_of(model):
     return logits
 
 
-def deepfool(logits, x, label=None, *, max_iterations=6, num_candidates=10, overshoot=0.02, masked=False):
+def deepfool(logits, x, label=None, *, max_iterations=6, num_candidates=10, overshoot=0.02, masked=False, norm="l2"):
     """DeepFool of one image [...], differentiable step by step under a tape.
 
     Returns norm, delta, iterations, success.
     """
+    length = tf.norm if norm == "l2" else lambda delta: tf.reduce_max(tf.abs(delta))
     point = x
     first = logits(x[None])[0]
     prediction = int(np.argmax(first))
@@ -42,31 +43,32 @@ def deepfool(logits, x, label=None, *, max_iterations=6, num_candidates=10, over
             w = tape.gradient(g, point)
             if masked:
                 w = tf.stop_gradient(w)
-            distance = abs(float(g)) / float(tf.norm(w))
+            distance = abs(float(g)) / float(tf.norm(w) if norm == "l2" else tf.reduce_sum(tf.abs(w)))
             if best is None or distance < best[0]:
                 best = (distance, g, w)
         _, g, w = best
-        step = -(1.0 + overshoot) * g * w / tf.reduce_sum(w * w)
+        of_rise_one = w / tf.reduce_sum(w * w) if norm == "l2" else tf.sign(w) / tf.reduce_sum(tf.abs(w))
+        step = -(1.0 + overshoot) * g * of_rise_one
         delta = delta + step
         point = x + delta
         steps += 1
         now = int(np.argmax(logits(point[None])[0]))
         if (now == label) if targeted else (now != prediction):
-            return tf.norm(delta), delta, steps, True
+            return length(delta), delta, steps, True
         if targeted:
             source = now
-    return tf.norm(delta), delta, steps, False
+    return length(delta), delta, steps, False
 
 
-def penalty(logits, x, y, *, strength, aggregation, shrinkage, c, d, masked=False):
+def penalty(logits, x, y, *, strength, aggregation, shrinkage, c, d, masked=False, norm="l2"):
     """Equation 6 written out over a batch, differentiable under a tape."""
     x = tf.convert_to_tensor(x)
     predictions = np.argmax(logits(x), axis=1)
     right, wrong = [], []
     for i, label in enumerate(y):
-        norm, _, _, success = deepfool(logits, x[i], int(label), masked=masked)
+        found, _, _, success = deepfool(logits, x[i], int(label), masked=masked, norm=norm)
         if success:
-            (right if predictions[i] == label else wrong).append((float(norm), i, int(label), norm))
+            (right if predictions[i] == label else wrong).append((float(found), i, int(label), found))
     if aggregation == "min":
         right, wrong = _nearest(right, len(y)), _nearest([(-n, i, k, t) for n, i, k, t in wrong], len(y))
     total = tf.zeros(())

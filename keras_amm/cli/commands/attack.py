@@ -32,7 +32,7 @@ class Found(NamedTuple):
     Attributes:
         image: [height, width, channels] or [height, width], in the units of the distance.
         delta: the perturbation, of the image's shape and in its units.
-        norm: the perturbation's l2 norm.
+        norm: the norm of the perturbation, as the attack measures it.
         iterations: how many steps it took.
         success: whether the class changed.
         before: the class of the image.
@@ -114,7 +114,7 @@ def describe(found: Found, attack: Attack, class_names: list[str] | None) -> str
     lines = [
         f"  class before    {names[0]}  (probability {probable[0]:.4f})",
         f"  class after     {names[1]}  (probability {probable[1]:.4f})",
-        f"  distance        {found.norm:.4f}  (l2, in the units of {units}; {refined})",
+        f"  distance        {found.norm:.4f}  ({attack.norm}, in the units of {units}; {refined})",
         f"  largest change  {np.max(np.abs(found.delta)):.4f}  of a pixel",
         f"  steps           {found.iterations}{_limit(attack)}",
     ]

@@ -42,7 +42,7 @@ def _results(model, x, y, mode=EAGER, attack=None, signature=None, **regularizer
         classifier = Classifier(model)
         clean = clean_pass(classifier, x)
         path = searching.search(classifier, attack, regularizer, clean, y)
-        _, _, selected, _ = penalty._penalize(regularizer, path, y, tf.ones((), x.dtype))
+        _, _, selected, _ = penalty._penalize(classifier, regularizer, path, y, tf.ones((), x.dtype))
         found = penalty.find_penalty(
             classifier, attack, regularizer, clean, y, model.trainable_weights, step=0, loss_scale=1.0
         )
@@ -249,7 +249,7 @@ def _searches(model, **regularizer):
     def of_batch(x, y):
         classifier = Classifier(model)
         path = searching.search(classifier, keras_amm.DeepFool(), regularizer, clean_pass(classifier, x), y)
-        _, _, selected, median = penalty._penalize(regularizer, path, y, tf.constant(1.0))
+        _, _, selected, median = penalty._penalize(classifier, regularizer, path, y, tf.constant(1.0))
         return selected, path.searched, median
 
     return of_batch

@@ -1,0 +1,35 @@
+"""What to say of a report whose margins mean less than they seem to."""
+
+import warnings
+
+import numpy as np
+
+from keras_amm.network.zero_gradients import have_no_gradient, warning_of_zero_gradients
+from keras_amm.report import MarginReport
+
+# A tenth of the images or more.
+_OFTEN = 0.1
+
+
+def notes_on(report: MarginReport) -> list[str]:
+    """Sentences on a report: half of its images or more have no gradient, or the data bound many of its margins."""
+    stuck = int(np.sum(have_no_gradient(report.norms, report.success)))
+    bounded = int(np.sum(report.bounded_by_data))
+    notes = []
+    if 2 * stuck >= len(report):
+        notes.append(warning_of_zero_gradients(f"{stuck:,} of the {len(report):,} images measured"))
+    if bounded >= _OFTEN * len(report):
+        notes.append(
+            f"Of {bounded:,} of the {len(report):,} images measured, the attack went farther than to the nearest "
+            "boundary on the way to another of these images, and that distance is their margin. So the attack finds "
+            "points that are too far, and of the other images, too, margins may be too large. Try "
+            "`FastMinimumNorm()`, or more steps; if that does not help, the network may hide its gradients, as "
+            "`MarginReport.compare` with a second attack shows."
+        )
+    return notes
+
+
+def warn_of_notes(report: MarginReport, stacklevel: int) -> None:
+    """Warn of what there is to say of a report; a stacklevel of 1 is the caller."""
+    for note in notes_on(report):
+        warnings.warn(note, stacklevel=stacklevel + 1)
