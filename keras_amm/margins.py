@@ -30,8 +30,8 @@ def evaluate_margins(
     that is predicted otherwise. So each image is compared with those of its
     batch, and with up to 512 measured before, and where the way to the nearest
     one predicted otherwise crosses a boundary nearer than the attack's point,
-    the crossing is taken (`MarginReport.bounded_by_data`). There is a warning
-    if that is so for a tenth of the images or more.
+    by a tenth or more, the crossing is taken (`MarginReport.bounded_by_data`).
+    There is a warning if that is so for a quarter of the images or more.
 
     There is a warning if the network has no gradient at half of the images or
     more, as a cast to integers within it makes: their norms are 0.

@@ -2,8 +2,9 @@
 
 An attack follows gradients, and where they mislead it, it goes past what is near. Of the images measured, the nearest
 one that is predicted otherwise, in the l2 norm, shows a direction that needs no gradient. If the way to it has crossed
-a boundary before it is as long as the attack's perturbation, the crossing is found by bisection, and is the nearer
-point. That costs one pass over the images, and a few more over those whose margin is bounded.
+a boundary before it is nine tenths as long as the attack's perturbation, the crossing is found by bisection, and is the
+nearer point. A smaller gain is no more than an attack's overshoot. That costs one pass over the images, and a few more
+over those whose margin is bounded.
 """
 
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from keras_amm.typing import Tensor
 
 # The images that later ones are compared with: so many, or as many as have so many values.
 _MOST_IMAGES, _MOST_VALUES = 512, 2**23
+_NEARER = 0.9
 # A crossing is known to a thousandth of the attack's norm.
 _BISECTIONS = 10
 
@@ -54,8 +56,8 @@ def bound(
     norm, nearest = norm_for(classifier), _nearest(x, predictions, others, classes)
     way = tf.gather(others, nearest) - x
     length = norm.of(way)
-    # As a part of the way, the attack's norm. Where there is no such image, the nearest one is any, of the same class.
-    reach = tf.minimum(1.0, tf.math.divide_no_nan(found.norm, length))
+    # As a part of the way, how far is nearer. Where there is no such image, the nearest one is any, of the same class.
+    reach = tf.minimum(1.0, tf.math.divide_no_nan(_NEARER * found.norm, length))
     counts = found.success & (tf.gather(classes, nearest) != predictions)
     rows = Rows(counts & _is_changed(classifier, x, predictions, expand_to(reach, way) * way))
 
@@ -68,7 +70,7 @@ def bound(
     steps = tf.where(tf.size(first) > 0, _BISECTIONS, 0)
     _, _, high = tf.while_loop(lambda i, *_: i < steps, halve, (0, tf.zeros_like(first), first))
     part = rows.put(tf.zeros_like(reach), high)
-    is_bounded = (part > 0.0) & (part * length < found.norm)
+    is_bounded = part > 0.0
     delta = classifier.for_model(expand_to(part, way) * way)
     return Bounded(
         tf.where(is_bounded, part * length, found.norm),

@@ -7,8 +7,8 @@ import numpy as np
 from keras_amm.network.zero_gradients import have_no_gradient, warning_of_zero_gradients
 from keras_amm.report import MarginReport
 
-# A tenth of the images or more.
-_OFTEN = 0.1
+# A quarter of the images or more.
+_OFTEN = 0.25
 
 
 def notes_on(report: MarginReport) -> list[str]:

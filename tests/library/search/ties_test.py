@@ -118,7 +118,7 @@ def test_the_gradient_is_that_of_the_distance(kind, labels, jit_compile):
         )
         index, factor = tf.range(3), tf.constant([1.0, 2.0, 4.0])
         if kind == "boundary":
-            return boundary.differentiate(classifier, path, index, factor, model.trainable_weights)
+            return boundary.differentiate(classifier, path, index, factor, model.trainable_weights)[0]
         return adjoint.differentiate(classifier, path, index, factor, model.trainable_weights, overshoot=0.0)
 
     bias = np.zeros(3)
