@@ -38,18 +38,15 @@ class MarginLogger(keras.callbacks.Callback):
       (`MarginReport.margin`): **choose a model by this**, which falls when a classifier collapses,
     - `val_margin_median`, the median of the same margins,
     - `val_signed_margin`, the mean margin where a misclassified image counts minus the distance to its label
-      (`MarginReport.signed_mean`): falls even if a classifier of few classes collapses into a constant whose boundary
-      is far and within reach, because the images of the one class cannot outweigh the others,
+      (`MarginReport.signed_mean`): falls even if a classifier of few classes collapses into a constant,
     - `val_paper_margin`, the paper's average of all norms from the predicted class (`MarginReport.mean`): compare this
       with the paper's tables, but choose no model by it, for it may be large where most images are misclassified,
     - `val_robust_accuracy_0.5` and so on for each of `radii`,
-    - `val_attack_success`, the fraction of images whose attack changed the prediction,
-    - `val_margin_seconds`, what measuring and writing cost in this epoch;
+    - `val_attack_success`, the fraction of images whose attack succeeded, `val_margin_seconds`, what measuring cost;
 
     called `val_amm_margin` and so on if a metric of the model has such a name. All callbacks share one logs dictionary,
-    in the order of the list: **put MarginLogger before those that read it**, such as `EarlyStopping`,
-    `ModelCheckpoint`, `CSVLogger` and `TensorBoard`. It warns if one of these comes earlier. `History`, which `fit`
-    returns, and the progress bar come last. Pass `mode="max"` to those that monitor `val_margin`.
+    in the order of the list: **put MarginLogger before those that read it**, such as `EarlyStopping` and `CSVLogger`.
+    It warns if one of these comes earlier. Pass `mode="max"` to those that monitor `val_margin`.
 
     The first epoch of each `fit` is measured whatever `epoch_freq` says, because `CSVLogger` fixes its columns then. An
     epoch that is not measured has the last measured values in its logs, and 0 for `val_margin_seconds`: so no reader
@@ -82,7 +79,7 @@ class MarginLogger(keras.callbacks.Callback):
         batch_size: int, the most images attacked at a time; None for 128 of arrays.
         num_images: int, how many images of the smallest margins TensorBoard shows.
         class_names: sequence of strings, names of the classes for TensorBoard; None for indices.
-        radii: floats, l2 radii in the units of the images at which to log the robust accuracy.
+        radii: floats, in the norm and units of the margins, at which to log the robust accuracy.
 
     Attributes:
         report: the last `MarginReport`; None before the first.

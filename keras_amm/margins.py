@@ -31,7 +31,8 @@ def evaluate_margins(
     batch, and with up to 512 measured before, and where the way to the nearest
     one predicted otherwise crosses a boundary nearer than the attack's point,
     by a tenth or more, the crossing is taken (`MarginReport.bounded_by_data`).
-    There is a warning if that is so for a quarter of the images or more.
+    There is a warning if the attack went over twice as far for a quarter of the
+    images or more.
 
     There is a warning if the network has no gradient at half of the images or
     more, as a cast to integers within it makes: their norms are 0.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_amm import plots, report_json, report_summary
+from keras_amm import plots, report_comparison, report_json, report_summary
 from keras_amm.typing import TensorLike
 
 if TYPE_CHECKING:
@@ -16,26 +16,22 @@ if TYPE_CHECKING:
 
 
 class MarginReport:
-    """The input-space margins of a classifier on n labelled images.
+    """The input-space margins of a classifier on n labelled images, made by `evaluate_margins` or from arrays.
 
-    Made by `keras_amm.evaluate_margins`; the constructor serves to put reports together from arrays. DeepFool finds
-    *a* nearby point of another class, so where it succeeded the norm is an upper bound of the true distance.
-
-    **Choose among models by `margin`**, which counts 0 where an image is misclassified or its attack failed: a
-    classifier that collapses falls to 0. **Compare with the paper's tables by `mean`**, which counts every image from
-    the class predicted for it, so that a classifier that is often wrong may have a large one.
+    **Choose among models by `margin`**, which counts 0 where an image is misclassified or its attack failed: a classifier
+    that collapses falls to 0. **Compare with the paper's tables by `mean`**, which counts every image from the class
+    predicted for it. Where an attack succeeded, the norm is an upper bound of the true distance.
 
     Args:
         norms: float array [n], the norm of the untargeted perturbation from the predicted class, in the units of the
             images. Where the attack failed, how far it went, so 0 where the network has no gradient.
-        signed: float array [n], the norm for correctly classified images, and minus the distance to the label for
-            misclassified ones.
+        signed: float array [n], the norm where classified correctly, and minus the distance to the label elsewhere.
         predictions: integer array [n], the predicted classes.
         labels: integer array [n], the ground truth.
         success: boolean array [n], whether the untargeted attack changed the prediction, or the image
             itself is at a boundary, where the two largest logits are equal and the norm is 0.
-        bounded_by_data: boolean array [n], whether the norm is not the attack's, but that of a nearer boundary on the
-            way to another image; None for none.
+        attack_norms: float array [n], the norms that the attack found, larger where the data showed a nearer boundary
+            on the way to another image; None for `norms`.
         seconds: float, how long the measurement took.
         attack: the attack's configuration, of JSON's types; None for an empty one.
         model_name: the classifier's name.
@@ -62,20 +58,20 @@ class MarginReport:
         predictions: TensorLike,
         labels: TensorLike,
         success: TensorLike,
-        bounded_by_data: TensorLike | None = None,
+        attack_norms: TensorLike | None = None,
         seconds: float = 0.0,
         attack: dict[str, Any] | None = None,
         model_name: str = "",
         units: str = "",
     ) -> None:
         given = {"norms": norms, "signed": signed, "predictions": predictions, "labels": labels, "success": success}
-        arrays = report_json.arrays_of({**given, "bounded_by_data": bounded_by_data})
+        arrays = report_json.arrays_of({**given, "attack_norms": attack_norms})
         self.norms: np.ndarray = arrays["norms"]
         self.signed: np.ndarray = arrays["signed"]
         self.predictions: np.ndarray = arrays["predictions"]
         self.labels: np.ndarray = arrays["labels"]
         self.success: np.ndarray = arrays["success"]
-        self.bounded_by_data: np.ndarray = arrays["bounded_by_data"]
+        self.attack_norms: np.ndarray = arrays["attack_norms"]
         self.seconds = float(seconds)
         self.attack = dict(attack or {})
         self.model_name = model_name
@@ -92,6 +88,11 @@ class MarginReport:
     def correct(self) -> np.ndarray:
         """Boolean array [n], whether the prediction is the label."""
         return np.asarray(self.predictions == self.labels)
+
+    @property
+    def bounded_by_data(self) -> np.ndarray:
+        """Boolean array [n], whether the data showed a boundary nearer than the attack's."""
+        return np.asarray(self.norms < self.attack_norms)
 
     @property
     def margins(self) -> np.ndarray:
@@ -147,10 +148,9 @@ class MarginReport:
     def robust_accuracy(self, radii: TensorLike) -> np.ndarray:
         """The fraction of images correctly classified and not led astray within a radius.
 
-        An image counts if its prediction is right and its norm is greater than the radius. Where the attack failed
-        nothing was found beyond the norm either: such an image counts up to its norm and no further. So radius 0
-        gives the accuracy. As the norms of successful attacks are upper bounds of the distance, the true robust
-        accuracy tends to be lower.
+        An image counts if its prediction is right and its norm is greater than the radius; where the attack failed,
+        up to its norm and no further. So radius 0 gives the accuracy. As norms are upper bounds of the distance, the
+        true robust accuracy tends to be lower.
 
         Args:
             radii: float or array of any shape, in the norm and the units of `norms`.
@@ -167,13 +167,7 @@ class MarginReport:
         >>> report.robust_accuracy([0.0, 1.0, 2.0])
         array([1. , 0.5, 0. ])
         """
-        radii = np.asarray(radii, dtype="float64")
-        if not np.all(radii >= 0.0):
-            raise ValueError(f"Radii must not be negative. Received: radii={radii!r}.")
-        reached, given_up = (np.sort(self.norms[self.correct & mask]) for mask in (self.success, ~self.success))
-        robust = reached.size - np.searchsorted(reached.astype("float64"), radii, side="right")
-        robust = robust + given_up.size - np.searchsorted(given_up.astype("float64"), radii, side="left")
-        return np.asarray(robust / len(self), dtype="float64")
+        return report_summary.robust_accuracy(self, radii)
 
     def summary(self, radii: TensorLike | None = None) -> str:
         """The report in a few lines.
@@ -214,18 +208,12 @@ class MarginReport:
             The JSON, a string. NaN is null in it, infinities are strings.
 
         Example:
-        >>> report = keras_amm.report.MarginReport(norms=[0.1], signed=[0.1], predictions=[3],
-        ...     labels=[3], success=[True])
+        >>> report = keras_amm.MarginReport(norms=[0.1], signed=[0.1], predictions=[3], labels=[3], success=[1])
         >>> keras_amm.report.MarginReport.from_json(report.to_json()).norms
         array([0.1], dtype=float32)
         """
-        text = report_json.dumps(
-            {name: getattr(self, name) for name in report_json.ARRAYS},
-            model_name=self.model_name,
-            units=self.units,
-            seconds=self.seconds,
-            attack=self.attack,
-        )
+        arrays, others = ({name: getattr(self, name) for name in each} for each in report_json.NAMES)
+        text = report_json.dumps(arrays, **others)
         if path is not None:
             pathlib.Path(path).write_text(text + "\n", encoding="utf-8")
         return text
@@ -244,8 +232,7 @@ class MarginReport:
             ValueError: it is not the JSON of a report.
 
         Example:
-        >>> report = keras_amm.report.MarginReport(norms=[0.1], signed=[0.1], predictions=[3],
-        ...     labels=[3], success=[True])
+        >>> report = keras_amm.MarginReport(norms=[0.1], signed=[0.1], predictions=[3], labels=[3], success=[1])
         >>> keras_amm.report.MarginReport.from_json(report.to_json()).margin == report.margin
         True
         """
@@ -265,21 +252,30 @@ class MarginReport:
             ValueError: there is no report, or they are of different attacks.
 
         Example:
-        >>> report = keras_amm.report.MarginReport(norms=[0.1], signed=[0.1], predictions=[3],
-        ...     labels=[3], success=[True])
+        >>> report = keras_amm.MarginReport(norms=[0.1], signed=[0.1], predictions=[3], labels=[3], success=[1])
         >>> len(keras_amm.report.MarginReport.concatenate([report, report]))
         2
         """
-        if not reports or any(report.attack != reports[0].attack for report in reports):
-            received = f"{len(reports)} reports, of attacks {[report.attack for report in reports[:3]]}"
-            raise ValueError(f"Reports of one attack can be joined, one report or more. Received: {received}.")
-        return cls(
-            **{name: np.concatenate([getattr(report, name) for report in reports]) for name in report_json.ARRAYS},
-            seconds=sum(report.seconds for report in reports),
-            attack=reports[0].attack,
-            model_name=reports[0].model_name,
-            units=reports[0].units,
-        )
+        return cls(**report_json.joined(reports))
+
+    def compare(self, other: "MarginReport") -> report_comparison.AttackComparison:
+        """Whether another attack's report of these images agrees; if not, the model may mask its gradients.
+
+        Args:
+            other: what `evaluate_margins` measured by an attack that searches otherwise.
+
+        Returns:
+            An `AttackComparison`, which says in words what was found.
+
+        Raises:
+            ValueError: the reports are not of the same images and model, or in different norms.
+
+        Example:
+        >>> report = keras_amm.MarginReport(norms=[0.1], signed=[0.1], predictions=[3], labels=[3], success=[1])
+        >>> report.compare(report).disagree
+        False
+        """
+        return report_comparison.compare(self, other)
 
     def plot(self, axes: "Sequence[Axes] | None" = None) -> "Figure":
         """Draw the distribution of the margins, and robust accuracy over the radius, without opening a window.

@@ -2,9 +2,13 @@
 
 import json
 import os
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from keras_amm.report import MarginReport
 
 # A report's arrays and their dtypes.
 ARRAYS = {
@@ -13,21 +17,36 @@ ARRAYS = {
     "predictions": "int64",
     "labels": "int64",
     "success": "bool",
-    "bounded_by_data": "bool",
+    "attack_norms": "float32",
 }
-# What files of earlier versions do not have; it is all False then.
-_LATER = ("bounded_by_data",)
+# The names of what a report holds: arrays, and other arguments.
+NAMES = tuple(ARRAYS), ("model_name", "units", "seconds", "attack")
+# What files of earlier versions do not have: the norms then.
+_LATER = ("attack_norms",)
 _FORMAT = {"format": "keras_amm.MarginReport", "version": 1}
 
 
 def arrays_of(given: dict[str, Any]) -> dict[str, np.ndarray]:
-    """A report's arrays by name, of their dtypes; a ValueError if they are empty or unequal. None is all False."""
+    """A report's arrays by name, of their dtypes; a ValueError if they are empty or unequal. None is `norms`."""
     arrays = {name: np.asarray(values, ARRAYS[name]) for name, values in given.items() if values is not None}
     shapes = {name: array.shape for name, array in arrays.items()}
     if len(set(shapes.values())) != 1 or arrays["norms"].ndim != 1 or not arrays["norms"].size:
         expected = "arrays of one axis and equal lengths, of one image or more"
         raise ValueError(f"A report needs {expected}. Received: {shapes}.")
-    return {name: arrays.get(name, np.zeros(arrays["norms"].shape, ARRAYS[name])) for name in given}
+    return {name: arrays.get(name, arrays["norms"]) for name in given}
+
+
+def joined(reports: "Sequence[MarginReport]") -> dict[str, Any]:
+    """The arguments of one report of what several say; a ValueError if there are none, or of different attacks."""
+    if not reports or any(report.attack != reports[0].attack for report in reports):
+        received = f"{len(reports)} reports, of attacks {[report.attack for report in reports[:3]]}"
+        raise ValueError(f"Reports of one attack can be joined, one report or more. Received: {received}.")
+    arrays, others = NAMES
+    return {
+        **{name: np.concatenate([getattr(report, name) for report in reports]) for name in arrays},
+        **{name: getattr(reports[0], name) for name in others},
+        "seconds": sum(report.seconds for report in reports),
+    }
 
 
 def dumps(arrays: dict[str, np.ndarray], *, model_name: str, units: str, seconds: float, attack: dict[str, Any]) -> str:
@@ -65,7 +84,9 @@ def read(source: str | os.PathLike[str]) -> dict[str, Any]:
         raise ValueError(f"The JSON of a margin report must hold {needed}. Missing: {missing}.")
     return {
         **{name: content.get(name) for name in ARRAYS},
-        **{name: [_float(value) for value in content[name]] for name in ("norms", "signed")},
+        **{
+            name: [_float(value) for value in content[name]] for name in ("norms", "signed", *_LATER) if name in content
+        },
         "seconds": _float(content.get("seconds", 0.0)),
         "attack": content.get("attack"),
         "model_name": content.get("model_name", ""),

@@ -42,6 +42,19 @@ def text_of(report: "MarginReport", radii: TensorLike | None) -> str:
     return "\n".join(lines)
 
 
+def robust_accuracy(report: "MarginReport", radii: TensorLike) -> np.ndarray:
+    """What `MarginReport.robust_accuracy` returns; a ValueError where a radius is negative or NaN."""
+    radii = np.asarray(radii, dtype="float64")
+    if not np.all(radii >= 0.0):
+        raise ValueError(f"Radii must not be negative. Received: radii={radii!r}.")
+    reached, given_up = (
+        np.sort(report.norms[report.correct & mask].astype("float64")) for mask in (report.success, ~report.success)
+    )
+    robust = reached.size - np.searchsorted(reached, radii, side="right")
+    robust = robust + given_up.size - np.searchsorted(given_up, radii, side="left")
+    return np.asarray(robust / len(report), dtype="float64")
+
+
 def round_radii_of(report: "MarginReport") -> list[float]:
     """Three round radii about the median margin of the images that have one; none if no image has."""
     margins = report.margins[np.isfinite(report.margins) & (report.margins > 0.0)]

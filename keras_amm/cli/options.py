@@ -20,6 +20,12 @@ from keras_amm.search.norms import NORMS
 from keras_amm.super_deepfool import SuperDeepFool
 
 ATTACKS: dict[str, type[Attack]] = {"deepfool": DeepFool, "fmn": FastMinimumNorm, "superdeepfool": SuperDeepFool}
+# By other attacks than the one compared with.
+SECOND_ATTACKS: dict[str, Attack] = {
+    "deepfool": DeepFool(50),
+    "fmn": FastMinimumNorm(50, start=None),
+    "superdeepfool": SuperDeepFool(),
+}
 # The settings of DeepFool's steps, which are steps of the other two as well: FMN starts from DeepFool's points.
 _STEPS = {
     name: inspect.signature(DeepFool).parameters[name].default
@@ -164,6 +170,16 @@ def add_attack(parser: argparse.ArgumentParser, *, refine_steps: int | None = No
         group.add_argument(option, dest="from_logits", action="store_const", const=value, default=None, help=text)
 
 
+def add_second_attack(parser: argparse.ArgumentParser) -> None:
+    """Add `--second_attack`."""
+    parser.add_argument(
+        "--second_attack",
+        choices=[*SECOND_ATTACKS],
+        help="measure by another attack as well, and say whether the two agree: if they do not, the network may mask "
+        "its gradients. fmn starts from the images here, not from DeepFool's points",
+    )
+
+
 def add_radii(parser: argparse.ArgumentParser) -> None:
     """Add `--radii`."""
     parser.add_argument(
@@ -215,6 +231,13 @@ def attack(args: argparse.Namespace, model: keras.Model, pixels: Pixels) -> Atta
         if args.steps is not None:
             settings["steps"] = args.steps
         return FastMinimumNorm(start=DeepFool(**of_steps), **settings)
+
+
+def second_attack(name: str, first: Attack) -> Attack:
+    """The attack to compare another one with, in its units, norm and bounds."""
+    attack = SECOND_ATTACKS[name]
+    shared = {each: getattr(first, each) for each in ("from_logits", "deviation", "bounds", "norm")}
+    return type(attack).from_config({**attack.get_config(), **shared})
 
 
 def _bounds_of_model(bounds: tuple[float, ...], pixels: Pixels) -> Any:

@@ -38,7 +38,7 @@ class _BatchMargins(NamedTuple):
     predictions: np.ndarray
     labels: np.ndarray
     success: np.ndarray
-    bounded_by_data: np.ndarray
+    attack_norms: np.ndarray
 
     def sum_of_margins(self) -> float:
         """The sum of what `MarginReport.margins` will be."""
@@ -166,8 +166,8 @@ class Measurer:
         seen = self._seen_like(images)
         images = tf.concat([images, seen.images], axis=0)
         *found, deltas = self._run(_search_untargeted, self._attack, images, y, tf.constant(seen.classes))
-        norms, predictions, labels, success, bounded = (part.numpy() for part in found)
-        return _BatchMargins(norms, norms.copy(), predictions, labels, success, bounded), deltas
+        norms, predictions, labels, success, of_attack = (part.numpy() for part in found)
+        return _BatchMargins(norms, norms.copy(), predictions, labels, success, of_attack), deltas
 
     def _search_labels(self, waiting: list[_Misclassified]) -> None:
         """Attack misclassified images towards their labels, and write the distances into their batches."""
@@ -202,7 +202,7 @@ def default_attack(model: Any) -> DeepFool:
 def _search_untargeted(
     attack: Attack, model: keras.Model, images: Tensor, y: Tensor, classes: Tensor
 ) -> tuple[Tensor, ...]:
-    """Norms, predictions, labels, success, and whether the data bound the norm, each [B], and perturbations [B, ...].
+    """Norms, predictions, labels, success, and the norms of the attack, each [B], and perturbations [B, ...].
 
     Images are those to be measured [B, ...], followed by others [M, ...] that are predicted as `classes` [M].
     """
@@ -214,7 +214,7 @@ def _search_untargeted(
     found = attack.perturb_from(classifier, clean)
     predictions = tf.argmax(clean.logits, axis=1, output_type=tf.int32)
     bounded = bound(classifier, x, predictions, found, images, tf.concat([predictions, classes], axis=0))
-    return bounded.norm, predictions, labels, found.success, bounded.is_bounded, bounded.delta
+    return bounded.norm, predictions, labels, found.success, found.norm, bounded.delta
 
 
 def _distances_to_labels(attack: Attack, model: keras.Model, x: Tensor, labels: Tensor) -> Tensor:

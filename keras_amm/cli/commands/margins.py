@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL.keras", help="the classifier, saved by Keras")
     for add in (options.add_dataset, options.add_pixels, options.add_attack, options.add_radii, options.add_common):
         add(parser)
+    options.add_second_attack(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -22,10 +23,16 @@ def run(args: argparse.Namespace) -> None:
     (name,) = models.names([args.model])
     files = [f"{name}-margins.json", f"{name}-margins.png"]
     results = Results(args.out, files)
-    measured = measuring.measure(loading.read_request(args, [args.model]))
+    request = loading.read_request(args, [args.model])
+    measured = measuring.measure(request)
     report = measured.reports[name]
     print(report.summary(args.radii))
     print(f"  images          {measured.images}")
+    if args.second_attack is not None and measured.ended_by is None:
+        second = options.second_attack(args.second_attack, request.attacks[name])
+        again = measuring.measure(request._replace(attacks={name: second}))
+        if again.ended_by is None:
+            print(f"  {args.attack} and {args.second_attack}: {report.compare(again.reports[name])}")
     writers = (report.to_json, lambda path: report.plot().savefig(path, dpi=150))
     results.write(dict(zip(files, writers, strict=True)))
     measuring.raise_early_end(measured)

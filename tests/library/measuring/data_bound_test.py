@@ -1,5 +1,7 @@
 """Margins are bounded by the way to the nearest image that is predicted otherwise."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -37,7 +39,7 @@ def crossing(i):
 def test_where_deepfool_overshoots():
     """One linear step from where tanh is flat goes far beyond the boundary, and succeeds."""
     model = saturated()
-    with pytest.warns(UserWarning, match="Of 4 of the 5 images measured, the attack went farther than to the nearest"):
+    with pytest.warns(UserWarning, match="Of 4 of the 5 images measured, the attack went over twice"):
         report = keras_amm.evaluate_margins(model, (X, Y), verbose=0)
     found = keras_amm.DeepFool().perturb(model, X)
     assert np.all(found.success) and np.all(found.norm[:4] > 100)
@@ -49,7 +51,8 @@ def test_where_deepfool_overshoots():
     assert "bounded by data   80.00%  (4: on the way to another image" in report.summary()
     again = keras_amm.MarginReport.from_json(report.to_json())
     np.testing.assert_array_equal(again.bounded_by_data, report.bounded_by_data)
-    old = report.to_json().replace(', "bounded_by_data": [true, true, true, true, false]', "")
+    np.testing.assert_allclose(again.attack_norms, found.norm, rtol=1e-5)
+    old = json.dumps({key: value for key, value in json.loads(report.to_json()).items() if key != "attack_norms"})
     assert not keras_amm.MarginReport.from_json(old).bounded_by_data.any()
 
 
