@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class MarginReport:
     """The input-space margins of a classifier on n labelled images, made by `evaluate_margins` or from arrays.
 
-    **Choose among models by `margin`**, which counts 0 where an image is misclassified or its attack failed: a classifier
-    that collapses falls to 0. **Compare with the paper's tables by `mean`**, which counts every image from the class
-    predicted for it. Where an attack succeeded, the norm is an upper bound of the true distance.
+    **Choose among models by `margin`**, which counts 0 where an image is misclassified or its attack failed, so that a
+    collapse lowers it. **Compare with the paper's tables by `mean`**, which counts every image from the class predicted
+    for it. Where an attack succeeded, the norm is an upper bound of the true distance.
 
     Args:
         norms: float array [n], the norm of the untargeted perturbation from the predicted class, in the units of the
