@@ -23,7 +23,7 @@ from benchmarks.helps.training_clock import TrainingClock
 from examples.paper.data.arrays import Images
 from paper.reproduce.planning import EXAMPLES
 
-TINY = Cell("breast_cancer", "mlp", "adam", 8, 48, 3)
+TINY = Cell("breast_cancer", "mlp", "adam", 16, 48, 3)
 
 
 def clusters(size, seed):
@@ -152,20 +152,42 @@ def test_a_record_of_other_settings_is_refused(tiny, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "--cells=x"], "Received: --cells=x."),
-        (["run", "--cells=mnist-mlp", "--arms=plain"], "TFDS_DATA_DIR"),
         (["run", "y"], "Unknown arguments: y"),
         (["report", "--records=benchmarks"], "Expected a record of one of the cells and arms. Received: benchmarks/"),
     ],
 )
-def test_command_lines(tmp_path, arguments, message):
+def test_command_lines(arguments, message):
     script, *others = arguments
-    command = [sys.executable, "-m", f"benchmarks.helps.{script}", *others]
-    if script == "run":
-        command.append(f"--records={tmp_path / 'records'}")
-    environment = {**os.environ, "TFDS_DATA_DIR": str(tmp_path)}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=EXAMPLES.parent, env=environment)
+    done = python("-m", f"benchmarks.helps.{script}", *others)
     assert done.returncode == 1 and message in done.stdout + done.stderr
+
+
+# The program, several times in one process: to start one takes long.
+PROGRAMS = """
+import sys
+from absl import flags
+from benchmarks.helps import run
+
+for arguments in (["--cells=x"], ["--cells=mnist-mlp", "--arms=plain"]):
+    flags.FLAGS.unparse_flags()
+    try:
+        run.main(flags.FLAGS(["run", f"--records={sys.argv[1]}", *arguments]))
+    except SystemExit as error:
+        print(repr(error.code))
+"""
+
+
+def test_what_cannot_be_run(tmp_path):
+    done = python("-c", PROGRAMS, str(tmp_path / "records"), TFDS_DATA_DIR=str(tmp_path))
+    unknown, *_, not_prepared = done.stdout.splitlines()
+    assert "Received: --cells=x." in unknown and "TFDS_DATA_DIR" in not_prepared, done.stderr
+
+
+def python(*arguments, **environment):
+    command = [sys.executable, *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=EXAMPLES.parent, env={**os.environ, **environment}
+    )
 
 
 def test_a_classifier_that_collapses_is_seen():

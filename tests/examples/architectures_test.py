@@ -217,7 +217,9 @@ def test_margin_penalty(name, options):
     # He's weights make the logits of a deep network so large that its first margins are out of EXP's reach.
     network.layers[-1].kernel.assign(0.1 * network.layers[-1].kernel) if name != "nin" else None
     freeze_batch_normalization(network)
-    model = keras_amm.wrap(network, keras_amm.MarginRegularizer.from_paper("min-exp"))
+    # Few candidates: what is tried is that each network can be differentiated twice.
+    attack = keras_amm.DeepFool(num_candidates=3)
+    model = keras_amm.wrap(network, keras_amm.MarginRegularizer.from_paper("min-exp"), attack)
     x = images(6, network.input_shape[1:])
     model.compile(
         keras.optimizers.SGD(1e-3, global_clipnorm=10.0),

@@ -32,4 +32,5 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def scaled(folder):
-    return np.load(folder / "images.npz")["x_test"] / 255.0 - MEAN
+    with np.load(folder / "images.npz") as arrays:
+        return arrays["x_test"] / 255.0 - MEAN

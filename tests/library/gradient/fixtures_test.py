@@ -57,7 +57,8 @@ def _from_torch(weight):
 
 @pytest.fixture(scope="module", params=NAMES)
 def case(request):
-    data = np.load(pathlib.Path(__file__).parents[2] / "fixtures" / f"{request.param}.npz")
+    with np.load(pathlib.Path(__file__).parents[2] / "fixtures" / f"{request.param}.npz") as file:
+        data = dict(file)
     model = {"mlp_a": _mlp, "conv_a": _conv}[request.param]()
     model.set_weights([_from_torch(data[f"param_{i}"]) for i in range(len(model.get_weights()))])
     return model, data

@@ -8,6 +8,9 @@ import keras_amm
 from keras_amm.callbacks import MarginLogger
 from tests.library.monitoring.training import compiled
 
+# Graphs of the same are tried by the tests of the search, of training and of `MarginLogger`.
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(64, 2)).astype("float32")
 Y = (X[:, 0] > 0.0).astype("int32")
