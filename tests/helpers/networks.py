@@ -38,7 +38,7 @@ def wrap_lightly(network):
 
 def train(model, x, y, loss=LOSS, optimizer=None, fit=None, **compile_arguments):
     model.compile(optimizer or keras.optimizers.SGD(0.02, momentum=0.5, global_clipnorm=1.0), loss, **compile_arguments)
-    return model.fit(x, y, batch_size=16, shuffle=False, verbose=0, **(fit or {"epochs": 2})).history
+    return model.fit(x, y, batch_size=16, shuffle=False, verbose=0, **(fit or {"epochs": 1})).history
 
 
 def assert_same_weights(a, b, **tolerance):

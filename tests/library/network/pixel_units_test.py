@@ -63,6 +63,7 @@ class TestPerturb:
         np.testing.assert_allclose(got.delta * DEVIATION, wanted.delta, atol=1e-5)
         np.testing.assert_array_equal(got.target, wanted.target)
 
+    @pytest.mark.usefixtures("eagerly")
     def test_delta_is_for_the_network_and_the_norm_in_pixels(self):
         _, x, _ = data()
         network, _ = networks()
@@ -72,6 +73,7 @@ class TestPerturb:
         in_pixels = (found.delta.numpy() * DEVIATION).reshape(20, -1)
         np.testing.assert_allclose(found.norm, np.linalg.norm(in_pixels, axis=1), rtol=1e-5)
 
+    @pytest.mark.usefixtures("eagerly")
     def test_one_number(self):
         _, x, _ = data()
         network, _ = networks("relu")
@@ -80,6 +82,7 @@ class TestPerturb:
         np.testing.assert_allclose(half.delta, plain.delta, atol=1e-6)
 
 
+@pytest.mark.usefixtures("eagerly")
 class TestMeasuring:
     def test_evaluate_margins(self):
         pixels, x, y = data()

@@ -31,6 +31,7 @@ def batch():
     return rng.normal(size=(8, 3)).astype("float32"), np.arange(8) % 3
 
 
+@pytest.mark.usefixtures("eagerly")
 @each_attack
 @pytest.mark.parametrize("search", ["exact", "ranks"])
 def test_the_penalty_is_that_of_the_margins(attack, search):
@@ -43,6 +44,7 @@ def test_the_penalty_is_that_of_the_margins(attack, search):
     assert float(model.margin_penalty(x, y)) == pytest.approx(wanted, rel=1e-4)
 
 
+@pytest.mark.usefixtures("eagerly")
 @each_attack
 def test_its_gradient_is_that_of_a_linear_classifier(attack):
     """By differences of the closed form |g| / ||w||, where each image keeps its source and target."""
@@ -89,6 +91,7 @@ def test_training_and_saving(tmp_path):
     np.testing.assert_allclose(loaded.margin_penalty(x, y), model.margin_penalty(x, y), rtol=1e-5)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_measuring_and_logging():
     """With misclassified images, which are attacked towards their label as well."""
     model, (x, y) = wrapped(keras_amm.FastMinimumNorm(6)), batch()

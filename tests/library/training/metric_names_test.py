@@ -30,7 +30,7 @@ def _fit(model, metrics, **arguments):
     x, y = small_data()
     if metrics is not None:
         model.compile(keras.optimizers.SGD(0.01), LOSS, metrics=metrics, **arguments)
-    return model.fit(x, y, validation_data=(x[:20], y[:20]), batch_size=16, epochs=2, shuffle=False, verbose=0).history
+    return model.fit(x, y, validation_data=(x[:20], y[:20]), batch_size=24, epochs=2, shuffle=False, verbose=0).history
 
 
 @pytest.mark.parametrize("arguments", [{}, {"run_eagerly": True}])

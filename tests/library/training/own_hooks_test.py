@@ -109,7 +109,7 @@ def _build(hooks, base=Sequential):
 
 def _history(model, *, weights=None, **arguments):
     x, y = small_data()
-    fit = {"epochs": 3, "validation_data": (x[:20], y[:20]), "sample_weight": weights}
+    fit = {"epochs": 2, "validation_data": (x[:20], y[:20]), "sample_weight": weights}
     arguments = {"metrics": ["accuracy"], "weighted_metrics": ["sparse_categorical_accuracy"], **arguments}
     return train(model, x, y, fit=fit, **arguments)
 

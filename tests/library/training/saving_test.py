@@ -137,7 +137,8 @@ def test_attacks_are_pickled():
 def test_a_model_saved_before_the_modules_moved():
     """Its file names modules of the package by the paths that they had, and holds its optimizer and all settings."""
     fixtures = pathlib.Path(__file__).parents[2] / "fixtures"
-    expected = np.load(fixtures / "amm_model.npz")
+    with np.load(fixtures / "amm_model.npz") as file:
+        expected = dict(file)
     model = keras.models.load_model(fixtures / "amm_model.keras")
     assert type(model) is keras_amm.AMMModel
     assert (model.regularizer.shrinkage, model.regularizer.gradient, model.attack.overshoot) == (

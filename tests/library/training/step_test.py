@@ -55,7 +55,7 @@ def _train_in_mode(**arguments):
     regularizer = keras_amm.MarginRegularizer(4.0, "avg", c=0.5, gradient="unrolled")
     model = keras_amm.wrap(small_network(keras.layers.MaxPooling2D(2)), regularizer)
     optimizer = keras.optimizers.SGD(0.005, momentum=0.5, global_clipnorm=1.0)
-    return model, train(model, x[:40], y[:40], optimizer=optimizer, **arguments)
+    return model, train(model, x[:40], y[:40], optimizer=optimizer, fit={"epochs": 2}, **arguments)
 
 
 # One training to compare with, for all modes.
