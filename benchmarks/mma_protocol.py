@@ -34,7 +34,7 @@ from examples.paper.training.run_records import versions
 
 _MODELS = flags.DEFINE_list("models", [], "Saved models, each a file.keras.")
 _OUT = flags.DEFINE_string("out", "mma", "The folder of the records.")
-_IMAGES = flags.DEFINE_integer("images", 1000, "The first so many test images.", lower_bound=1)
+_IMAGES = flags.DEFINE_integer("num_images", 1000, "The first so many test images.", lower_bound=1)
 _MEAN = flags.DEFINE_float("mean", arrays.MNIST_MEAN, "What the models expect to be subtracted from pixels in [0, 1].")
 _RADII = flags.DEFINE_list("radii", ["0.5", "1", "1.5", "2", "2.5", "3"], "Radii of the accuracies shown.")
 

@@ -31,10 +31,6 @@ class ReportLike(Protocol):
     def correct(self) -> np.ndarray:
         """Boolean array, whether the prediction is the label."""
 
-    @property
-    def norm_name(self) -> str:
-        """The norm of all distances."""
-
     def robust_accuracy(self, radii: TensorLike) -> np.ndarray:
         """Float array of the shape of `radii`, the fraction of images correctly classified beyond each."""
 
@@ -85,7 +81,7 @@ def margin_histogram(
     for panel, (name, report) in zip(drawn, named, strict=True):
         tallest = max(tallest, _draw_histogram(panel, report, edges))
         panel.set_title(literal(name if len(named) > 1 else f"Margins of {name}"))
-        panel.set_xlabel(f"signed margin ({report.norm_name})\nmisclassified: minus the distance to the label")
+        panel.set_xlabel(f"signed margin ({_norm_of(report)})\nmisclassified: minus the distance to the label")
         if not new or panel is drawn[0]:
             panel.set_ylabel("images")
         panel.legend(loc="upper right", frameon=False)
@@ -142,7 +138,7 @@ def robust_accuracy(
         )
     panel.set_xlim(float(np.min(radii)), float(np.max(radii)))
     panel.set_ylim(0.0, 101.0)
-    norms_named = " or ".join(sorted({report.norm_name for _, report in named}))
+    norms_named = " or ".join(sorted({_norm_of(report) for _, report in named}))
     panel.set_xlabel(f"{norms_named} radius, in the units of the images")
     panel.set_ylabel("correct beyond the radius (%)")
     panel.set_title("Robust accuracy, by DeepFool")
@@ -151,6 +147,11 @@ def robust_accuracy(
         # The curves fall, so the upper right corner is empty.
         panel.legend(loc="upper right", frameon=False)
     return figure_of(panel)
+
+
+def _norm_of(report: ReportLike) -> str:
+    """The norm of all distances, which objects other than reports need not name."""
+    return str(getattr(report, "norm_name", "l2"))
 
 
 def _by_name(reports: Any) -> list[tuple[str, ReportLike]]:

@@ -1,5 +1,6 @@
 """Slow, obvious twins of the fast computations: one sample at a time, one step at a time."""
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -7,16 +8,34 @@ from keras_amm.network.kernels.moments import twice_differentiable_moments
 from keras_amm.network.kernels.replaced import replaced
 
 
-def logits_of(model):
-    """The logits of a zoo network, whose softmax head is found through its last layer."""
+def logits_of(model, batch=None):
+    """The logits of a zoo network, whose softmax head is found through its last layer.
+
+    BatchNormalization normalises by mean and variance of the batch, or by its moving statistics without one.
+    """
+    statistics = [] if batch is None else _statistics(model, batch)
 
     def logits(x):
         # TensorFlow's own cannot be differentiated twice.
-        with replaced(tf.nn, moments=twice_differentiable_moments):
+        with replaced(tf.nn, moments=twice_differentiable_moments), keras.StatelessScope(statistics):
             output = model(x, training=False)
         return getattr(output, "_keras_logits", output)
 
     return logits
+
+
+def _statistics(model, batch):
+    """What the moving statistics would be if they were those of the batch alone."""
+    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    with replaced(tf.nn, moments=twice_differentiable_moments), keras.StatelessScope() as scope:
+        model(batch, training=bool(layers))
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+    variables = [variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)]
+    return [(variable, scope.get_current_value(variable)) for variable in variables]
 
 
 def deepfool(logits, x, label=None, *, max_iterations=6, num_candidates=10, overshoot=0.02, masked=False, norm="l2"):

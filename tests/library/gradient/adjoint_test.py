@@ -47,7 +47,7 @@ def test_equals_replay(name, aggregation):
     got, gradients = _value_and_gradient(model, x, y)
     with tf.GradientTape() as tape:
         wanted = oracle.penalty(
-            oracle.logits_of(model.base_model), x, y, **{**CONFIGURATION, "aggregation": aggregation}
+            oracle.logits_of(model.base_model, batch=x), x, y, **{**CONFIGURATION, "aggregation": aggregation}
         )
     replayed = tape.gradient(wanted, model.trainable_variables, unconnected_gradients="zero")
     np.testing.assert_allclose(got, wanted, rtol=1e-4)

@@ -73,7 +73,10 @@ def test_training_shows_the_same(search):
         network.set_weights(weights)
         model = compiled(keras_amm.wrap(network, regularizer), keras.optimizers.SGD(0.0))
         margins += model.fit(X, Y, batch_size=64, verbose=0).history["margin"]
-    assert margins[0] == pytest.approx(report_of(SENSIBLE).margin, rel=1e-5 if search == "exact" else 0.2)
+    # A report bounds by the data what attacks overestimate, as they do of this exponential network.
+    report = report_of(SENSIBLE)
+    assert report.accuracy == report.success_rate == 1.0
+    assert margins[0] == pytest.approx(np.mean(report.attack_norms), rel=1e-5 if search == "exact" else 0.2)
     assert margins[1] == 0.0
 
 
