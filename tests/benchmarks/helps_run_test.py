@@ -23,7 +23,7 @@ from benchmarks.helps.training_clock import TrainingClock
 from examples.paper.data.arrays import Images
 from paper.reproduce.planning import EXAMPLES
 
-TINY = Cell("breast_cancer", "mlp", "adam", 16, 48, 3)
+TINY = Cell("breast_cancer", "mlp", "adam", 16, 32, 3)
 
 
 def clusters(size, seed):
@@ -35,7 +35,7 @@ def clusters(size, seed):
 
 @pytest.fixture
 def tiny(monkeypatch, eagerly):
-    """Two cells of 48 points, without graphs; what was loaded."""
+    """Two cells of 32 points, without graphs; what was loaded."""
     loaded = []
 
     def load(cell, test):
