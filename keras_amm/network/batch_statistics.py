@@ -22,10 +22,12 @@ _moments = keras.layers.BatchNormalization._moments
 
 def has_batch_statistics(model: keras.Model) -> bool:
     """Whether a layer of the model normalises by the batch in training mode."""
-    return any(
-        isinstance(layer, keras.layers.BatchNormalization) and layer.trainable and not layer.renorm
-        for layer in model._flatten_layers()
-    )
+    return any(_normalises_by_batch(layer) for layer in model._flatten_layers())
+
+
+def _normalises_by_batch(layer: keras.Layer) -> bool:
+    # With renormalisation, a layer normalises by its moving statistics while it is trained, too.
+    return isinstance(layer, keras.layers.BatchNormalization) and layer.trainable and not layer.renorm
 
 
 @contextlib.contextmanager
@@ -45,8 +47,7 @@ def recorded_statistics() -> Iterator[Statistics]:
 
     def record(layer: Any, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         moments = _moments(layer, *args, **kwargs)
-        # With renormalisation, a layer normalises by its moving statistics while it is trained, too.
-        if not layer.renorm:
+        if _normalises_by_batch(layer):
             found.setdefault(id(layer), (layer, []))[1].append(moments)
         return moments
 
