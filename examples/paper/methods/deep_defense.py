@@ -1,6 +1,7 @@
 """Deep Defense: DeepFool's perturbations as a penalty (Yan et al., 2018), by both equations of the paper."""
 
 import dataclasses
+from typing import ClassVar
 
 import keras
 
@@ -27,10 +28,15 @@ class DeepDefense(Method):
     d: float = 2.0
     max_iterations: int = 6
 
+    # By what norms are divided, as in `MarginRegularizer`: it tells the equations apart, and is no setting.
+    normalize: ClassVar[str | None] = None
+
     @property
     def regularizer(self) -> keras_amm.MarginRegularizer:
         """The penalty."""
-        return keras_amm.MarginRegularizer.from_paper("avg-exp", strength=self.strength, c=self.c, d=self.d)
+        return keras_amm.MarginRegularizer.from_paper(
+            "avg-exp", strength=self.strength, c=self.c, d=self.d, normalize=self.normalize
+        )
 
     def wrap(self, network: keras.Model) -> keras.Model:
         """The model that trains with the penalty."""
@@ -59,9 +65,4 @@ class RelativeDeepDefense(DeepDefense):
     d: float = 5.0
     max_iterations: int = 5
 
-    @property
-    def regularizer(self) -> keras_amm.MarginRegularizer:
-        """The penalty, of norms in units of the image's own."""
-        return keras_amm.MarginRegularizer.from_paper(
-            "avg-exp", strength=self.strength, c=self.c, d=self.d, normalize="input"
-        )
+    normalize: ClassVar[str | None] = "input"
