@@ -30,6 +30,15 @@ def small_network(*between, head=None, seed=1):
     )
 
 
+def linear_classifier(size, classes):
+    """A linear classifier, its random weights and biases, and twelve images."""
+    rng = np.random.default_rng(0)
+    w, b = rng.normal(size=(size, classes)), rng.normal(size=classes)
+    model = keras.Sequential([keras.Input((size,)), keras.layers.Dense(classes)])
+    model.set_weights([w, b])
+    return model, w, b, rng.uniform(0.1, 0.9, size=(12, size))
+
+
 def wrap_lightly(network):
     """Wrapped with what takes the least time to trace, where a test is about something else."""
     regularizer = keras_amm.MarginRegularizer.from_paper("min-exp", gradient="boundary")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import keras_amm
 from tests.helpers import zoo
+from tests.helpers.networks import linear_classifier
 
 ATTACKS = {
     "deepfool": keras_amm.DeepFool(overshoot=1e-4),
@@ -28,11 +29,7 @@ CLASSES, SIZE = 4, 6
 @pytest.fixture(scope="module")
 def linear():
     """A linear classifier, its weights, and images of which about half are misclassified with `labels`."""
-    rng = np.random.default_rng(0)
-    w, b = rng.normal(size=(SIZE, CLASSES)), rng.normal(size=CLASSES)
-    model = keras.Sequential([keras.Input((SIZE,)), keras.layers.Dense(CLASSES)])
-    model.set_weights([w, b])
-    x = rng.uniform(0.1, 0.9, size=(12, SIZE))
+    model, w, b, x = linear_classifier(SIZE, CLASSES)
     prediction = np.argmax(x @ w + b, axis=1)
     labels = np.where(np.arange(12) % 2, prediction, (prediction + 1) % CLASSES)
     return model, w, b, x, prediction, labels

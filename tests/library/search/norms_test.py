@@ -11,7 +11,7 @@ from keras_amm.gradient import searching
 from keras_amm.search.linearisation import clean_pass
 from keras_amm.search.norms import NORMS
 from tests.helpers import oracle, zoo
-from tests.helpers.networks import LOSS
+from tests.helpers.networks import LOSS, linear_classifier
 
 ATTACKS = {
     "deepfool": keras_amm.DeepFool(overshoot=1e-3, norm="linf"),
@@ -25,11 +25,7 @@ CLASSES, SIZE = 4, 6
 @pytest.fixture(scope="module")
 def linear():
     """A linear classifier, its weights, and images."""
-    rng = np.random.default_rng(0)
-    w, b = rng.normal(size=(SIZE, CLASSES)), rng.normal(size=CLASSES)
-    model = keras.Sequential([keras.Input((SIZE,)), keras.layers.Dense(CLASSES)])
-    model.set_weights([w, b])
-    return model, w, b, rng.uniform(0.1, 0.9, size=(12, SIZE))
+    return linear_classifier(SIZE, CLASSES)
 
 
 def distances(w, b, x, aim, target):
