@@ -31,6 +31,9 @@ def pytest_sessionstart(session):
     if hasattr(session.config, "workerinput"):
         # pytest-xdist runs a worker per core: threads of their own would only get in each other's way.
         tf.config.threading.set_intra_op_parallelism_threads(1)
+    # Graphs that run once or twice are not worth optimising, and hiding frames of a traceback costs every call.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    tf.debugging.disable_traceback_filtering()
     _keep_kernels()
 
 

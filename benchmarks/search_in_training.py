@@ -122,7 +122,7 @@ def train_and_measure(cell: Cell, images: data.CellData, attack: keras_amm.Attac
 def table(records: Sequence[Mapping[str, Any]]) -> str:
     """The means of all seeds and their deviations, as Markdown."""
     lines = [
-        "| cell | search | seeds | error | signed margin, tight | signed margin, DeepFool | cosine | processor seconds |",
+        "| cell | search | seeds | error | signed margin, tight | by DeepFool | cosine | processor seconds |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for cell, search in dict.fromkeys((record["cell"], record["search"]) for record in records):
