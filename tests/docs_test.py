@@ -24,8 +24,9 @@ PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if path.parent.nam
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 # Each block is a script: a process can have one strategy only.
 SCRIPTS = ("several_gpus.md",)
-# What takes long to trace and is traced by tests of its own: their functions run without graphs.
-EAGERLY = ("command_line.md", "own_model.md", "own_training_step.md", "normalised_images.md", "saving.md")
+# With graphs, as users run them. They take long to trace and are traced by many tests of their own, so that the
+# functions of all other pages run without.
+IN_GRAPHS = ("tutorial.md", "optimizers.md", *SCRIPTS)
 # What a block may be written in; a block that is not to run is of no language, or is skipped with its reason.
 LANGUAGES = ("python", "bash", "text")
 PATIENCE = 300
@@ -44,7 +45,7 @@ def clone(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != TUTORIAL], ids=lambda page: page.stem)
 def test_page(page, clone):
-    tf.config.run_functions_eagerly(page.name in EAGERLY)
+    tf.config.run_functions_eagerly(page.name not in IN_GRAPHS)
     try:
         _run(page)
     finally:
@@ -97,17 +98,35 @@ def test_a_wrong_block_fails(block, reason, clone, capsys):
 
 def _run(page):
     """Run the page's blocks; the names that they have set."""
-    evaluate_python = _as_script if page.name in SCRIPTS else PythonEvaluator()
+    scripts = []
+    evaluate_python = (lambda example: scripts.append(str(example.parsed))) if page.name in SCRIPTS else PythonEvaluator()
     parsers = (CodeBlockParser("python", evaluate_python), CodeBlockParser("bash", _run_commands), SkipParser())
     document = Document.parse(str(page), *parsers)
     for example in document.examples():
         example.evaluate()
+    if scripts:
+        _run_scripts(scripts)
     return document.namespace
 
 
-def _as_script(example):
+# A process for each script, all with what one process has imported for them: importing TensorFlow takes the most time.
+FORKED = """
+import multiprocessing
+import sys
+import keras_amm
+
+for script in sys.argv[1:]:
+    process = multiprocessing.get_context("fork").Process(target=exec, args=(script, {"__name__": "__main__"}))
+    process.start()
+    process.join()
+    if process.exitcode:
+        sys.exit(f"This script failed:\\n{script}")
+"""
+
+
+def _run_scripts(scripts):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", str(example.parsed)]
+    command = [sys.executable, "-c", FORKED, *scripts]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
 
