@@ -99,8 +99,9 @@ def test_a_wrong_block_fails(block, reason, clone, capsys):
 def _run(page):
     """Run the page's blocks; the names that they have set."""
     scripts = []
-    evaluate_python = (lambda example: scripts.append(str(example.parsed))) if page.name in SCRIPTS else PythonEvaluator()
-    parsers = (CodeBlockParser("python", evaluate_python), CodeBlockParser("bash", _run_commands), SkipParser())
+    parsers = (CodeBlockParser("python", PythonEvaluator()), CodeBlockParser("bash", _run_commands), SkipParser())
+    if page.name in SCRIPTS:
+        parsers = (CodeBlockParser("python", lambda example: scripts.append(str(example.parsed))), *parsers[1:])
     document = Document.parse(str(page), *parsers)
     for example in document.examples():
         example.evaluate()

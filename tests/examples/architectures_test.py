@@ -1,5 +1,6 @@
 """The paper's networks: sizes by hand and as published, details of their structure, frozen training."""
 
+import functools
 import importlib
 import itertools
 import math
@@ -104,6 +105,12 @@ COUNTS = {
 }
 
 
+@pytest.fixture(scope="module")
+def built():
+    """Builds a network once for all tests that only look at it: the deep ones take a second."""
+    return functools.cache(build)
+
+
 def trainable(model):
     return sum(math.prod(weight.shape) for weight in model.trainable_weights)
 
@@ -113,9 +120,9 @@ def images(number, shape, seed=0):
 
 
 @pytest.mark.parametrize("name", architectures.ARCHITECTURES)
-def test_size(name):
+def test_size(name, built):
     by_hand, published = COUNTS[name]
-    model = build(name)
+    model = built(name)
     assert trainable(model) == by_hand
     if published:
         figure, unit = published
@@ -129,16 +136,16 @@ def test_size(name):
 
 
 @pytest.mark.parametrize("name", ["lenet", "nin", "liunet-96", "resnet-20", "densenet-40"])
-def test_a_hundred_classes_widen_the_last_layer_only(name):
-    ten, hundred = build(name), build(name, num_classes=100)
+def test_a_hundred_classes_widen_the_last_layer_only(name, built):
+    ten, hundred = built(name), build(name, num_classes=100)
     assert hundred.output_shape == (None, 100)
     features = hundred.layers[-1 if name != "nin" else -2].kernel.shape[-2]
     assert trainable(hundred) - trainable(ten) == 90 * (features + 1)
 
 
 @pytest.mark.parametrize("name", ["lenet-mnist", "liunet", "nin", "resnet-20", "senet-50"])
-def test_he_initialisation(name):
-    for layer in build(name).layers:
+def test_he_initialisation(name, built):
+    for layer in built(name).layers:
         kernel = getattr(layer, "kernel", None)
         if kernel is None or math.prod(kernel.shape) < 10_000:
             continue
@@ -149,14 +156,13 @@ def test_he_initialisation(name):
         assert abs(np.mean(values)) < 5.0 * math.sqrt(2.0 / fan_in / values.size)
 
 
-def test_group_normalisation_by_size_or_number():
-    def groups(**options):
-        layers = build("liunet-96", **options).layers
-        return [layer.groups for layer in layers if isinstance(layer, keras.layers.GroupNormalization)]
+def test_group_normalisation_by_size_or_number(built):
+    def groups(model):
+        return [layer.groups for layer in model.layers if isinstance(layer, keras.layers.GroupNormalization)]
 
-    assert groups() == 5 * [96 // 32] + 4 * [192 // 32] + 4 * [384 // 32]
-    assert groups(group_size=16) == 5 * [6] + 4 * [12] + 4 * [24]
-    assert groups(groups=16) == 13 * [16]
+    assert groups(built("liunet-96")) == 5 * [96 // 32] + 4 * [192 // 32] + 4 * [384 // 32]
+    assert groups(build("liunet-96", group_size=16)) == 5 * [6] + 4 * [12] + 4 * [24]
+    assert groups(build("liunet-96", groups=16)) == 13 * [16]
 
 
 def test_group_normalisation_leaves_samples_alone():
@@ -188,15 +194,14 @@ def test_shortcut_pads_channels_and_takes_every_other_pixel():
     assert not np.any(features[:, :24]) and not np.any(features[:, 40:])
 
 
-def test_stride_of_the_bottleneck():
+def test_stride_of_the_bottleneck(built):
     def strided_kernels(model):
         convs = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
         return sorted(layer.kernel_size[0] for layer in convs if layer.strides[0] == 2)
 
-    shape = (32, 32, 3)
-    assert strided_kernels(build("resnet-50", input_shape=shape)) == [1, 1, 1, 3, 3, 3, 7]
-    assert strided_kernels(build("resnet-50", input_shape=shape, stride_in_first=True)) == 6 * [1] + [7]
-    assert strided_kernels(build("senet-50", input_shape=shape)) == 6 * [1] + [7]
+    assert strided_kernels(built("resnet-50")) == [1, 1, 1, 3, 3, 3, 7]
+    assert strided_kernels(build("resnet-50", stride_in_first=True)) == 6 * [1] + [7]
+    assert strided_kernels(built("senet-50")) == 6 * [1] + [7]
 
 
 @pytest.mark.parametrize(

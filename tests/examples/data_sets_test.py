@@ -160,14 +160,15 @@ def test_epochs_end_at_once(cifar100):
 
 
 def test_subsets_are_random_nested_and_the_same_for_all_seeds(cifar100):
-    def labels(num_train, seed=0, **arguments):
-        return set(gather(load("cifar100", cifar100[0], num_train=num_train, seed=seed, num_validation=5).train)[1])
+    def labels(num_train, seed=0):
+        data = load("cifar100", cifar100[0], num_train=num_train, seed=seed, num_validation=5, augment=False)
+        return set(gather(data.train)[1]), set(gather(data.validation)[1])
 
     # Each of these images has a label of its own.
-    assert len(labels(6)) == 6 and labels(6) < labels(11) < labels(None)
-    assert labels(6) == labels(6, seed=1) != set(range(0, 30, 5))
-    held = set(gather(load("cifar100", cifar100[0], num_validation=5).validation)[1])
-    assert not held & labels(None) and len(held) == 5
+    (six, _), (eleven, _), (every, held) = labels(6), labels(11), labels(None)
+    assert len(six) == 6 and six < eleven < every
+    assert six == labels(6, seed=1)[0] != set(range(0, 30, 5))
+    assert not held & every and len(held) == 5
 
 
 def test_random_labels(cifar100):

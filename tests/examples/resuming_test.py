@@ -22,7 +22,18 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"),
 ]
 
-SCRIPT = [str(planning.EXAMPLES / "cifar100.py")]
+# Graphs that run a few times are not worth optimising.
+QUICKLY = """
+import tensorflow as tf
+
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+"""
+
+SCRIPT = f"""{QUICKLY}
+import runpy
+
+runpy.run_path({str(planning.EXAMPLES / "cifar100.py")!r}, run_name="__main__")
+"""
 
 SHORT = "--epochs=4 --batch_size=2 --drop_at=2 --drop_to=0.1 --eval_margins=4 --log_margins=0".split()
 
@@ -31,7 +42,9 @@ SHORT += ["--num_candidates=2", "--gradient=boundary"]
 
 # The same script, which trains in a folder beside its own, and then in its own, where it is killed after the fifth of
 # ten steps of the third epoch.
-KILLED = """
+KILLED = (
+    f"{QUICKLY}"
+    """
 import os, signal, sys
 import keras
 from paper.training import script, trainer
@@ -54,13 +67,14 @@ train, loggers = trainer.train_in_steps, trainer._loggers
 script.train_in_steps = through_and_killed
 script.run("cifar100")
 """
+)
 
 
 def start(out, data_dir, script=SCRIPT):
     # One thread and one library: sums are then taken in one order, and runs can be compared to the last bit.
     environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "TF_ENABLE_ONEDNN_OPTS": "0"}
     environment["PYTHONPATH"] = os.pathsep.join([str(planning.EXAMPLES), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, *script, *SHORT, f"--out={out}", f"--data_dir={data_dir}"]
+    command = [sys.executable, "-c", script, *SHORT, f"--out={out}", f"--data_dir={data_dir}"]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -70,7 +84,7 @@ def weights(out):
 
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path, data_dir):
     through, killed = tmp_path / "through", tmp_path / "killed"
-    process = start(killed, data_dir, ["-c", KILLED])
+    process = start(killed, data_dir, KILLED)
     output, _ = process.communicate(timeout=900)
     assert process.returncode == -signal.SIGKILL and output.splitlines()[-1] == "killed after step 25", output
     assert len(run_records.read_history(killed / "history.csv")) == 2 and not (killed / "model.keras").exists()

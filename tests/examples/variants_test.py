@@ -3,14 +3,14 @@
 import dataclasses
 import functools
 import json
-import subprocess
+import runpy
 import sys
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl import app
+from absl import flags
 
 import keras_amm
 from paper.data import data_sets
@@ -20,11 +20,18 @@ from paper.training import fitting, run_folder
 from paper.training.checkpoints import Checkpoint
 from paper.training.coupled_sgd import CoupledDecaySGD
 from paper.training.table_2 import TABLE_2
-from paper.variants import comparison, protocol, script
+from paper.variants import comparison, lin, protocol, script
 from paper.variants.lenet import LENET_VARIANTS
 from paper.variants.lin import LIN_VARIANTS, build_mlp
 
-train_lin = functools.partial(protocol.train, build=build_mlp)
+
+def build_linear(variant):
+    """A linear network, which takes little time, in place of the MLP."""
+    network = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
+    return keras_amm.wrap(network, lin.regularizer(variant), keras_amm.DeepFool(variant.max_iterations))
+
+
+train_lin = functools.partial(protocol.train, build=build_linear)
 
 
 @pytest.fixture
@@ -58,6 +65,7 @@ def test_the_protocol_is_the_paper_s():
     assert variant.l2 == CoupledDecaySGD().l2 == 1e-4
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_what_a_variant_sets_reaches_the_training(few_images, tmp_path, monkeypatch):
     """The optimizer, the order of the images, the attack and the penalty."""
     made = {}
@@ -71,7 +79,7 @@ def test_what_a_variant_sets_reaches_the_training(few_images, tmp_path, monkeypa
     variant = dataclasses.replace(
         LIN_VARIANTS["avg-lin.one-step"], l2=0.5, learning_rate=0.25, global_clipnorm=None, shuffle=False, c=3.0
     )
-    train_lin(variant, protocol.Training(0, 3, False, tmp_path / "latest.weights.h5"))
+    protocol.train(variant, protocol.Training(0, 3, False, tmp_path / "latest.weights.h5"), build_mlp)
     model = made["model"]
     assert (model.optimizer.l2, model.optimizer.global_clipnorm) == (0.5, None)
     assert model.optimizer._learning_rate(0) == 0.25
@@ -80,6 +88,7 @@ def test_what_a_variant_sets_reaches_the_training(few_images, tmp_path, monkeypa
     assert few_images[-1]["shuffle"] is False and few_images[-1]["num_validation"] == 5_000
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_variant_is_trained_once(few_images, tmp_path, capsys):
     chosen = comparison.choose(LIN_VARIANTS, ["min-lin.rate"])
     printed, written = [], []
@@ -99,6 +108,7 @@ def test_a_variant_is_trained_once(few_images, tmp_path, capsys):
     assert row[1] == ", ".join(f"{result['error_percent']:.2f}%" for result in results)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_on_the_test_images(few_images, tmp_path, capsys):
     """Trained on all others."""
     comparison.compare(comparison.choose(LIN_VARIANTS, ["avg-lin.ours"]), train_lin, 1, 3, tmp_path, test=True)
@@ -108,11 +118,12 @@ def test_on_the_test_images(few_images, tmp_path, capsys):
     assert "| test error |" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_training_that_was_cut_off_goes_on(few_images, tmp_path, monkeypatch):
     """To the same end as without interruption, without doing again what was done."""
     chosen = comparison.choose(LIN_VARIANTS, ["min-lin.ours"])
     through = tmp_path / "through" / "latest.weights.h5"
-    expected = train_lin(chosen["min-lin.ours"], protocol.Training(0, 5, False, through))
+    expected = train_lin(chosen["min-lin.ours"], protocol.Training(0, 4, False, through))
 
     class CutOff(Checkpoint):
         cut_off_at = 0
@@ -130,15 +141,15 @@ def test_a_training_that_was_cut_off_goes_on(few_images, tmp_path, monkeypatch):
         def on_epoch_begin(self, epoch, logs=None):
             begun.append(epoch)
 
-    for CutOff.cut_off_at in (2, 5):
+    for CutOff.cut_off_at in (2, 4):
         out = tmp_path / f"out-{CutOff.cut_off_at}"
         monkeypatch.setattr(fitting, "Checkpoint", CutOff)
         with pytest.raises(InterruptedError):
-            comparison.compare(chosen, train_lin, 1, 5, out)
+            comparison.compare(chosen, train_lin, 1, 4, out)
         begun.clear()
         monkeypatch.setattr(fitting, "Checkpoint", Counted)
-        comparison.compare(chosen, train_lin, 1, 5, out)
-        assert begun == list(range(CutOff.cut_off_at, 5))
+        comparison.compare(chosen, train_lin, 1, 4, out)
+        assert begun == list(range(CutOff.cut_off_at, 4))
         (path,) = out.iterdir()
         result = json.loads(path.read_text())
         assert result["margin_mean"] == pytest.approx(expected["margin_mean"], rel=1e-5)
@@ -196,10 +207,17 @@ def test_two_processes_train_a_variant_once(tmp_path):
         comparison.compare(chosen, train, 1, 3, tmp_path)
 
 
-def test_command_line():
-    done = subprocess.run(
-        [sys.executable, planning.EXAMPLES / "lin_variants.py", "--variants=x"], capture_output=True, text=True
-    )
-    assert done.returncode == 1 and "Received: x" in done.stdout + done.stderr
-    with pytest.raises(app.UsageError, match="Unknown arguments"):
-        script._main(LIN_VARIANTS, train_lin, ["lin_variants.py", "y"])
+def test_command_line(monkeypatch, capsys):
+    """Of the script itself, with its own flags, in this process: to start another one takes long."""
+    path = planning.EXAMPLES / "lin_variants.py"
+    for arguments, said in (["--variants=x"], "Received: x"), (["y"], r"Unknown arguments: ['y']"):
+        monkeypatch.setattr(sys, "argv", [str(path), *arguments])
+        try:
+            with pytest.raises(SystemExit) as error:
+                runpy.run_path(str(path), run_name="__main__")
+        finally:
+            for flag in flags.FLAGS.get_flags_for_module(script.__name__):
+                delattr(flags.FLAGS, flag.name)
+            flags.FLAGS.unparse_flags()
+        printed = capsys.readouterr()
+        assert error.value.code == 1 and said in printed.out + printed.err
