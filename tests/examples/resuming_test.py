@@ -22,11 +22,19 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"),
 ]
 
-# Graphs that run a few times are not worth optimising.
+# Graphs that run a few times are not worth optimising, and those that run once not even tracing.
 QUICKLY = """
 import tensorflow as tf
+from paper.training import trainer
+
+def eagerly(*arguments):
+    tf.config.run_functions_eagerly(True)
+    found = measure(*arguments)
+    tf.config.run_functions_eagerly(False)
+    return found
 
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+measure, trainer.measure = trainer.measure, eagerly
 """
 
 SCRIPT = f"""{QUICKLY}
@@ -105,7 +113,7 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path, data_dir):
 
 def test_two_replicas_continue_as_one_device_does(tmp_path, data_dir, linear_on_replicas, eagerly):
     given = {"epochs": 2, "batch_size": 10, "learning_rate": 0.05, "drop_at": [], "data_dir": data_dir}
-    given.update(num_candidates=2, gradient="boundary")
+    given.update(num_candidates=2, gradient="boundary", augment=False)
     one, two = tmp_path / "one", tmp_path / "two"
     trainer.train(resolve("cifar100", "lenet", **{**given, "epochs": 1}), one)
     shutil.copytree(one, two)
@@ -128,6 +136,7 @@ def test_two_replicas_continue_as_one_device_does(tmp_path, data_dir, linear_on_
 @pytest.mark.usefixtures("eagerly")
 def test_a_longer_run_continues_and_a_shorter_one_is_refused(tmp_path, data_dir, linear):
     given = {"batch_size": 10, "learning_rate": 0.05, "drop_at": [], "data_dir": data_dir, "amm": False}
+    given.update(augment=False)
     one, two = tmp_path / "one", tmp_path / "two"
     trainer.train(resolve("cifar100", "lenet", epochs=1, **given), one)
     # What a process leaves that is killed while it writes the next checkpoint.
@@ -144,7 +153,7 @@ def test_a_longer_run_continues_and_a_shorter_one_is_refused(tmp_path, data_dir,
 
 @pytest.mark.usefixtures("eagerly")
 def test_other_initial_weights_are_another_run(tmp_path, data_dir, linear):
-    given = {"epochs": 1, "batch_size": 10, "drop_at": [], "data_dir": data_dir, "amm": False}
+    given = {"epochs": 1, "batch_size": 10, "drop_at": [], "data_dir": data_dir, "augment": False, "amm": False}
     start = tmp_path / "start.keras"
     for seed, refused in ((0, False), (0, False), (1, True)):
         keras.utils.set_random_seed(seed)
@@ -162,7 +171,7 @@ def test_other_initial_weights_are_another_run(tmp_path, data_dir, linear):
 @pytest.mark.usefixtures("eagerly")
 def test_initial_weights_may_be_moved(tmp_path, data_dir, linear):
     """They are known by their values, so that a run continues wherever their file is."""
-    given = {"epochs": 1, "batch_size": 10, "drop_at": [], "data_dir": data_dir, "amm": False}
+    given = {"epochs": 1, "batch_size": 10, "drop_at": [], "data_dir": data_dir, "augment": False, "amm": False}
     for name in ("here.keras", "there.keras"):
         if name == "there.keras":
             (tmp_path / "here.keras").rename(tmp_path / name)
@@ -178,7 +187,7 @@ def test_initial_weights_may_be_moved(tmp_path, data_dir, linear):
 
 @pytest.mark.usefixtures("eagerly")
 def test_what_is_finished_is_not_done_again(tmp_path, data_dir, linear, monkeypatch, capsys):
-    given = {"epochs": 1, "batch_size": 10, "drop_at": [], "data_dir": data_dir, "amm": False}
+    given = {"epochs": 1, "batch_size": 10, "drop_at": [], "data_dir": data_dir, "augment": False, "amm": False}
     result = trainer.train(resolve("cifar100", "lenet", **given), tmp_path)
     said = capsys.readouterr().out.splitlines()[-1]
     made = (tmp_path / "model.keras").stat().st_mtime_ns
@@ -215,7 +224,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
 
 @pytest.mark.usefixtures("eagerly")
 def test_wrong_settings_leave_the_folder_free(tmp_path, data_dir, linear):
-    given = {"epochs": 1, "batch_size": 10, "drop_at": [], "data_dir": data_dir, "amm": False}
+    given = {"epochs": 1, "batch_size": 10, "drop_at": [], "data_dir": data_dir, "augment": False, "amm": False}
     for wrong in ({"num_train": 21}, {"init_from": "nowhere"}, {"amm": True, "screening": 2.0}):
         with pytest.raises(trainer.SettingsError, match="Received"):
             trainer.train(resolve("cifar100", "lenet", **{**given, **wrong}), tmp_path / "run")

@@ -29,7 +29,7 @@ def test_batches_that_cannot_be_shared(tmp_path, data_dir, linear_on_replicas, b
 def test_two_steps_report_both(tmp_path, data_dir):
     settings = resolve(
         "cifar100", "lenet", two_step=True, epochs=1, batch_size=10, drop_at=[], data_dir=data_dir, gradient="boundary",
-        num_candidates=2, log_margins=4,
+        num_candidates=2, log_margins=4, augment=False,
     )  # fmt: skip
     result = trainer.train_in_steps(settings, tmp_path)
     reference = json.loads((tmp_path / "reference" / "result.json").read_text())
@@ -50,7 +50,7 @@ def test_two_steps_report_both(tmp_path, data_dir):
 @pytest.mark.usefixtures("eagerly", "linear")
 def test_images_that_weights_were_trained_on(tmp_path, data_dir):
     """A run that only measures has seen those of the run that it starts from, not all."""
-    given = {"amm": False, "drop_at": [], "batch_size": 5, "data_dir": data_dir, "eval_margins": 2}
+    given = {"amm": False, "augment": False, "drop_at": [], "batch_size": 5, "data_dir": data_dir, "eval_margins": 2}
     half = trainer.train(resolve("cifar100", "lenet", epochs=1, num_train=10, **given), tmp_path / "half")
     measured = {}
     for source in (tmp_path / "half", tmp_path / "half" / "model.keras", None):

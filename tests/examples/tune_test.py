@@ -131,7 +131,9 @@ def test_a_real_search_measures_what_was_held_out(tmp_path, monkeypatch):
             [keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(num_classes)]
         ),
     )
-    common = settings(batch_size=14, drop_at=[], data_dir=str(tmp_path), num_candidates=2, gradient="boundary")
+    common = settings(
+        batch_size=14, drop_at=[], data_dir=str(tmp_path), num_candidates=2, gradient="boundary", augment=False
+    )
     rows = search(common, Grid([-1.0, 8.0], [1.0], [2.0]), [3], tmp_path)
     assert "strength=-1.0" in rows[1].failure
     result = json.loads((tmp_path / "trials" / "strength=8,c=1,d=2" / "seed=3" / "result.json").read_text())
