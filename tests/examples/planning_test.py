@@ -61,6 +61,7 @@ def test_all_flags_are_the_scripts():
             flags.FLAGS(list(run.command))
             settings.resolve("mnist", settings.given_flags())
     finally:
+        flags.FLAGS.unparse_flags()
         for name in set(flags.FLAGS) - others:
             delattr(flags.FLAGS, name)
 

@@ -3,9 +3,11 @@
 import dataclasses
 import functools
 import json
+import logging
 import runpy
 import sys
 
+import absl.logging
 import keras
 import numpy as np
 import pytest
@@ -219,5 +221,6 @@ def test_command_line(monkeypatch, capsys):
             for flag in flags.FLAGS.get_flags_for_module(script.__name__):
                 delattr(flags.FLAGS, flag.name)
             flags.FLAGS.unparse_flags()
+            logging.root.removeHandler(absl.logging.get_absl_handler())
         printed = capsys.readouterr()
         assert error.value.code == 1 and said in printed.out + printed.err
