@@ -63,6 +63,35 @@ def linear_on_replicas(monkeypatch, mirrored, linear):
     monkeypatch.setattr(trainer, "_mirrored_strategy", lambda: mirrored)
 
 
+@pytest.fixture
+def own_flags():
+    """No flags but absl's own, as in a new process; afterwards those that were there before are there again."""
+    from absl import flags
+
+    others = {
+        module: list(defined)
+        for module, defined in flags.FLAGS.flags_by_module_dict().items()
+        if not module.startswith("absl")
+    }
+    _remove_flags(others)
+    yield
+    flags.FLAGS.unparse_flags()
+    _remove_flags(module for module in flags.FLAGS.flags_by_module_dict() if not module.startswith("absl"))
+    for module, defined in others.items():
+        for flag in defined:
+            flags.FLAGS[flag.name] = flag
+            flags.FLAGS.register_flag_by_module(module, flag)
+
+
+def _remove_flags(modules):
+    from absl import flags
+
+    for module in list(modules):
+        for flag in list(flags.FLAGS.flags_by_module_dict().get(module, ())):
+            for name in {flag.name, flag.short_name} - {None}:
+                delattr(flags.FLAGS, name)
+
+
 SCRIPT = """
 import json, os, pathlib, sys, time
 folder = pathlib.Path(sys.argv[1])

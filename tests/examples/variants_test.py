@@ -209,6 +209,7 @@ def test_two_processes_train_a_variant_once(tmp_path):
         comparison.compare(chosen, train, 1, 3, tmp_path)
 
 
+@pytest.mark.usefixtures("own_flags")
 def test_command_line(monkeypatch, capsys):
     """Of the script itself, with its own flags, in this process: to start another one takes long."""
     path = planning.EXAMPLES / "lin_variants.py"
@@ -218,9 +219,9 @@ def test_command_line(monkeypatch, capsys):
             with pytest.raises(SystemExit) as error:
                 runpy.run_path(str(path), run_name="__main__")
         finally:
+            # The script defines them again.
             for flag in flags.FLAGS.get_flags_for_module(script.__name__):
                 delattr(flags.FLAGS, flag.name)
-            flags.FLAGS.unparse_flags()
             logging.root.removeHandler(absl.logging.get_absl_handler())
         printed = capsys.readouterr()
         assert error.value.code == 1 and said in printed.out + printed.err
