@@ -108,7 +108,7 @@ def _build(hooks, base=Sequential):
 
 
 def _history(model, *, weights=None, **arguments):
-    x, y = small_data()
+    x, y = small_data(32)
     fit = {"epochs": 2, "validation_data": (x[:20], y[:20]), "sample_weight": weights}
     arguments = {"metrics": ["accuracy"], "weighted_metrics": ["sparse_categorical_accuracy"], **arguments}
     return train(model, x, y, fit=fit, **arguments)
@@ -123,26 +123,24 @@ def _assert_same(got, wanted, rtol=1e-6):
 @pytest.mark.parametrize(
     ("hooks", "base", "arguments"),
     [
-        (Loss, Sequential, {}),
-        (Loss, Functional, {"jit_compile": True}),
+        (Loss, Sequential, {"jit_compile": True}),
         (Loss, Subclassed, {"run_eagerly": True}),
-        (OldLoss, Sequential, {}),
+        (OldLoss, Sequential, {"run_eagerly": True}),
         (Metrics, Functional, {}),
-        (Metrics, Subclassed, {"jit_compile": True}),
-        (OwnLossTracker, Sequential, {}),
-        (OwnLossTracker, Functional, {"run_eagerly": True}),
-        (Steps, Subclassed, {}),
+        (Metrics, Subclassed, {"run_eagerly": True}),
+        (OwnLossTracker, Functional, {}),
+        (Steps, Subclassed, {"run_eagerly": True}),
         (Steps, Functional, {"steps_per_execution": 2}),
     ],
 )
 def test_without_penalty_training_is_plain_keras(hooks, base, arguments):
     plain, network = _build(hooks, base), _build(hooks, base)
     wrapped = keras_amm.wrap(network, _OFF)
-    weights = np.linspace(0.0, 2.0, 48).astype("float32")
+    weights = np.linspace(0.0, 2.0, 32).astype("float32")
     wanted = _history(plain, weights=weights, **arguments)
     _assert_same(_history(wrapped, weights=weights, **arguments), wanted)
     assert_same_weights(network, plain, rtol=1e-6, atol=1e-7)
-    x, y = small_data()
+    x, y = small_data(32)
     _assert_same(wrapped.evaluate(x, y, return_dict=True, verbose=0), plain.evaluate(x, y, return_dict=True, verbose=0))
     assert wrapped.evaluate(x, y, verbose=0) == pytest.approx(plain.evaluate(x, y, verbose=0), rel=1e-6)
     np.testing.assert_allclose(wrapped.predict(x, verbose=0), plain.predict(x, verbose=0), rtol=1e-5)
@@ -151,16 +149,14 @@ def test_without_penalty_training_is_plain_keras(hooks, base, arguments):
         _assert_same(*results, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("hooks", "run_eagerly"),
-    [(Loss, False), (OldLoss, True), (Metrics, True), (OwnLossTracker, True), (Steps, True)],
-)
-def test_with_a_penalty_the_loss_is_the_classifiers_and_the_penalty(hooks, run_eagerly):
+@pytest.mark.usefixtures("eagerly")
+@pytest.mark.parametrize("hooks", [Loss, OldLoss, Metrics, OwnLossTracker, Steps])
+def test_with_a_penalty_the_loss_is_the_classifiers_and_the_penalty(hooks):
     x, y = small_data(16)
     plain, network = _build(hooks), _build(hooks)
     wrapped = keras_amm.wrap(network, keras_amm.MarginRegularizer.from_paper("min-exp", gradient="boundary"))
     for model in (plain, wrapped):
-        model.compile(keras.optimizers.SGD(0.0), LOSS, metrics=["accuracy"], run_eagerly=run_eagerly)
+        model.compile(keras.optimizers.SGD(0.0), LOSS, metrics=["accuracy"])
     wanted = plain.train_on_batch(x, y, return_dict=True)
     logs = wrapped.train_on_batch(x, y, return_dict=True)
     assert logs["margin_penalty"] > 0.1
@@ -171,7 +167,7 @@ def test_with_a_penalty_the_loss_is_the_classifiers_and_the_penalty(hooks, run_e
     with tf.GradientTape() as tape:
         loss = plain.compute_loss(x, y, plain(x, training=True), *([None] if hooks is OwnLossTracker else []))
         total = loss + keras_amm.wrap(plain, wrapped.regularizer).margin_penalty(x, y)
-    wrapped.compile(keras.optimizers.SGD(0.1), LOSS, run_eagerly=run_eagerly)
+    wrapped.compile(keras.optimizers.SGD(0.1), LOSS)
     wrapped.train_on_batch(x, y)
     for weight, gradient in zip(
         plain.trainable_variables, tape.gradient(total, plain.trainable_variables), strict=True
@@ -192,6 +188,7 @@ def test_own_metrics_are_of_each_epoch_beside_the_margins():
         np.testing.assert_allclose(history[name], [expected] * 2, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_nothing_is_left_in_the_classifier(tmp_path):
     network = keras.saving.register_keras_serializable("own_hooks_test", "Lossy")(type("Lossy", (Loss, Functional), {}))
     keras.utils.set_random_seed(1)
@@ -233,8 +230,9 @@ class Saved(Metrics, Loss, Subclassed):
     pass
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_saved_and_loaded(tmp_path):
-    x, y = small_data()
+    x, y = small_data(32)
     keras.utils.set_random_seed(1)
     classifier = Saved()
     classifier(x)
@@ -250,7 +248,7 @@ def test_saved_and_loaded(tmp_path):
 
 def test_replicas(mirrored):
     """As on one device, also where the logs have an entry that is no metric, and Keras averages those of replicas."""
-    histories = []
+    histories, (x, y) = [], small_data(32)
     for strategy in (tf.distribute.get_strategy(), mirrored):
         with strategy.scope():
             model = keras_amm.wrap(
@@ -259,7 +257,9 @@ def test_replicas(mirrored):
                 keras_amm.DeepFool(num_candidates=2),
             )
             model.set_weights([0.3 * np.random.default_rng(0).normal(size=w.shape) for w in model.get_weights()])
-        histories.append(train(model, *small_data(), optimizer=keras.optimizers.SGD(0.0), metrics=["accuracy"]))
+        # What one device computes is compared; how it does so is not the point, and tracing takes long.
+        arguments = {"metrics": ["accuracy"], "run_eagerly": strategy is not mirrored}
+        histories.append(train(model, x, y, optimizer=keras.optimizers.SGD(0.0), **arguments))
     one, two = histories
     for name in ("spread", "accuracy", "margin", "margin_penalty"):
         np.testing.assert_allclose(two[name], one[name], rtol=1e-4, err_msg=name)
@@ -275,6 +275,7 @@ class Trained(Sequential):
         return {"tripled": loss}
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_an_own_training_step_is_warned_about_once():
     keras.utils.set_random_seed(1)
     with pytest.warns(UserWarning, match=r"train_step of Trained is not called.*margin_penalty\(x, y\)") as told:
