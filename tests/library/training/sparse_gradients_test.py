@@ -54,7 +54,7 @@ def _assert_same_training(strategy=None, optimizer=None, policy="float32", toler
     compiled = {name: arguments.pop(name) for name in ("run_eagerly", "jit_compile") if name in arguments}
     trained = []
     for is_sparse in (True, False):
-        with strategy.scope() if strategy else contextlib.nullcontext():
+        with strategy.scope() if strategy and is_sparse else contextlib.nullcontext():
             keras.config.set_dtype_policy(policy)
             try:
                 network = _network(is_sparse=is_sparse)
@@ -67,7 +67,7 @@ def _assert_same_training(strategy=None, optimizer=None, policy="float32", toler
             )
             made = optimizer() if optimizer else keras.optimizers.SGD(0.01)
             # The one to compare with is the same in every mode, and takes the least time without a graph.
-            mode = compiled if is_sparse or strategy else {"run_eagerly": True}
+            mode = compiled if is_sparse else {"run_eagerly": True}
             history = train(model, *_data(), optimizer=made, **mode)
         assert history["margin_penalty"][0] > 0
         trained.append((network, history))
@@ -89,7 +89,7 @@ def _warm_up():
         {},
         {"run_eagerly": True, "gradient": "masked"},
         {"gradient": "boundary", "screening": 0.5},
-        {"strength": _warm_up()},
+        {"strength": _warm_up(), "gradient": "boundary"},
         {"run_eagerly": True, "interval": 2},
         {"run_eagerly": True, "strength": _warm_up()},
         {"jit_compile": True},
@@ -121,6 +121,7 @@ def test_loss_scaling():
         optimizer=lambda: keras.optimizers.LossScaleOptimizer(inner(0.01), initial_scale=256.0),
         policy="mixed_float16",
         tolerance=2e-3,
+        run_eagerly=True,
     )
 
 
