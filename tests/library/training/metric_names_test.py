@@ -26,19 +26,19 @@ def _gaps():
     return [Gap(name=name) for name in _OURS]
 
 
-def _fit(model, metrics, **arguments):
-    x, y = small_data()
+def _fit(model, metrics):
+    x, y = small_data(40)
     if metrics is not None:
-        model.compile(keras.optimizers.SGD(0.01), LOSS, metrics=metrics, **arguments)
-    return model.fit(x, y, validation_data=(x[:20], y[:20]), batch_size=24, epochs=2, shuffle=False, verbose=0).history
+        model.compile(keras.optimizers.SGD(0.01), LOSS, metrics=metrics)
+    return model.fit(x, y, validation_data=(x[:20], y[:20]), batch_size=20, epochs=2, shuffle=False, verbose=0).history
 
 
-@pytest.mark.parametrize("arguments", [{}, {"run_eagerly": True}])
-def test_a_metric_of_the_user_keeps_its_name(arguments):
+@pytest.mark.usefixtures("eagerly")
+def test_a_metric_of_the_user_keeps_its_name():
     plain, model = small_network(), wrap_lightly(small_network())
-    history = _fit(model, _gaps(), **arguments)
+    history = _fit(model, _gaps())
     unlike = wrap_lightly(small_network())
-    wanted = _fit(unlike, [Gap(name=f"gap_{name}") for name in _OURS], **arguments)
+    wanted = _fit(unlike, [Gap(name=f"gap_{name}") for name in _OURS])
     for name in _OURS:
         np.testing.assert_allclose(history[name], wanted[f"gap_{name}"], rtol=1e-5)
         np.testing.assert_allclose(history[f"val_{name}"], wanted[f"val_gap_{name}"], rtol=1e-5)
@@ -55,6 +55,7 @@ def test_a_metric_of_the_user_keeps_its_name(arguments):
     assert len(set(model.metrics_names)) == len(model.metrics_names)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_metric_that_the_classifier_holds_keeps_its_name():
     class Holding(keras.Sequential):
         def __init__(self, *args):
@@ -90,6 +91,7 @@ def test_csv_logger_has_a_column_for_each(tmp_path):
         assert [float(row[name]) for row in rows] == pytest.approx(history[name], rel=1e-5)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_loaded_model_goes_on_with_the_same_names(tmp_path):
     model = wrap_lightly(small_network())
     _fit(model, [Gap(name="margin")])
