@@ -1,5 +1,7 @@
 """The recorded steps of a search."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from tests.helpers import zoo
 OVERSHOOT = 0.02
 
 
+@functools.cache
 def _path(how, keep_path=True):
     keras.utils.set_random_seed(2)
     classifier = Classifier(zoo.build("tanh_mlp"))
