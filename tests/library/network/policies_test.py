@@ -89,7 +89,7 @@ def test_the_logits_are_those_of_predict(name):
         # Activations are rounded to the nearest of 255 steps, and half precision may take another one.
         tolerance *= 4
     np.testing.assert_allclose(attacked, predicted, rtol=0, atol=tolerance)
-    report = keras_amm.evaluate_margins(model, (x, y), verbose=0)
+    report = keras_amm.evaluate_margins(model, (x, y), keras_amm.DeepFool(3), verbose=0)
     np.testing.assert_array_equal(report.predictions, attacked.argmax(axis=1))
     assert report.success.mean() > 0.7 and (report.norms > 0).any()
     for before, after in zip(weights, model.get_weights(), strict=True):
@@ -99,9 +99,9 @@ def test_the_logits_are_those_of_predict(name):
 @pytest.mark.usefixtures("eagerly")
 def test_margins_of_an_int8_network_are_nearly_those_before():
     x, _ = _data(16)
-    whole = keras_amm.DeepFool().perturb(_network("float32"), x).norm
+    whole = keras_amm.DeepFool(3).perturb(_network("float32"), x).norm
     for policy in ("float32", "mixed_bfloat16"):
-        rounded = keras_amm.DeepFool().perturb(_quantized("int8", policy), x).norm
+        rounded = keras_amm.DeepFool(3).perturb(_quantized("int8", policy), x).norm
         np.testing.assert_allclose(np.median(rounded), np.median(whole), rtol=0.1)
 
 
