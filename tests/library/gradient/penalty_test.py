@@ -21,7 +21,8 @@ def _scheduled(policy="float32"):
     finally:
         keras.config.set_dtype_policy("float32")
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay([2], [0.0, 32.0])
-    return keras_amm.wrap(network, regularizer=keras_amm.MarginRegularizer.from_paper("min-exp", strength=schedule))
+    regularizer = keras_amm.MarginRegularizer.from_paper("min-exp", strength=schedule, gradient="boundary")
+    return keras_amm.wrap(network, regularizer, keras_amm.DeepFool(num_candidates=2))
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
@@ -59,9 +60,10 @@ def test_a_scheduled_penalty_in_float64():
     assert keras_amm.network.classifier.Classifier(model.base_model).dtype == "float64"
     model.compile(keras.optimizers.SGD(0.1), LOSS)
     model.optimizer.build(model.trainable_variables)
+    compiled = tf.function(model.margin_penalty)
     for step in (0, 3):
         model.optimizer.iterations.assign(step)
-        value = tf.function(model.margin_penalty)(tf.constant(x), tf.constant(y))
+        value = compiled(tf.constant(x), tf.constant(y))
         assert value.dtype == tf.float64
         np.testing.assert_allclose(value, model.margin_penalty(x, y), rtol=1e-10)
 
