@@ -14,6 +14,7 @@ from tests.helpers.networks import (
 )
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_batches_all_right_and_all_wrong():
     x, _ = small_data(16)
     network = small_network()
@@ -28,6 +29,7 @@ def test_batches_all_right_and_all_wrong():
         assert (logs["margin"] > 0) == (labels is predicted)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_logs_are_means_over_the_epoch():
     x, y = small_data(40)
     model = keras_amm.wrap(small_network(), keras_amm.MarginRegularizer.from_paper("min-exp"))
@@ -50,6 +52,7 @@ def test_validation_shows_no_margin_of_training():
     assert {name for name in history if name.startswith("val_")} == {"val_loss", "val_accuracy"}
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_evaluate_after_fit_leaves_no_trace_in_the_next_epoch():
     x, y = small_data()
     model = wrap_lightly(small_network())
@@ -72,27 +75,28 @@ def test_evaluate_gives_the_classifiers_numbers():
     assert got == pytest.approx(wanted, rel=1e-5)
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("max_iterations", [1, 6])
 def test_the_margin_is_that_of_measuring(max_iterations):
     """Also where attacks fail: of one step, most do, and count 0."""
     x, y = small_data(48)
     attack = keras_amm.DeepFool(max_iterations, overshoot=0.0 if max_iterations == 1 else 0.02)
     model = keras_amm.wrap(small_network(), search="exact", attack=attack)
-    logs = train(model, x, y, optimizer=keras.optimizers.SGD(0.0), fit={"epochs": 1}, run_eagerly=True)
+    logs = train(model, x, y, optimizer=keras.optimizers.SGD(0.0), fit={"epochs": 1})
     report = keras_amm.evaluate_margins(model, (x, y), attack, verbose=0)
     failed = report.correct & ~report.success
     assert np.any(failed) == (max_iterations == 1) and np.any(report.norms[failed] > 0) == np.any(failed)
     assert logs["margin"][0] == pytest.approx(report.margin, rel=1e-5)
 
 
-@pytest.mark.parametrize(("screening", "jit_compile"), [(None, False), (0.3, True)])
-def test_no_margin_is_infinite_where_the_network_has_no_gradient(screening, jit_compile):
+@pytest.mark.parametrize(("screening", "compiled"), [(None, {"run_eagerly": True}), (0.3, {"jit_compile": True})])
+def test_no_margin_is_infinite_where_the_network_has_no_gradient(screening, compiled):
     x, y = small_data(48)
     network = keras.Sequential([keras.Input((6, 6, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
     network.set_weights([np.zeros((36, 3)), np.array([2.0, 0.0, 0.0])])
     model = keras_amm.wrap(network, keras_amm.MarginRegularizer.from_paper("min-exp", screening=screening))
     with pytest.warns(UserWarning, match="gradient .* is zero at all images of 3 batches"):
-        logs = train(model, x, y, optimizer=keras.optimizers.SGD(0.0), fit={"epochs": 1}, jit_compile=jit_compile)
+        logs = train(model, x, y, optimizer=keras.optimizers.SGD(0.0), fit={"epochs": 1}, **compiled)
     with pytest.warns(UserWarning, match="gradient .* is zero at 48 of the 48 images"):
         report = keras_amm.evaluate_margins(model, (x, y), verbose=0)
     assert logs["margin"] == [0.0] == [report.margin]

@@ -30,12 +30,12 @@ from tests.helpers.networks import (
 )
 def test_layers(between):
     layer, *arguments = between
-    x, y = small_data()
+    x, y = small_data(16)
     assert_trained(train(keras_amm.wrap(small_network(layer(*arguments))), x, y, fit={"epochs": 1}, run_eagerly=True))
 
 
 def test_kinds_of_models():
-    x, y = small_data()
+    x, y = small_data(16)
     inputs = keras.Input((6, 6, 1))
     preprocessing = keras.Sequential([keras.layers.Rescaling(0.5), keras.layers.RandomFlip("horizontal")])
     functional = keras.Model(inputs, small_network()(preprocessing(inputs)))
@@ -48,7 +48,7 @@ def test_kinds_of_models():
 
 def test_softmax_head():
     """Trains like the same network without: the loss of Keras and the penalty both find the logits."""
-    x, y = small_data()
+    x, y = small_data(32)
     with_softmax, without = wrap_lightly(small_network(head="softmax")), wrap_lightly(small_network())
     history = train(with_softmax, x, np.eye(3)[y], keras.losses.CategoricalCrossentropy(), run_eagerly=True)
     assert_trained(history)
@@ -66,6 +66,7 @@ def test_label_forms_give_the_same_penalty():
         assert float(model.margin_penalty(x, form)) == pytest.approx(wanted, rel=1e-6)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_everything_else_is_the_classifiers():
     x, y = small_data()
     network = small_network(keras.layers.Dropout(0.5), head="softmax")
@@ -94,6 +95,7 @@ def test_bad_arguments():
         keras_amm.wrap(small_network(), attack=3)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_backbone_named_base_model_is_not_the_classifier():
     class Transfer(keras.Model):
         def __init__(self, backbone):
@@ -113,6 +115,7 @@ def test_a_backbone_named_base_model_is_not_the_classifier():
     assert float(got) == pytest.approx(float(expected), rel=1e-5)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_logits_of_one_image_that_sum_to_one_are_no_probabilities():
     network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     network.set_weights([np.zeros((2, 2)), np.array([0.4, 0.6])])
@@ -121,7 +124,8 @@ def test_logits_of_one_image_that_sum_to_one_are_no_probabilities():
 
 def test_a_changed_architecture_is_attacked_anew():
     x, _ = small_data()
-    network, attack = small_network(), keras_amm.DeepFool()
+    layers = [keras.Input(x.shape[1:]), keras.layers.Flatten(), keras.layers.Dense(7, "relu"), keras.layers.Dense(3)]
+    network, attack = keras.Sequential(layers), keras_amm.DeepFool()
     attack.perturb(network, x)
     network.pop()
     network.add(keras.layers.Dense(5))
@@ -137,6 +141,7 @@ def test_export(tmp_path):
     np.testing.assert_allclose(exported.serve(x), model(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_list_of_one_image_is_a_batch():
     x, _ = small_data(1)
     network = small_network()
