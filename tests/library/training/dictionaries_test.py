@@ -6,8 +6,8 @@ import pytest
 
 import keras_amm
 
-X = np.random.default_rng(0).random((40, 4)).astype("float32")
-Y = (np.arange(40) % 3).astype("int32")
+X = np.random.default_rng(0).random((20, 4)).astype("float32")
+Y = (np.arange(20) % 3).astype("int32")
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
