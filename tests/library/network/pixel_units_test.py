@@ -45,7 +45,7 @@ class TestPerturb:
         direction = found.delta[0].numpy().ravel() / (w / per_input**2)
         np.testing.assert_allclose(direction, direction[0], rtol=1e-4)
 
-    @pytest.mark.parametrize(("jit_compile", "labelled"), [(None, False), (False, True), (True, True)])
+    @pytest.mark.parametrize(("jit_compile", "labelled"), [(None, False), (True, True)])
     def test_equals_the_network_that_takes_pixels(self, jit_compile, labelled):
         pixels, x, y = data()
         network, dividing = networks()
@@ -154,7 +154,7 @@ class TestTraining:
         for got, own in zip(gradients, theirs, strict=True):
             np.testing.assert_allclose(got, own, rtol=1e-3, atol=1e-5)
 
-    @pytest.mark.parametrize("how", [{"run_eagerly": True}, {"jit_compile": False}, {"jit_compile": True}])
+    @pytest.mark.parametrize("how", [{"run_eagerly": True}, {"jit_compile": True}])
     def test_fit(self, how, trained_on_pixels):
         logs, weights = _trained(networks()[0], data()[1], DEVIATION, **how)
         wanted_logs, wanted = trained_on_pixels
