@@ -29,6 +29,7 @@ def _model(**arguments):
     return model
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_round_trip_continues_as_if_nothing_had_happened(tmp_path):
     x, y = small_data()
     model = _model()
@@ -47,8 +48,9 @@ def test_round_trip_continues_as_if_nothing_had_happened(tmp_path):
     np.testing.assert_allclose(model.optimizer.iterations, loaded.optimizer.iterations)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_registered_callables_and_schedules_survive(tmp_path):
-    x, y = small_data()
+    x, y = small_data(32)
     schedule = keras.optimizers.schedules.PolynomialDecay(0.0, 4, 2.0)
     model = _model(strength=schedule, aggregation=farthest, shrinkage=squared_plus, screening=None)
     model.fit(x, y, verbose=0)
@@ -73,8 +75,9 @@ def test_the_classifier_saves_alone(tmp_path):
     model.base_model.export(tmp_path / "export", verbose=False)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_checkpoint_and_weights(tmp_path):
-    x, y = small_data()
+    x, y = small_data(32)
     model = _model()
     checkpoint = keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", monitor="loss", save_best_only=True)
     model.fit(x, y, epochs=2, verbose=0, callbacks=[checkpoint])
@@ -92,8 +95,9 @@ class _Interrupt(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_backup_and_restore(tmp_path):
-    x, y = small_data()
+    x, y = small_data(16)
 
     def backup():
         return keras.callbacks.BackupAndRestore(tmp_path / "backup")
