@@ -34,7 +34,7 @@ def _perturb(how, model, x, labels=None, **options):
     return tf.function(lambda x: attack.perturb(model, x, labels), jit_compile=True)(tf.constant(x))
 
 
-@pytest.mark.parametrize(("how", "refine_steps"), [("eager", 0), ("eager", 5), ("graph", 5), ("xla", 0), ("xla", 5)])
+@pytest.mark.parametrize(("how", "refine_steps"), [("eager", 0), ("graph", 5), ("xla", 5)])
 def test_distance_is_zero_after_no_step(how, refine_steps):
     found = _perturb(how, _identity(), X, refine_steps=refine_steps)
     # Bisection comes within a part in 2**5 of the boundary.
@@ -77,10 +77,9 @@ def test_reports_count_ties_as_reached():
 @pytest.mark.parametrize(
     ("settings", "regularizer"),
     [
-        ({}, {}),
+        ({}, {"gradient": "boundary"}),
         ({"jit_compile": True}, {"screening": 0.3}),
-        ({"jit_compile": True}, {"gradient": "boundary"}),
-        ({"run_eagerly": True}, {"screening": 0.3}),
+        ({"run_eagerly": True}, {}),
     ],
     ids=str,
 )
