@@ -134,6 +134,7 @@ class TestData:
 
         assert_same(evaluate_margins(model, Images((x, y)), verbose=0), evaluate_margins(model, (x, y), verbose=0))
 
+    @pytest.mark.usefixtures("eagerly")
     def test_images_of_bytes(self):
         rng = np.random.default_rng(0)
         x = rng.integers(256, size=(20, 4, 4, 1)).astype("uint8")
@@ -199,6 +200,7 @@ class TestData:
         _, norms = closed_form(x, weights, bias)
         np.testing.assert_allclose(evaluate_margins(model, (x, y), verbose=0).norms, 1.02 * norms, rtol=1e-4)
 
+    @pytest.mark.usefixtures("eagerly")
     @pytest.mark.parametrize(("takes", "given"), [((INPUTS,), (INPUTS, 1)), ((INPUTS, 1), (INPUTS,))])
     def test_channel_axis_of_one(self, takes, given):
         """Keras's models take such images with or without it."""
@@ -243,6 +245,7 @@ class TestModelAndAttack:
         for one, other in zip(before, model.get_weights(), strict=True):
             np.testing.assert_array_equal(one, other)
 
+    @pytest.mark.usefixtures("eagerly")
     def test_attack_is_used(self, problem):
         model, x, y = problem
         small, large = (
@@ -254,12 +257,15 @@ class TestModelAndAttack:
 
     def test_new_weights_count(self, problem):
         model, x, y = problem
-        model = keras.models.clone_model(model)
-        before = evaluate_margins(model, (x, y), verbose=0)
-        model.set_weights([-w for w in model.get_weights()])
-        after = evaluate_margins(model, (x, y), verbose=0)
+        before, weights = evaluate_margins(model, (x, y), verbose=0), model.get_weights()
+        try:
+            model.set_weights([-w for w in weights])
+            after = evaluate_margins(model, (x, y), verbose=0)
+        finally:
+            model.set_weights(weights)
         assert not np.allclose(before.norms, after.norms)
 
+    @pytest.mark.usefixtures("eagerly")
     def test_dropout_is_off(self, problem):
         _, x, y = problem
         model = keras.Sequential([keras.Input((INPUTS,)), keras.layers.Dropout(0.5), keras.layers.Dense(CLASSES)])

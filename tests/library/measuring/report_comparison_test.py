@@ -107,6 +107,7 @@ def test_reports_that_cannot_be_compared(changes):
         _report([1.0]).compare(_report([1.0], **changes))
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_on_the_command_line(tmp_path, capsys):
     keras.utils.set_random_seed(1)
     model = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])

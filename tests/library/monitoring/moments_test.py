@@ -79,6 +79,7 @@ class TestWhen:
         assert tensors(tmp_path / "steps", "margin/mean")[0] == [5, 10, 15]
 
 
+@pytest.mark.usefixtures("eagerly")
 class TestUnbuilt:
     """Keras builds a model without an input only with the first batch of `fit`."""
 

@@ -43,6 +43,7 @@ class TestData:
         fit(logger, epochs=1)
         np.testing.assert_array_equal(logger.report.labels, Y)
 
+    @pytest.mark.usefixtures("eagerly")
     def test_a_stream_is_measured_like_arrays(self, tmp_path):
         """The images shown too; in batches that are joined."""
         x, y = data_of(90, (5, 5, 1), seed=2)
