@@ -173,6 +173,7 @@ def test_the_gradient_of_a_linear_classifier(gradient):
     np.testing.assert_allclose(got, -sign * np.array([1.0, -1.0]) / np.abs(w).sum(), rtol=1e-5)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_training_shows_a_cosine_of_one_for_a_linear_classifier(linear):
     model, w, b, x = linear
     wrapped = keras_amm.wrap(keras.models.clone_model(model), attack=keras_amm.DeepFool(norm="linf"))
