@@ -122,6 +122,7 @@ def test_closed_form_within_bounds(attack):
 
 
 @pytest.mark.usefixtures("eagerly")
+@pytest.mark.parametrize("network", ["tanh"], indirect=True)
 def test_bounds_of_a_network(network):
     """Each channel, here a feature, may have bounds of its own."""
     network.set_weights([np.random.default_rng(3).normal(size=w.shape) for w in network.get_weights()])
