@@ -62,7 +62,7 @@ def _delayed():
     ],
     ids=["min", "avg", "screening", "delayed"],
 )
-def test_two_replicas_give_the_update_of_one_device(mirrored, regularizer):
+def test_two_replicas_give_the_update_of_one_device(mirrored, regularizer, request):
     one, one_history, way = _train(None, **regularizer)
     two, two_history, _ = _train(mirrored, **regularizer)
     assert way > 1e-2
@@ -72,6 +72,7 @@ def test_two_replicas_give_the_update_of_one_device(mirrored, regularizer):
         if name != "attack_success" and not callable(regularizer.get("strength")):
             np.testing.assert_allclose(two_history[name], values, rtol=1e-3, err_msg=name)
     if not regularizer:
+        request.getfixturevalue("eagerly")
         margins = [keras_amm.evaluate_margins(model, _data(40), verbose=0).norms for model in (one, two)]
         np.testing.assert_allclose(*margins, rtol=1e-3)
 
