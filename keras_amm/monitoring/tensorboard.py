@@ -26,7 +26,7 @@ class MarginSummaries:
         log_dir: path of the log directory; made when something is written.
         class_names: sequence of strings, the names of the classes; None for their indices.
         axis: string, what TensorBoard's horizontal axis counts.
-        radii: floats, l2 radii at which the robust accuracy is a scalar.
+        radii: floats, radii in the norm of the margins, at which the robust accuracy is a scalar.
 
     Raises:
         ImportError: tensorboard or matplotlib is not installed.
@@ -64,7 +64,9 @@ class MarginSummaries:
             _write_scalars(report, self._radii)
             self._write_classes(report)
             _write_histograms(report)
-            tf.summary.image("robust_accuracy", _pixels(self._curves(report, step)), description=_CURVE)
+            tf.summary.image(
+                "robust_accuracy", _pixels(self._curves(report, step)), description=_CURVE.format(norm=report.norm_name)
+            )
             if nearest is not None:
                 tf.summary.image("smallest_margins", _pixels(self._grid(nearest)), description=_GRID)
         self._writer.flush()
@@ -105,37 +107,40 @@ class MarginSummaries:
         )
 
 
+# In the descriptions, {norm} is that of the distances.
 _SCALARS = {
     "mean": ("margin", "Mean margin over all images, 0 where misclassified or the attack failed: val_margin."),
     "median": ("margin_median", "Median of the same margins: val_margin_median."),
     "signed_mean": ("signed_mean", "The same mean, but misclassified images count minus the distance to their label."),
-    "paper_mean": ("mean", "The paper's average: mean l2 DeepFool norm over all images, from the predicted class."),
+    "paper_mean": ("mean", "The paper's average: mean {norm} norm over all images, from the predicted class."),
     "attack_success": ("success_rate", "Fraction of images whose prediction the attack changed."),
     "accuracy": ("accuracy", "Fraction of the measured images that are correctly classified."),
     "seconds": ("seconds", "How long this measurement took, in seconds."),
 }
 _CLASS = "Mean margin over all images of this label, 0 where misclassified or the attack failed."
-_CORRECT = "Margins of the correctly classified images: l2 DeepFool norms from the predicted class."
-_WRONG = "How far misclassified images are from their label: l2 DeepFool norms towards it."
-_ROBUST = "Fraction of images correctly classified and not led astray by DeepFool within the l2 radius."
+_CORRECT = "Margins of the correctly classified images: {norm} norms from the predicted class."
+_WRONG = "How far misclassified images are from their label: {norm} norms towards it."
+_ROBUST = "Fraction of images correctly classified and not led astray by the attack within the {norm} radius."
 _CURVE = (
-    "Fraction of images correctly classified and not led astray by DeepFool within an l2 radius, now and when this "
-    "logger first measured. DeepFool finds upper bounds of the distances, so this is no certificate."
+    "Fraction of images correctly classified and not led astray by the attack within a {norm} radius, now and when "
+    "this logger first measured. An attack finds upper bounds of the distances, so this is no certificate."
 )
-_GRID = "The images of the smallest margins: clean, DeepFool's perturbation, perturbed."
+_GRID = "The images of the smallest margins: clean, the attack's perturbation, perturbed."
 
 
 def _write_scalars(report: MarginReport, radii: Sequence[float]) -> None:
     for name, (attribute, description) in _SCALARS.items():
-        tf.summary.scalar(f"margin/{name}", getattr(report, attribute), description=description)
+        described = description.format(norm=report.norm_name)
+        tf.summary.scalar(f"margin/{name}", getattr(report, attribute), description=described)
     for radius, share in zip(radii, report.robust_accuracy(radii), strict=True):
-        tf.summary.scalar(f"margin/{name_of_radius(radius)}", share, description=_ROBUST)
+        tf.summary.scalar(f"margin/{name_of_radius(radius)}", share, description=_ROBUST.format(norm=report.norm_name))
 
 
 def _write_histograms(report: MarginReport) -> None:
     finite = np.isfinite(report.signed)
     for name, mask, description in (("correct", report.correct, _CORRECT), ("misclassified", ~report.correct, _WRONG)):
-        tf.summary.histogram(f"margin/{name}", np.abs(report.signed[mask & finite]), description=description)
+        described = description.format(norm=report.norm_name)
+        tf.summary.histogram(f"margin/{name}", np.abs(report.signed[mask & finite]), description=described)
 
 
 def _pixels(figure: "Figure") -> np.ndarray:

@@ -141,7 +141,7 @@ def robust_accuracy(
     norms_named = " or ".join(sorted({_norm_of(report) for _, report in named}))
     panel.set_xlabel(f"{norms_named} radius, in the units of the images")
     panel.set_ylabel("correct beyond the radius (%)")
-    panel.set_title("Robust accuracy, by DeepFool")
+    panel.set_title("Robust accuracy, by the attack")
     panel.grid(alpha=0.3)
     if len(named) > 1:
         # The curves fall, so the upper right corner is empty.

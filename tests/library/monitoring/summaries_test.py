@@ -1,5 +1,7 @@
 """MarginLogger: what it writes for TensorBoard."""
 
+import copy
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,6 +9,7 @@ import tensorflow as tf
 import keras_amm
 from keras_amm.callbacks import MarginLogger
 from keras_amm.measuring.measurer import Measurer
+from keras_amm.monitoring.tensorboard import MarginSummaries
 from tests.library.monitoring.training import X, Y, compiled, data_of, events, fit, linear, tensors
 
 NAMES = ["ant", "bee", "cat", "dog"]
@@ -36,6 +39,19 @@ class TestSummaries:
         tags |= {f"margin_by_class/{name}" for name in NAMES}
         assert set(events(log_dir).Tags()["tensors"]) == tags | {"robust_accuracy", "smallest_margins"}
         assert all(tensors(log_dir, tag)[0] == [0, 1] for tag in tags)
+
+    def test_the_norm_is_named(self, written, tmp_path):
+        log_dir, report, *_ = written
+        of_linf = copy.copy(report)
+        of_linf.attack = {**report.attack, "norm": "linf"}
+        summaries = MarginSummaries(tmp_path, radii=[0.5])
+        summaries.write(of_linf, None, 0)
+        summaries.close()
+        tags = {f"margin/{name}" for name in ("paper_mean", "robust_accuracy_0.5", "correct", "misclassified")}
+        for tag in tags | {"robust_accuracy"}:
+            assert "l2" in events(log_dir).SummaryMetadata(tag).summary_description
+            described = events(tmp_path).SummaryMetadata(tag).summary_description
+            assert "linf" in described and "l2" not in described
 
     def test_scalars(self, written):
         log_dir, report, *_ = written
