@@ -1,0 +1,87 @@
+"""How nearly DeepFool's perturbations stand at right angles to the boundary: the cosine of perturbation and normal.
+
+    python -m benchmarks.boundary_cosine --models=one/model.keras,other/model.keras --json=results/boundary_cosine.json
+    python -m benchmarks.boundary_cosine --data_set=cifar10 --models=runs/resnet-20/model.keras --num_images=200
+
+needs the data set prepared by tensorflow-datasets (TFDS_DATA_DIR says where). Of each saved model, the first test
+images are perturbed by `DeepFool()`, as in training with the defaults. At the nearest point of a boundary the cosine
+is 1. The boundary gradient counts no cosine as less than `keras_amm.gradient.boundary.FLOOR`: the last column is the
+share of the images that this concerns.
+"""
+
+import json
+import pathlib
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import app, flags
+
+import keras_amm
+from examples.paper.data import arrays
+from examples.paper.data.data_sets import DATA_SETS
+from examples.paper.json_files import write_json
+from examples.paper.training.run_records import versions
+from keras_amm.gradient.boundary import FLOOR
+
+_MODELS = flags.DEFINE_list("models", [], "Saved models, each a file.keras.")
+_DATA_SET = flags.DEFINE_enum("data_set", "mnist", ["mnist", "cifar10"], "The data set of the models.")
+_IMAGES = flags.DEFINE_integer("num_images", 1000, "The first so many test images.", lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 100, "Images perturbed at a time.", lower_bound=1)
+_JSON = flags.DEFINE_string("json", None, "A file of records, to which those of these models are added.")
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    made_with = versions()
+    images = arrays.load(_DATA_SET.value, f"test[:{_IMAGES.value}]", DATA_SETS[_DATA_SET.value].mean)
+    found = {}
+    print("| network | images | median cosine | quartiles | below the floor |\n| --- | --- | --- | --- | --- |")
+    for path in map(pathlib.Path, _MODELS.value):
+        name = path.parent.name
+        parts = range(0, len(images), _BATCH_SIZE.value)
+        model = keras.models.load_model(path, compile=False)
+        found[name] = row = summary(
+            np.concatenate([cosines(model, images.x[first : first + _BATCH_SIZE.value]) for first in parts])
+        )
+        low, high = row["quartiles"]
+        print(
+            f"| {name} | {row['images']} | {row['median']:.3f} | {low:.3f} .. {high:.3f} | {row['below_floor']:.1%} |"
+        )
+    if _JSON.value:
+        path = pathlib.Path(_JSON.value)
+        known = json.loads(path.read_text()) if path.exists() else {}
+        rows = {name: {"data_set": _DATA_SET.value, "versions": made_with, **row} for name, row in found.items()}
+        write_json(path, {**known, **rows})
+
+
+def cosines(model: keras.Model, x: np.ndarray) -> np.ndarray:
+    """Of the images [B, ...] whose prediction DeepFool changes, the cosines of perturbation and normal."""
+    found = keras_amm.DeepFool().perturb(model, x)
+    x, delta, target = (
+        tf.boolean_mask(tf.convert_to_tensor(part), found.success) for part in (x, found.delta, found.target)
+    )
+    source = tf.argmax(model(x, training=False), axis=1)
+    with tf.GradientTape() as tape:
+        point = x + delta
+        tape.watch(point)
+        logits = model(point, training=False)
+        lead = tf.gather(logits, target, axis=1, batch_dims=1) - tf.gather(logits, source, axis=1, batch_dims=1)
+    normal, ray = (tf.reshape(part, [len(x), -1]) for part in (tape.gradient(lead, point), delta))
+    return tf.reduce_sum(tf.math.l2_normalize(normal, 1) * tf.math.l2_normalize(ray, 1), axis=1).numpy()
+
+
+def summary(cosines: np.ndarray) -> dict[str, Any]:
+    """Numbers that JSON can hold."""
+    low, middle, high = map(float, np.percentile(cosines, [25, 50, 75]))
+    return {
+        "images": len(cosines),
+        "median": middle,
+        "quartiles": [low, high],
+        "below_floor": float(np.mean(cosines < FLOOR)),
+    }
+
+
+if __name__ == "__main__":
+    app.run(main)
