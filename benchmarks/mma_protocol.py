@@ -15,7 +15,6 @@ weights is refused.
 Reference: Ding et al., "MMA Training: Direct Input Space Margin Maximization through Adversarial Training", ICLR 2020.
 """
 
-import hashlib
 import importlib.util
 import json
 import pathlib
@@ -31,6 +30,7 @@ import keras_amm
 from examples.paper.data import arrays
 from examples.paper.json_files import write_json
 from examples.paper.training.run_records import versions
+from examples.paper.training.starting_network import digest
 
 _MODELS = flags.DEFINE_list("models", [], "Saved models, each a file.keras.")
 _OUT = flags.DEFINE_string("out", "mma", "The folder of the records.")
@@ -177,14 +177,14 @@ def measure(
 
 def _record(model: keras.Model, path: pathlib.Path) -> dict[str, Any]:
     """What is known of a model."""
-    digest = hashlib.sha256(b"".join(np.ascontiguousarray(w).tobytes() for w in model.get_weights())).hexdigest()
+    weights = digest(model)
     if not path.exists():
-        return {"weights": digest, "versions": versions(), "norms": {}}
+        return {"weights": weights, "versions": versions(), "norms": {}}
     record = json.loads(path.read_text())
-    if record["weights"] != digest:
+    if record["weights"] != weights:
         raise ValueError(
             f"{path} is of a model of other weights. Expected: a folder of its own for these models, --out=FOLDER. "
-            f"Received: weights {digest[:8]}, and a record of {record['weights'][:8]}."
+            f"Received: weights {weights[:8]}, and a record of {record['weights'][:8]}."
         )
     return record
 

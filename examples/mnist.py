@@ -2,6 +2,7 @@
 
     python examples/mnist.py --model=mlp-800 --seed=0 --out=runs/mlp-amm
     python examples/mnist.py --model=mlp-800 --seed=0 --out=runs/mlp-reference --noamm
+    python examples/mnist.py --penalty=default --out=runs/mlp-default
     python examples/mnist.py --model=lenet-mnist --validation --out=runs/lenet-validation
     python examples/mnist.py --num_train=20000 --out=runs/mlp-20k
     python examples/mnist.py --num_random_labels=30000 --out=runs/mlp-noisy

@@ -52,6 +52,7 @@ def margins(report: MarginReport, radius: float) -> dict[str, Any]:
     """What a report says, in numbers; nothing is claimed of a correct image whose attack failed: its margin is 0."""
     return {
         "attacked_images": len(report),
+        "margin": report.margin,
         "signed_mean": report.signed_mean,
         "margin_mean": report.mean,
         "margin_median": report.median,

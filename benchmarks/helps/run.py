@@ -27,6 +27,9 @@ _ARMS = flags.DEFINE_list("arms", list(ARMS), "What to train in each.")
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of initial weights and order.")
 _TEST = flags.DEFINE_bool("test", False, "Measure test images, in place of training images that are held out.")
 _THREADS = flags.DEFINE_integer("threads", 1, "Threads of TensorFlow; 0 for as many as there are cores.", lower_bound=0)
+_WEIGHTS = flags.DEFINE_string(
+    "weights", "runs/helps", "Folder of trained weights, which --test measures without training again; empty for none."
+)
 _RECORDS = flags.DEFINE_string("records", str(FOLDER), "Folder of the records.")
 
 
@@ -41,7 +44,8 @@ def main(argv: list[str]) -> None:
     tf.config.threading.set_inter_op_parallelism_threads(_THREADS.value)
     try:
         keys = trainings.plan(_CELLS.value, _ARMS.value, numbers("seeds", _SEEDS.value, int), _TEST.value)
-        left = trainings.run(keys, pathlib.Path(_RECORDS.value), _THREADS.value)
+        weights = pathlib.Path(_WEIGHTS.value) if _WEIGHTS.value else None
+        left = trainings.run(keys, pathlib.Path(_RECORDS.value), _THREADS.value, weights)
     except (NotPreparedError, ValueError) as error:
         sys.exit(str(error))
     sys.exit(1 if left else 0)

@@ -10,18 +10,21 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from examples.paper.data.arrays import Images
 from examples.paper.json_files import write_json
 from examples.paper.training.run_records import versions
+from examples.paper.training.starting_network import digest
 
 from . import data, networks, records
 from .arms import ARMS, RIVALS, compile_model
-from .cells import CELLS
+from .cells import CELLS, Cell
 from .measuring import measure
 from .records import Key, Record
 from .training_clock import TrainingClock
 
 # More than any training that stops by the clock has.
 _ENDLESS = 10_000
+_OF_TRAINING = ("epochs", "seconds", "processor_seconds")
 
 
 def plan(cells: Sequence[str], arms: Sequence[str], seeds: Sequence[int], test: bool = False) -> list[Key]:
@@ -45,8 +48,15 @@ def plan(cells: Sequence[str], arms: Sequence[str], seeds: Sequence[int], test: 
     ]
 
 
-def run(keys: Sequence[Key], folder: pathlib.Path, threads: int) -> list[Key]:
+def run(keys: Sequence[Key], folder: pathlib.Path, threads: int, weights: pathlib.Path | None = None) -> list[Key]:
     """Make the records that are missing; those that could not be made are returned, and do not affect the others.
+
+    Args:
+        keys: of the records.
+        folder: of the records.
+        threads: of TensorFlow.
+        weights: the folder where trained weights are kept, for the same training to be measured on test images later.
+            None to keep none: then it is trained once more.
 
     Raises:
         NotPreparedError: a data set is not there.
@@ -59,7 +69,7 @@ def run(keys: Sequence[Key], folder: pathlib.Path, threads: int) -> list[Key]:
     for number, key in enumerate(missing, 1):
         start = time.monotonic()
         try:
-            outcome = _one(key, folder, threads)
+            outcome = _one(key, folder, threads, weights)
         except (ValueError, tf.errors.OpError):
             # A training that fails is a result too, but not one with figures.
             traceback.print_exc()
@@ -79,28 +89,29 @@ def _words(key: Key) -> Iterator[str]:
         yield "on test images"
 
 
-def _one(key: Key, folder: pathlib.Path, threads: int) -> str | None:
+def _one(key: Key, folder: pathlib.Path, threads: int, weights: pathlib.Path | None) -> str | None:
     """Make one record; what it says in a few words, or None if it needs records that are not there."""
     # The held-out records of the same seed tell the radius of attacks and how long a rival may train.
     others = {name: records.read(Key(key.cell, name, key.seed), folder) for name in _needed(key)}
     if absent := [name for name, record in others.items() if record is None]:
         print(f"{key.cell} {key.arm} needs a held-out record of {' and '.join(absent)} first.", flush=True)
         return None
-    record = {**train_and_measure(key, others), "threads": threads}
+    record = {**train_and_measure(key, others, weights), "threads": threads}
     write_json(key.path(folder), record)
-    return f"error {record['error_percent']:.2f} %, signed margin {record['signed_mean']:.4f}"
+    return f"error {record['error_percent']:.2f} %, margin {record['margin']:.4f}"
 
 
 def _needed(key: Key) -> tuple[str, ...]:
-    return ("plain", *ARMS[key.arm].needs) if key.test else ARMS[key.arm].needs
+    return ("plain", key.arm, *ARMS[key.arm].needs) if key.test else ARMS[key.arm].needs
 
 
-def train_and_measure(key: Key, others: dict[str, Record]) -> dict[str, Any]:
+def train_and_measure(key: Key, others: dict[str, Record], weights: pathlib.Path | None = None) -> dict[str, Any]:
     """Train one arm of a cell, and measure it.
 
     Args:
         key: `Key`.
         others: the held-out records that it needs, by arm.
+        weights: as in `run`.
 
     Returns:
         The record, but for the number of threads.
@@ -116,18 +127,41 @@ def train_and_measure(key: Key, others: dict[str, Record]) -> dict[str, Any]:
     margin = others["plain"]["margin_median"] if "plain" in others else None
     model = arm.wrap(network, arm.settings, margin)
     compile_model(model, cell, arm.settings)
-    limit = others[arm.as_long_as]["processor_seconds"] if arm.as_long_as else None
-    clock = TrainingClock(cell.epochs, limit)
-    epochs = cell.epochs if limit is None else _ENDLESS
-    model.fit(*images.train, batch_size=cell.batch_size, epochs=epochs, callbacks=[clock], verbose=0)
+    kept = weights / f"{key._replace(test=False).path(weights).stem}.weights.h5" if weights else None
+    if key.test and kept and _load(network, kept, others[key.arm]):
+        took = {name: others[key.arm][name] for name in _OF_TRAINING}
+    else:
+        took = _fit(model, images.train, cell, others[arm.as_long_as]["processor_seconds"] if arm.as_long_as else None)
+        if kept:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            network.save_weights(kept)
     return {
         "settings": records.settings(key),
         "seed": key.seed,
         "measured_on": "test" if key.test else "held out",
-        "epochs": clock.epochs,
-        "seconds": clock.seconds,
-        "processor_seconds": clock.processor_seconds,
+        **took,
+        "weights": digest(network),
         "training_images": len(images.train),
         "versions": made_with,
         **measure(network, *images[:2], None if margin is None else margin / 2, cell.num_attacked),
     }
+
+
+def _load(network: keras.Model, path: pathlib.Path, record: Record) -> bool:
+    """Load the weights that a record was made with; whether these are in the file."""
+    if not path.exists():
+        return False
+    initial = network.get_weights()
+    network.load_weights(path)
+    if digest(network) == record.get("weights"):
+        return True
+    network.set_weights(initial)
+    return False
+
+
+def _fit(model: keras.Model, images: Images, cell: Cell, limit: float | None) -> dict[str, Any]:
+    """Train for the cell's epochs, or with a limit for so many processor seconds; what a record says of it."""
+    clock = TrainingClock(cell.epochs, limit)
+    epochs = cell.epochs if limit is None else _ENDLESS
+    model.fit(*images, batch_size=cell.batch_size, epochs=epochs, callbacks=[clock], verbose=0)
+    return {name: getattr(clock, name) for name in _OF_TRAINING}

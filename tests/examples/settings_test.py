@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+import keras_amm
 from paper import architectures
 from paper.training import learning_rates, run_folder, starting_network
 from paper.training.table_2 import TABLE_2
@@ -63,6 +64,15 @@ def test_which_misclassified_samples_count():
     for rule in (None, "all", "farthest", "none"):
         settings = resolve("mnist", "mlp-800", misclassified=rule)
         assert starting_network.wrap_for_margin(network, settings).regularizer.misclassified == rule
+
+
+def test_the_default_penalty_is_the_librarys():
+    network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    model = starting_network.wrap_for_margin(network, resolve("mnist", "mlp-800", penalty="default"))
+    expected = keras_amm.MarginRegularizer(name=model.regularizer.name).get_config()
+    assert model.regularizer.get_config() == expected
+    of_paper = starting_network.wrap_for_margin(network, resolve("mnist", "mlp-800")).regularizer
+    assert (of_paper.aggregation, of_paper.strength, of_paper.c) == ("min", 32.0, 2.0)
     assert run_folder.LATER_SETTINGS["misclassified"] is None
 
 

@@ -11,6 +11,7 @@ DEFAULTS = {
     "interval": 1, "only_successful": True, "num_candidates": 10, "max_iterations": 6, "validation": False,
     "num_train": 0, "num_random_labels": 0, "augment": True, "shuffle": True, "eval_margins": 0, "log_margins": 0,
     "data_dir": None, "misclassified": None, "loss": "cross-entropy",
+    "penalty": "paper",
 }  # fmt: skip
 
 

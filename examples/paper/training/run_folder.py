@@ -20,7 +20,7 @@ FREE = ("epochs", "eval_margins", *_NOT_COMPARED)
 # Settings that older runs lack, with the values that these runs had.
 LATER_SETTINGS = {
     "only_successful": True, "max_iterations": 6, "interval": 1, "groups": None, "shuffle": True, "method": None,
-    "method_settings": {}, "misclassified": None, "loss": "cross-entropy",
+    "method_settings": {}, "misclassified": None, "loss": "cross-entropy", "penalty": "paper",
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from .losses import LOSSES
 from .table_2 import TABLE_2
 
 STRATEGIES = ("none", "mirrored")
+PENALTIES = ("paper", "default")
 
 
 def define_flags(networks: Sequence[str], out: str, without: Sequence[str] = ()) -> None:
@@ -57,6 +58,12 @@ def define_flags(networks: Sequence[str], out: str, without: Sequence[str] = ())
     flags.DEFINE_list("drop_to", None, "factors of the initial learning rate from then on (default: 0.1,0.01)")
     flags.DEFINE_integer("seed", 0, "seed of initialisation, order and augmentation")
     flags.DEFINE_enum("loss", "cross-entropy", list(LOSSES), "the classification loss")
+    flags.DEFINE_enum(
+        "penalty",
+        "paper",
+        PENALTIES,
+        "paper: MIN+EXP, with the settings below; default: that of keras_amm.wrap, which takes none of them",
+    )
     flags.DEFINE_float("strength", 32.0, "lambda, the weight of the margin penalty")
     flags.DEFINE_enum("aggregation", "min", _names(keras_amm.aggregation.ENTRIES), "which samples count")
     flags.DEFINE_enum("shrinkage", "exp", _names(keras_amm.shrinkage.ENTRIES), "how much small margins count")

@@ -42,8 +42,11 @@ def initial_network(settings: dict[str, Any], num_classes: int) -> keras.Model:
 
 def wrap_for_margin(network: keras.Model, settings: dict[str, Any]) -> keras_amm.AMMModel:
     """The network wrapped with the regularizer and the attack that the settings name."""
-    changes = {name: settings[name] for name in _REGULARIZER_SETTINGS}
-    regularizer = keras_amm.MarginRegularizer.from_paper("min-exp", **changes)
+    if settings["penalty"] == "default":
+        regularizer = keras_amm.MarginRegularizer()
+    else:
+        changes = {name: settings[name] for name in _REGULARIZER_SETTINGS}
+        regularizer = keras_amm.MarginRegularizer.from_paper("min-exp", **changes)
     attack = keras_amm.DeepFool(settings["max_iterations"], settings["num_candidates"])
     return keras_amm.wrap(network, regularizer=regularizer, attack=attack)
 
