@@ -28,12 +28,13 @@ def test_table():
 
 @pytest.mark.usefixtures("eagerly")
 def test_a_training_is_measured(monkeypatch):
-    monkeypatch.setitem(search_in_training._MEASURED_BY, "tight", keras_amm.FastMinimumNorm(2))
+    attacks = {"tight": keras_amm.FastMinimumNorm(2), "deepfool": keras_amm.DeepFool()}
+    monkeypatch.setattr(search_in_training, "_MEASURED_BY", attacks)
     monkeypatch.setattr(search_in_training.networks, "build", _linear)
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(40, 3)).astype("float32")
+    x = rng.normal(size=(20, 3)).astype("float32")
     images = Images(x, (x[:, 0] > 0).astype("int32"))
-    cell = Cell("mnist", "mlp", "sgd", 20, 40, 2, num_attacked=10)
+    cell = Cell("mnist", "mlp", "sgd", 20, 20, 2, num_attacked=4)
     found = search_in_training.train_and_measure(cell, CellData(images, images, 2), keras_amm.DeepFool(), seed=0)
     assert found["epochs"] == 2 and 0 <= found["error_percent"] <= 100
     # The closed form of a linear classifier: the ray is the normal, and no attack finds a nearer point.
