@@ -35,7 +35,10 @@ class FastMinimumNorm(Attack):
     first radius (the paper starts from another class's image, bisected, or
     from the image itself); the unit of the step size, the ball's radius, so
     that the units of the images do not matter; that the ball never grows beyond
-    the best point; and the attack towards the label of misclassified images.
+    the best point, and while there is none at most doubles in a step, up to four
+    times the first perturbation; and the attack towards the label of
+    misclassified images. Where no point beyond the boundary is found, the
+    result is the start's, or without a start the first step.
 
     Args:
         steps: int, the gradients of each image, besides those of the start.
@@ -58,7 +61,7 @@ class FastMinimumNorm(Attack):
 
     Raises:
         TypeError: the start is no attack.
-        ValueError: an argument is out of its range, or the start has another value of a shared one.
+        ValueError: an argument is out of its range, or the start has other `bounds`, `deviation` or `from_logits`.
 
     Example:
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(16, "tanh"), keras.layers.Dense(3)])

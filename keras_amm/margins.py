@@ -49,7 +49,10 @@ def evaluate_margins(
             with 6 steps and 10 candidates, and of an `AMMModel` the
             `from_logits`, `deviation` and `norm` of its own attack. For distances
             nearer the true ones, `FastMinimumNorm()`; for those of the
-            l-infinity norm, `DeepFool(norm="linf")`.
+            l-infinity norm, `DeepFool(norm="linf")`. Where it has no
+            `from_logits` or `deviation` of its own, it takes an `AMMModel`'s;
+            its norm and bounds are its own, so for those of an `AMMModel` use
+            `FastMinimumNorm(start=model.attack)`.
         batch_size: int, the most images attacked at a time; None for 128 of
             arrays and single images, and for a dataset's batches as they come.
         verbose: `"auto"` or 1 for a progress bar, 2 for one line at the end, 0 for silence.

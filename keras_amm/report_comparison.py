@@ -68,16 +68,8 @@ _WHY = (
 
 
 def compare(first: "MarginReport", second: "MarginReport") -> AttackComparison:
-    """Compare two reports of the same images; a ValueError if they are not, or in different norms."""
-    same = len(first) == len(second) and all(
-        np.array_equal(getattr(first, name), getattr(second, name)) for name in ("labels", "predictions")
-    )
-    if not same or first.norm_name != second.norm_name:
-        raise ValueError(
-            "Attacks are compared on the same images, of the same model, in the same norm. Received: reports of "
-            f"{len(first)} and {len(second)} images, {first.norm_name} and {second.norm_name}, with labels and "
-            f"predictions that are {'equal' if same else 'not equal'}."
-        )
+    """Compare two reports of the same images; a ValueError if they are not, or in different norms, units or bounds."""
+    require_comparable(first, second)
     one, other = (report.attack_norms.astype("float64") for report in (first, second))
     both = first.success & second.success & np.isfinite(one) & np.isfinite(other) & (one > 0.0)
     ratio = other[both] / one[both]
@@ -88,3 +80,24 @@ def compare(first: "MarginReport", second: "MarginReport") -> AttackComparison:
         far_apart=float(np.mean(far)) if far.size else 0.0,
         too_far=max(float(np.mean(report.attack_norms > _FAR * report.norms)) for report in (first, second)),
     )
+
+
+def require_comparable(first: "MarginReport", second: "MarginReport") -> None:
+    """Raise a ValueError unless two reports are of the same images and the same model, in one norm, unit and bounds."""
+    same = len(first) == len(second) and all(
+        np.array_equal(getattr(first, name), getattr(second, name)) for name in ("labels", "predictions")
+    )
+    measured_in, other = (_measured_in(report) for report in (first, second))
+    if not same or measured_in != other:
+        raise ValueError(
+            "Attacks are compared on the same images, of the same model, in the same norm, units and bounds. Received: "
+            f"reports of {len(first)} and {len(second)} images, in {measured_in} and {other}, with labels and "
+            f"predictions that are {'equal' if same else 'not equal'}."
+        )
+
+
+def _measured_in(report: "MarginReport") -> str:
+    """Norm, units and bounds of the distances, in words."""
+    deviation, bounds = (report.attack.get(name) for name in ("deviation", "bounds"))
+    words = [report.norm_name, "" if deviation is None else f"deviation={deviation}"]
+    return ", ".join(filter(None, [*words, "" if bounds is None else f"bounds={bounds}"]))

@@ -82,7 +82,7 @@ class Measurer:
     """
 
     def __init__(self, model: keras.Model, attack: Attack | None = None, num_nearest: int = 0) -> None:
-        self._attack = attack or default_attack(model)
+        self._attack = default_attack(model) if attack is None else _adapted(attack, model)
         # An AMMModel is measured by the classifier that it wraps, as in training.
         self._model = unwrapped(model)
         self.classifier = self._attack.classifier(self._model)
@@ -197,6 +197,14 @@ def default_attack(model: Any) -> DeepFool:
         deviation=getattr(own, "deviation", None),
         norm=getattr(own, "norm", "l2"),
     )
+
+
+def _adapted(attack: Attack, model: Any) -> Attack:
+    """The attack, with an `AMMModel`'s own `from_logits` and `deviation` where it has none itself."""
+    own = getattr(model, "attack", None)
+    names = [name for name in ("from_logits", "deviation") if own is not None and getattr(attack, name) is None]
+    taken = {name: getattr(own, name) for name in names if getattr(own, name) is not None}
+    return type(attack).from_config({**attack.get_config(), **taken}) if taken else attack
 
 
 def _search_untargeted(

@@ -14,6 +14,9 @@ from keras_amm.search.path import Path
 from keras_amm.search.rivals import Aim, Best, aim, none_yet, path_to
 from keras_amm.typing import Tensor
 
+# How far an image may go while nothing is found, as a multiple of the first perturbation.
+_FARTHEST = 4.0
+
 
 class Schedule(NamedTuple):
     """How a quantity falls over the steps, along half a cosine, from `first` towards `last`."""
@@ -77,7 +80,7 @@ def search(
         return number + 1, _step(classifier, clean.x, goal, state, of_size, of_radius, box)
 
     _, state = tf.while_loop(lambda number, _: number < steps, step, (tf.constant(0), state))
-    best = state.best.or_smaller(norm, state.delta, goal.lead(classifier(clean.x + state.delta)) > 0.0)
+    best = _better(norm, state.best, state.delta, goal.lead(classifier(clean.x + state.delta)) > 0.0)
     taken = tf.where(best.norm > 0.0, steps, 0) + (0 if start is None else start.iterations)
     return path_to(classifier, clean, goal, best.delta, taken, best.is_found)
 
@@ -105,7 +108,7 @@ def _step(
     g, w = goal.linearise(classifier, point)
     if box is not None:
         w = box.allowed(w, point)
-    state = state._replace(best=state.best.or_smaller(norm, state.delta, g > 0.0))
+    state = state._replace(best=_better(norm, state.best, state.delta, g > 0.0))
     radius = _radius(norm, state, g, norm.dual_squared(w), gamma)
     delta = norm.within(state.delta + expand_to(step_size * radius, w) * norm.unit(norm.dual_map(w)), radius)
     if box is not None:
@@ -113,12 +116,23 @@ def _step(
     return state._replace(delta=delta, radius=radius)
 
 
+def _better(norm: Norm, best: Best, delta: Tensor, reached: Tensor) -> Best:
+    """The better of the best and perturbations [B, ...]; as long as nothing is found, the first that left the image."""
+    found = best.or_smaller(norm, delta, reached)
+    # Later ones may be far away, and say no more.
+    keeps_first = ~found.is_found & (norm.of(best.delta) > 0.0)
+    return found._replace(delta=tf.where(expand_to(keeps_first, delta), best.delta, found.delta))
+
+
 def _radius(norm: Norm, state: _State, g: Tensor, squared: Tensor, gamma: Tensor) -> Tensor:
     """The ball's next radius [B], by the target's lead g over the source, whose gradient has this squared dual norm."""
     # Until a point beyond the boundary is known, the ball reaches as far as the linear boundary. A little farther: just
-    # there, rounding would decide on which side a point lies.
-    to_boundary = distance(g, squared)
-    reach = norm.of(state.delta) + tf.where(to_boundary < g.dtype.max, to_boundary, 0.0)
+    # there, rounding would decide on which side a point lies. And no more than twice as far as the point is, and
+    # `_FARTHEST` times as far as the first one, for where the gradient vanishes, the linear boundary may be anywhere.
+    to_boundary, so_far = distance(g, squared), norm.of(state.delta)
+    reach = so_far + tf.where(to_boundary < g.dtype.max, to_boundary, 0.0)
+    farthest = tf.minimum(2.0 * so_far, _FARTHEST * norm.of(state.best.delta))
+    reach = tf.where(so_far > 0.0, tf.minimum(reach, farthest), reach)
     # Farther than the best point there is nothing to be found.
     radius = tf.minimum(state.radius, state.best.norm)
     grown = tf.minimum((1.0 + gamma) * tf.where(state.best.is_found, radius, reach), state.best.norm)

@@ -238,6 +238,21 @@ class TestModelAndAttack:
         wrapped = keras_amm.wrap(model, attack=keras_amm.DeepFool(from_logits=True))
         assert evaluate_margins(wrapped, (x, y), verbose=0).attack["from_logits"] is True
 
+    @pytest.mark.usefixtures("eagerly")
+    def test_another_attack_takes_the_units_of_an_amm_model(self, problem):
+        _, x, y = problem
+        model = keras.Sequential([keras.Input((INPUTS,)), keras.layers.Dense(CLASSES)])
+        own = keras_amm.DeepFool(from_logits=True, deviation=0.3)
+        attack = keras_amm.DeepFool(refine_steps=3)
+        pixels = evaluate_margins(keras_amm.wrap(model, attack=own), (x, y), attack, verbose=0)
+        images = evaluate_margins(model, (x, y), attack, verbose=0)
+        np.testing.assert_allclose(pixels.norms, 0.3 * images.norms, rtol=1e-4)
+        assert pixels.attack["from_logits"] is True and attack.deviation is None
+        # One that says in which units it measures keeps them.
+        attack = keras_amm.DeepFool(refine_steps=3, deviation=1.0)
+        kept = evaluate_margins(keras_amm.wrap(model, attack=own), (x, y), attack, verbose=0)
+        np.testing.assert_allclose(kept.norms, images.norms, rtol=1e-4)
+
     def test_leaves_weights_alone(self, problem):
         model, x, y = problem
         before = [w.copy() for w in model.get_weights()]

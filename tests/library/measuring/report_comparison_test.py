@@ -101,7 +101,16 @@ def test_what_is_found():
     assert bounded.too_far == 1.0 and bounded.disagree
 
 
-@pytest.mark.parametrize("changes", [{"labels": [2]}, {"attack": {"norm": "linf"}}, {"predictions": [0]}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labels": [2]},
+        {"predictions": [0]},
+        {"attack": {"norm": "linf"}},
+        {"attack": {"deviation": 0.5}},
+        {"attack": {"bounds": [0.0, 1.0]}},
+    ],
+)
 def test_reports_that_cannot_be_compared(changes):
     with pytest.raises(ValueError, match="the same images, of the same model, in the same norm"):
         _report([1.0]).compare(_report([1.0], **changes))

@@ -269,6 +269,24 @@ class TestFastMinimumNorm:
         assert not np.all(short.perturb(model, x).success)
         assert np.all(keras_amm.FastMinimumNorm(start=short).perturb(model, x).success)
 
+    @pytest.mark.parametrize("start", [keras_amm.DeepFool(), None])
+    def test_does_not_run_away_where_the_gradient_vanishes(self, start):
+        """A saturated network is hardly ever of the label's class, and its linear boundaries may be anywhere."""
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "tanh"), keras.layers.Dense(3)])
+        # The last class is out of reach.
+        model.layers[-1].bias.assign([0.0, 0.0, -20.0])
+        x = np.random.default_rng(1).uniform(size=(40, 4))
+        prediction = np.argmax(model(x), axis=1)
+        y = np.where(np.arange(40) % 2 == 0, 1 - prediction, 2)
+        found = keras_amm.FastMinimumNorm(start=start).perturb(model, x, y)
+        # One step from the image is the linear boundary, a little beyond.
+        first = (start or keras_amm.FastMinimumNorm(1, start=None)).perturb(model, x, y)
+        failed = ~np.asarray(found.success)
+        # The first perturbation grows by no more than the ball does.
+        assert np.mean(failed) == 0.5 and np.all(found.norm <= 4.0 * (1.0 + 0.05) * first.norm)
+        np.testing.assert_allclose(found.norm[failed], first.norm[failed], rtol=1e-5)
+
     def test_start_takes_the_bounds(self):
         attack = keras_amm.FastMinimumNorm(bounds=(0, 1))
         assert attack.start.bounds == (0.0, 1.0) and keras_amm.FastMinimumNorm().start.bounds is None
