@@ -146,7 +146,7 @@ class Attack(abc.ABC):
             A `Perturbation`.
 
         Raises:
-            TypeError: the model is not a Keras model.
+            TypeError: the model is not a Keras model, or the images are no numbers.
             ValueError: model, images or labels are not fit for it.
 
         Example:
@@ -158,6 +158,8 @@ class Attack(abc.ABC):
         model = unwrapped(model)
         classifier = self.classifier(model)
         x = classifier.inputs(x)
+        if x.shape[0] == 0:
+            raise ValueError(f"There are no images to perturb. Expected: one or more. Received: x of shape {x.shape}.")
         if not tf.executing_eagerly() or tf.config.functions_run_eagerly():
             return self.perturb_from(classifier, clean_pass(classifier, x), labels)
         labels = labels if labels is None else tf.convert_to_tensor(only_entry(labels))

@@ -63,7 +63,8 @@ def require_class_scores(shape: tuple[int | None, ...], name: str) -> None:
 def as_images(x: TensorLike, dtype: str | None = None) -> Tensor:
     """One array of images [B, ...], alone or in a list or dictionary of one, as a float tensor.
 
-    It is of the given dtype; without one, float32 and float64 stay and all else becomes float32.
+    It is of the given dtype; without one, float32 and float64 stay and all else becomes float32. A TypeError refuses
+    what are no numbers.
     """
     x = only_entry(x)
     if isinstance(x, dict) or (isinstance(x, (list, tuple)) and any(keras.ops.is_tensor(part) for part in x)):
@@ -71,6 +72,11 @@ def as_images(x: TensorLike, dtype: str | None = None) -> Tensor:
             f"A margin in input space needs one array of images. Received: {len(x)} arrays in a {type(x).__name__}."
         )
     x = tf.convert_to_tensor(x)
+    if not (x.dtype.is_floating or x.dtype.is_integer or x.dtype.is_bool):
+        raise TypeError(
+            "Images must be numbers. Expected: an array of integers or floating-point numbers, as "
+            f"x.astype('float32') makes of numbers that are written as text. Received: dtype {x.dtype.name}."
+        )
     return tf.cast(x, dtype or (x.dtype if x.dtype in (tf.float32, tf.float64) else tf.float32))
 
 

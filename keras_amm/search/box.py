@@ -1,5 +1,6 @@
 """The range of pixels: a box that perturbed images do not leave."""
 
+import numbers
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from keras_amm.search.norms import Norm
 from keras_amm.typing import Tensor
 
 # Images may lie outside of their bounds by this part of the range, by rounding.
-_ROUNDING = 1e-4
+ROUNDING = 1e-4
 # Each repetition finds all pixels that their bounds stop at once, so few are needed.
 _REPETITIONS = 12
 
@@ -45,8 +46,9 @@ def require_bounds(bounds: Any) -> tuple[Any, Any] | None:
     if bounds is None:
         return None
     try:
+        is_fit = all(isinstance(value, numbers.Real) for bound in bounds for value in np.ravel(bound))
         lower, upper = (np.asarray(bound, "float64") for bound in bounds)
-        is_fit = not isinstance(bounds, str) and max(lower.ndim, upper.ndim) <= 1 and bool(np.all(lower < upper))
+        is_fit = is_fit and max(lower.ndim, upper.ndim) <= 1 and bool(np.all(lower < upper))
         is_fit = is_fit and bool(np.all(np.isfinite(lower)) and np.all(np.isfinite(upper)))
     except (TypeError, ValueError):
         is_fit = False
@@ -66,17 +68,30 @@ def box_around(x: Tensor, bounds: tuple[Any, Any] | None, deviation: Any) -> tup
     """
     if bounds is None:
         return None, []
+    for bound in bounds:
+        if np.size(bound) not in (1, x.shape[-1]) and x.shape[-1] is not None:
+            raise ValueError(
+                "`bounds` must be a number, or one per channel, which is the last axis of the images, for the smallest "
+                f"and the largest value of a pixel. Received: {np.size(bound)} numbers, and images of shape "
+                f"{tuple(x.shape)}."
+            )
     unit = 1.0 if deviation is None else deviation
     low, high = (tf.constant(np.multiply(bound, unit), x.dtype) for bound in bounds)
-    slack = _ROUNDING * (high - low)
+    slack = ROUNDING * (high - low)
     fits = Check(
         tf.reduce_all((x >= low - slack) & (x <= high + slack)),
-        "Images must lie within the attack's `bounds`, which are in the units of the images given.",
-        (tf.reduce_min(x), tf.reduce_max(x)),
+        "Images must lie within the attack's `bounds`, which are in the units of the images given. "
+        f"Expected: pixels from {_in_words(bounds[0])} to {_in_words(bounds[1])}.",
+        (tf.reduce_min(x / unit), tf.reduce_max(x / unit)),
         got="Got pixels between",
     )
     # What rounding has put outside stays where it is.
     return Box(tf.minimum(x, low), tf.maximum(x, high)), [fits]
+
+
+def _in_words(bound: Any) -> str:
+    """A bound as an error says it: numbers per channel without square brackets, which the texts of checks lack."""
+    return f"({', '.join(f'{value:g}' for value in bound)})" if np.ndim(bound) else f"{bound:g}"
 
 
 def shortest_step(norm: Norm, w: Tensor, rise: Tensor, point: Tensor, box: Box | None) -> Tensor:

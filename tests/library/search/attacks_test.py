@@ -138,12 +138,41 @@ def test_bounds_of_a_network(network):
 
 def test_images_outside_of_the_bounds_are_refused(linear):
     model, *_ = linear
-    with pytest.raises(ValueError, match=r"Images must lie within the attack's `bounds`.* between -1 1."):
+    expected = r"Images must lie within the attack's `bounds`.* from 0 to 1\..* between -1 1."
+    with pytest.raises(ValueError, match=expected):
         keras_amm.DeepFool(bounds=(0, 1)).perturb(model, np.linspace(-1, 1, SIZE)[None])
 
 
+@pytest.mark.usefixtures("eagerly")
+def test_what_is_said_of_bounds_is_in_the_units_of_the_images(linear):
+    """And not in pixel units; of several channels, all their bounds."""
+    attack = keras_amm.DeepFool(bounds=([0] * SIZE, [1] * SIZE), deviation=0.25)
+    low, high = (rf"\({', '.join([value] * SIZE)}\)" for value in "01")
+    with pytest.raises(ValueError, match=rf"from {low} to {high}\..* between -0.5 0.5"):
+        attack.perturb(linear[0], np.linspace(-0.5, 0.5, SIZE, dtype="float32")[None])
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_bounds_of_another_number_of_channels_are_refused(linear):
+    attack, x = keras_amm.DeepFool(bounds=([0, 0], 1)), np.full((4, SIZE), 0.5)
+    with pytest.raises(ValueError, match=r"one per channel.* Received: 2 numbers, and images of shape"):
+        attack.perturb(linear[0], x)
+    with pytest.raises(ValueError, match=r"one per channel.* Received: 2 numbers, and images of shape"):
+        keras_amm.evaluate_margins(linear[0], (x, np.zeros(4)), attack, verbose=0)
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_unfit_images_are_refused(linear):
+    with pytest.raises(ValueError, match=rf"no images to perturb.* Received: x of shape \(0, {SIZE}\)"):
+        keras_amm.DeepFool().perturb(linear[0], np.zeros((0, SIZE)))
+    for text in (np.zeros((2, SIZE)).astype(str), tf.constant([["1"] * SIZE])):
+        with pytest.raises(TypeError, match=r"Images must be numbers.*astype.* Received: dtype string"):
+            keras_amm.DeepFool().perturb(linear[0], text)
+
+
 @pytest.mark.parametrize(
-    "bounds", [1, (1,), (1, 0), (0, [1, -1]), ("a", "b"), "01", (0, float("inf")), ([0, 0], [1, 1, 1])]
+    "bounds",
+    [1, (1,), (1, 0), (0, [1, -1]), ("a", "b"), "01", ("0", "1"), (0, ["1"]), (0, np.inf), ([0, 0], [1, 1, 1])],
 )
 def test_bad_bounds(bounds):
     with pytest.raises(ValueError, match="`bounds` must be None, or the smallest and the largest value"):
