@@ -11,6 +11,7 @@ import numpy as np
 from keras_amm.cli.errors import CommandError, raising_command_error
 from keras_amm.cli.loading import Request
 from keras_amm.cli.models import num_classes
+from keras_amm.cli.pixels import require_within_bounds
 from keras_amm.measuring.measurer import Measurer
 from keras_amm.measuring.notes import notes_on
 from keras_amm.report import MarginReport
@@ -58,6 +59,7 @@ def measure(request: Request) -> Measurement:
         progress = _Progress(images.number, [*measurers])
         try:
             for x, y in images.batches(request.batch_size):
+                require_within_bounds(x, request.bounds)
                 for name, measurer in measurers.items():
                     pixels = request.pixels(x, request.models[name])
                     with _refusing_unfit():

@@ -11,6 +11,7 @@ from keras_amm.cli.models import input_shape
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.inputs import takes_integers, unwrapped
 from keras_amm.network.layers import input_rescaling
+from keras_amm.search.box import ROUNDING
 from keras_amm.typing import TensorLike
 
 COLOUR_MODES = {1: "grayscale", 3: "rgb", 4: "rgba"}
@@ -48,6 +49,24 @@ class Pixels:
                 )
         x = x * x.dtype.type(self.scale) - np.array(self.mean, x.dtype)
         return x if self.deviation is None else x / np.array(self.deviation, x.dtype)
+
+
+def require_within_bounds(x: TensorLike, bounds: tuple[float, ...] | None) -> None:
+    """Refuse images, as they are in the data, that do not lie within `--bounds`.
+
+    Example:
+    >>> keras_amm.cli.pixels.require_within_bounds(np.array([[3, 254]]), (0.0, 255.0))
+    """
+    if bounds is None or not np.size(x):
+        return
+    low, high = (float(value) for value in (np.min(x), np.max(x)))
+    rounding = ROUNDING * (bounds[1] - bounds[0])
+    if low < bounds[0] - rounding or high > bounds[1] + rounding:
+        raise CommandError(
+            "All pixels must lie within --bounds, which is in the units of the data, before --scale and --mean: for "
+            f"8-bit images --bounds=0,255. Received: --bounds={bounds[0]:g},{bounds[1]:g} and pixels from {low:g} to "
+            f"{high:g}."
+        )
 
 
 def pixels_for(

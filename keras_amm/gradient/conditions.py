@@ -88,7 +88,7 @@ def _is_stuck(window: Window, setting: Setting) -> bool:
 
 def _where_stuck(window: Window, setting: Setting) -> str:
     del setting
-    return warning_of_zero_gradients(f"all images of {window.searched_batches:.0f} batches")
+    return warning_of_zero_gradients(f"all images of {window.searched_batches:.0f} batches", "the attack", None)
 
 
 def _has_logits(window: Window, setting: Setting) -> bool:

@@ -12,11 +12,11 @@ import tensorflow as tf
 
 from keras_amm import plots
 from keras_amm.attack import Attack
-from keras_amm.cli import models, options
+from keras_amm.cli import attacks, models, options
 from keras_amm.cli.errors import CommandError, raising_command_error, require
 from keras_amm.cli.image_files import read_image
 from keras_amm.cli.output import Results
-from keras_amm.cli.pixels import file_format, pixels_for
+from keras_amm.cli.pixels import file_format, pixels_for, require_within_bounds
 from keras_amm.deepfool import DeepFool
 from keras_amm.network.pixel_units import from_pixel_units, to_pixel_units
 from keras_amm.network.zero_gradients import have_no_gradient, warning_of_zero_gradients
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", metavar="IMAGE", help="a PNG, JPEG, GIF or BMP file; resized to the model's input")
     options.add_pixels(parser)
     options.add_class_names(parser, "names of all classes, in the order of the model's outputs, to print and draw")
-    options.add_attack(parser, refine_steps=_REFINE_STEPS)
+    attacks.add_attack(parser, refine_steps=_REFINE_STEPS)
     options.add_common(parser)
 
 
@@ -71,8 +71,10 @@ def run(args: argparse.Namespace) -> None:
     size, colours = file_format(model, args.image_size)
     pixels = pixels_for(model, True, args.scale, args.mean, args.deviation)
     # Before pixels are divided by its deviation, which it checks.
-    attack = options.attack(args, model, pixels)
-    x = pixels(read_image(args.image, size, colours)[None], model)
+    attack = attacks.attack(args, model, pixels)
+    image = read_image(args.image, size, colours)[None]
+    require_within_bounds(image, args.bounds)
+    x = pixels(image, model)
     names = args.class_names
     with raising_command_error("The image or the model are not fit for the attack:", ValueError):
         # A subclassed model does not say how many classes it has, but its output shows it.
@@ -119,10 +121,14 @@ def describe(found: Found, attack: Attack, class_names: list[str] | None) -> str
         f"  steps           {found.iterations}{_limit(attack)}",
     ]
     if have_no_gradient(found.norm, np.bool_(found.success)):
-        lines.append(f"  No boundary was reached. {warning_of_zero_gradients('this image')}")
+        lines.append(f"  No boundary was reached. {_why_stuck(attack)}")
     elif not found.success:
         lines.append("  No boundary was reached: the distance is how far the attack went. Try --max_iterations=50.")
     return "\n".join(lines)
+
+
+def _why_stuck(attack: Attack) -> str:
+    return warning_of_zero_gradients("this image", type(attack).__name__, attack.from_logits)
 
 
 def _limit(attack: Attack) -> str:

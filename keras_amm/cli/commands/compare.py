@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_amm import plots
-from keras_amm.cli import loading, measuring, options
+from keras_amm.cli import attacks, loading, measuring, options
 from keras_amm.cli import models as saved_models
 from keras_amm.cli.errors import CommandError, require
 from keras_amm.cli.output import Results
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help="two classifiers or more; the first is what others are tested against",
     )
-    for add in (options.add_dataset, options.add_pixels, options.add_attack, options.add_radii, options.add_common):
+    for add in (options.add_dataset, options.add_pixels, attacks.add_attack, options.add_radii, options.add_common):
         add(parser)
 
 

@@ -129,7 +129,20 @@ class TestRefusals:
             ),
             ((*MARGINS_OF, "images.npz", "--steps=9"), "--steps is for --attack=fmn"),
             ((*MARGINS_OF, "images.npz", "--bounds=255"), "--bounds must be two numbers"),
-            ((*MARGINS_OF, "images.npz", "--bounds=1,0"), "`bounds` must be None, or the smallest"),
+            ((*MARGINS_OF, "images.npz", "--bounds=255,0"), "in this order, such as 0,255. Received: --bounds=255,0."),
+            (
+                (*MARGINS_OF, "images.npz", "--bounds=0,1"),
+                "for 8-bit images --bounds=0,255. Received: --bounds=0,1 and pixels from 0 to 255.",
+            ),
+            (
+                (*MARGINS_OF, "images.npz", "--steps=9", "--second_attack=superdeepfool"),
+                "--steps is for --attack=fmn or --second_attack=fmn. Received: --steps=9 --attack=deepfool "
+                "--second_attack=superdeepfool.",
+            ),
+            (
+                (*MARGINS_OF, "images.npz", "--second_attack=deepfool"),
+                "must be another attack than --attack, such as fmn or superdeepfool",
+            ),
             ((*MARGINS_OF, "images.npz", "--import=no_such_module"), "No module named 'no_such_module'"),
             ((*MARGINS_OF, "images.npz", "--out=text.keras"), "There is no folder for the results"),
             (("compare", "one.keras", "images.npz"), "two models or more"),

@@ -1,5 +1,7 @@
 """Two attacks compared: networks that mask their gradients are told from those that do not."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -116,8 +118,9 @@ def test_reports_that_cannot_be_compared(changes):
         _report([1.0]).compare(_report([1.0], **changes))
 
 
-@pytest.mark.usefixtures("eagerly")
-def test_on_the_command_line(tmp_path, capsys):
+@pytest.fixture
+def saved_linear(tmp_path):
+    """A saved linear network, and the arguments that measure it."""
     keras.utils.set_random_seed(1)
     model = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
     model.save(tmp_path / "linear.keras")
@@ -126,6 +129,39 @@ def test_on_the_command_line(tmp_path, capsys):
         x_test=np.random.default_rng(0).integers(0, 256, (20, 2, 2), dtype="uint8"),
         y_test=np.arange(20) % 3,
     )
-    arguments = ("margins", "linear.keras", f"--dataset={tmp_path / 'images.npz'}", f"--out={tmp_path}")
-    assert command(*arguments, "--second-attack=superdeepfool", folder=tmp_path) == 0
+    return "margins", "linear.keras", f"--dataset={tmp_path / 'images.npz'}", f"--out={tmp_path}"
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_on_the_command_line(saved_linear, tmp_path, capsys):
+    assert command(*saved_linear, "--second-attack=superdeepfool", folder=tmp_path) == 0
     assert "deepfool and superdeepfool: The two attacks agree" in capsys.readouterr().out
+    written = json.loads((tmp_path / "linear-margins.json").read_text())
+    compared = written["second_attack"]
+    assert compared["attack"]["name"] == "SuperDeepFool" and compared["success_rates"] == [1.0, 1.0]
+    assert not compared["disagree"] and compared["findings"] == [] and len(compared["quartiles_of_ratio"]) == 3
+    # The file is still a report.
+    assert keras_amm.MarginReport.from_json(tmp_path / "linear-margins.json").attack == FIRST.get_config()
+
+
+@pytest.mark.usefixtures("eagerly")
+@pytest.mark.parametrize(
+    ("flags", "steps"),
+    [
+        (["--steps=7"], 7),
+        (["--attack=fmn", "--steps=6", "--max_iterations=2", "--refine_steps=3"], 6),
+        (["--norm=linf", "--bounds=0,255", "--no_from_logits"], 50),
+    ],
+)
+def test_what_a_second_attack_takes_over(saved_linear, tmp_path, flags, steps):
+    if "--no_from_logits" in flags:
+        layers = keras.models.load_model(tmp_path / "linear.keras").layers
+        keras.Sequential([keras.Input((2, 2, 1)), *layers, keras.layers.Softmax()]).save(tmp_path / "linear.keras")
+    assert command(*saved_linear, "--second-attack=fmn", *flags, folder=tmp_path) == 0
+    written = json.loads((tmp_path / "linear-margins.json").read_text())
+    first, second = written["attack"], written["second_attack"]["attack"]
+    assert second["steps"] == steps and second["start"] is None and second["refine_steps"] == 0
+    for name in ("norm", "bounds", "from_logits", "deviation"):
+        assert second[name] == first[name]
+    if "--attack=fmn" in flags:
+        assert first["steps"] == steps and "max_iterations=2" in first["start"] and first["refine_steps"] == 3
