@@ -37,9 +37,11 @@ def run(args: argparse.Namespace) -> None:
     print(report.summary(args.radii))
     print(f"  images          {measured.images}")
     compared: dict[str, Any] = {}
+    ended_by = None
     if second is not None and measured.ended_by is None:
         again = measuring.measure(request._replace(attacks={name: second}))
-        if again.ended_by is None:
+        ended_by = again.ended_by
+        if ended_by is None:
             print(f"  {args.attack} and {args.second_attack}: {report.compare(again.reports[name])}")
             compared = {"second_attack": compared_with(report, again.reports[name])}
 
@@ -50,6 +52,9 @@ def run(args: argparse.Namespace) -> None:
     writers = (write, lambda path: report.plot().savefig(path, dpi=150))
     results.write(dict(zip(files, writers, strict=True)))
     measuring.raise_early_end(measured)
+    if ended_by is not None:
+        print("The second attack ended early, and is not compared.")
+        raise ended_by
 
 
 def compared_with(first: MarginReport, second: MarginReport) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import keras_amm
+from keras_amm.cli import measuring
 from tests.library.cli.command_line import command
 
 FIRST, SECOND = keras_amm.DeepFool(), keras_amm.FastMinimumNorm(20, start=None)
@@ -165,3 +166,17 @@ def test_what_a_second_attack_takes_over(saved_linear, tmp_path, flags, steps):
         assert second[name] == first[name]
     if "--attack=fmn" in flags:
         assert first["steps"] == steps and "max_iterations=2" in first["start"] and first["refine_steps"] == 3
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_a_second_attack_that_ends_early_is_not_compared(saved_linear, tmp_path, monkeypatch, capsys):
+    measure, calls = measuring.measure, []
+
+    def measure_first_only(request):
+        calls.append(request)
+        return measure(request)._replace(ended_by=KeyboardInterrupt() if len(calls) == 2 else None)
+
+    monkeypatch.setattr(measuring, "measure", measure_first_only)
+    assert command(*saved_linear, "--second-attack=fmn", folder=tmp_path) == 130
+    assert "The second attack ended early, and is not compared." in capsys.readouterr().out
+    assert "second_attack" not in json.loads((tmp_path / "linear-margins.json").read_text())
