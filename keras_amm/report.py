@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_amm import plots, report_comparison, report_json, report_summary
+from keras_amm import plots, report_comparison, report_json, report_smallest, report_summary
+from keras_amm.report_figures import MarginFigures
 from keras_amm.typing import TensorLike
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class MarginReport:
+class MarginReport(MarginFigures):
     """The input-space margins of a classifier on n labelled images, made by `evaluate_margins` or from arrays.
 
     **Choose among models by `margin`**, which counts 0 where an image is misclassified or its attack failed, so that a
@@ -66,84 +67,19 @@ class MarginReport:
     ) -> None:
         given = {"norms": norms, "signed": signed, "predictions": predictions, "labels": labels, "success": success}
         arrays = report_json.arrays_of({**given, "attack_norms": attack_norms})
-        self.norms: np.ndarray = arrays["norms"]
-        self.signed: np.ndarray = arrays["signed"]
-        self.predictions: np.ndarray = arrays["predictions"]
-        self.labels: np.ndarray = arrays["labels"]
-        self.success: np.ndarray = arrays["success"]
-        self.attack_norms: np.ndarray = arrays["attack_norms"]
+        self.norms = arrays["norms"]
+        self.signed = arrays["signed"]
+        self.predictions = arrays["predictions"]
+        self.labels = arrays["labels"]
+        self.success = arrays["success"]
+        self.attack_norms = arrays["attack_norms"]
         self.seconds = float(seconds)
         self.attack = dict(attack or {})
         self.model_name = model_name
         self.units = units
 
-    def __len__(self) -> int:
-        """The number of images."""
-        return int(self.norms.size)
-
     def __repr__(self) -> str:
         return f"<MarginReport of {len(self)} images: margin {self.margin:.4g}, accuracy {self.accuracy:.4f}>"
-
-    @property
-    def correct(self) -> np.ndarray:
-        """Boolean array [n], whether the prediction is the label."""
-        return np.asarray(self.predictions == self.labels)
-
-    @property
-    def bounded_by_data(self) -> np.ndarray:
-        """Boolean array [n], whether the data showed a boundary nearer than the attack's."""
-        return np.asarray(self.norms < self.attack_norms)
-
-    @property
-    def margins(self) -> np.ndarray:
-        """Float array [n], the norm where the prediction is right and its attack succeeded, and 0 elsewhere."""
-        return np.asarray(np.where(self.correct & self.success, self.norms, np.float32(0.0)))
-
-    @property
-    def margin(self) -> float:
-        """The mean of `margins` over all images: what `fit` shows as `margin` and `MarginLogger` as `val_margin`."""
-        return float(np.mean(self.margins, dtype="float64"))
-
-    @property
-    def margin_median(self) -> float:
-        """The median of `margins` over all images."""
-        return float(np.median(self.margins))
-
-    @property
-    def signed_mean(self) -> float:
-        """The mean of `signed` over all images, in which a correct image whose attack failed counts as 0."""
-        failed = self.correct & ~self.success
-        return float(np.mean(np.where(failed, np.float32(0.0), self.signed), dtype="float64"))
-
-    @property
-    def mean(self) -> float:
-        """The paper's average: the mean norm over all images, whether the prediction is right or not."""
-        return float(np.mean(self.norms, dtype="float64"))
-
-    @property
-    def median(self) -> float:
-        """The median norm over all images, whether the prediction is right or not."""
-        return float(np.median(self.norms))
-
-    @property
-    def accuracy(self) -> float:
-        """The fraction of images that are correctly classified."""
-        return float(np.mean(self.correct))
-
-    @property
-    def error(self) -> float:
-        """The fraction of images that are misclassified."""
-        return float(np.mean(~self.correct))
-
-    @property
-    def norm_name(self) -> str:
-        """The norm of all distances, `"l2"` or `"linf"`."""
-        return str(self.attack.get("norm", "l2"))
-
-    @property
-    def success_rate(self) -> float:
-        """The fraction of images whose attack changed the prediction."""
-        return float(np.mean(self.success))
 
     def robust_accuracy(self, radii: TensorLike) -> np.ndarray:
         """The fraction of images correctly classified and not led astray within a radius.
@@ -268,6 +204,7 @@ class MarginReport:
             An `AttackComparison`, which says in words what was found.
 
         Raises:
+            TypeError: it is not a `MarginReport`.
             ValueError: the reports are not of the same images and model, or in different norms.
 
         Example:
@@ -275,7 +212,44 @@ class MarginReport:
         >>> report.compare(report).disagree
         False
         """
+        if not isinstance(other, MarginReport):
+            raise TypeError(
+                "Expected a MarginReport, as evaluate_margins makes of another attack. "
+                f"Received: {other!r} of type {type(other).__name__}."
+            )
         return report_comparison.compare(self, other)
+
+    def smallest(self, *others: "MarginReport") -> "MarginReport":
+        """The report of the smallest norm of several attacks on each image, as published margins often are.
+
+        Every norm is an upper bound of the true distance, so the smallest is the nearest to it. Where one attack
+        failed, those of the others count; an image of which all failed keeps the smallest of how far they went.
+
+        Args:
+            *others: what `evaluate_margins` measured of the same images and model by other attacks.
+
+        Returns:
+            A `MarginReport`, of success where any attack succeeded, and in which a misclassified image has the smallest
+            of the distances to its label. Its `attack` names them all; the seconds add up.
+
+        Raises:
+            TypeError: one of them is not a `MarginReport`.
+            ValueError: the reports cannot be compared, as in `compare`.
+
+        Example:
+        >>> arrays = dict(predictions=[3, 1], labels=[3, 2], success=[True, True])
+        >>> first = keras_amm.MarginReport(norms=[1.5, 0.5], signed=[1.5, -0.75], **arrays)
+        >>> second = keras_amm.MarginReport(norms=[1.0, 1.0], signed=[1.0, -0.25], **arrays)
+        >>> smallest = first.smallest(second)
+        >>> smallest.norms, smallest.signed
+        (array([1. , 0.5], dtype=float32), array([ 1.  , -0.25], dtype=float32))
+
+        Reference: Ding et al., "MMA Training" (ICLR 2020), whose margins are the smallest of several attacks.
+        """
+        for other in others:
+            # It refuses what cannot be compared.
+            self.compare(other)
+        return type(self)(**report_smallest.arguments([self, *others]))
 
     def plot(self, axes: "Sequence[Axes] | None" = None) -> "Figure":
         """Draw the distribution of the margins, and robust accuracy over the radius, without opening a window.
