@@ -26,12 +26,12 @@ def evaluate_margins(
     Every image is attacked untargeted, from the class predicted for it, and a
     misclassified one also towards its label. Sample weights are not used.
 
-    No margin is more than the distance to the boundary on the way to an image
-    that is predicted otherwise. So each image is compared with those of its
-    batch, and with up to 512 measured before, and where the way to the nearest
-    one predicted otherwise crosses a boundary nearer than the attack's point,
-    by a tenth or more, the crossing is taken (`MarginReport.bounded_by_data`).
-    There is a warning if the attack went over twice as far for a quarter of the
+    One more direction is tried for each image: the way to the nearest image of
+    another prediction, nearest in the l2 norm whatever the attack's, of its
+    batch and of a random sample of up to 512 images measured before (fewer if
+    they are large). If the prediction has changed there at nine tenths of the
+    attack's norm, a crossing before that point is found by bisection and taken
+    (`MarginReport.bounded_by_data`). Other images are not tried. There is a warning if the attack went over twice as far for a quarter of the
     images or more.
 
     There is a warning if the network has no gradient at half of the images or
