@@ -29,10 +29,11 @@ def evaluate_margins(
     One more direction is tried for each image: the way to the nearest image of
     another prediction, nearest in the l2 norm whatever the attack's, of its
     batch and of a random sample of up to 512 images measured before (fewer if
-    they are large). If the prediction has changed there at nine tenths of the
-    attack's norm, a crossing before that point is found by bisection and taken
-    (`MarginReport.bounded_by_data`). Other images are not tried. There is a warning if the attack went over twice as far for a quarter of the
-    images or more.
+    they are large). If the prediction has changed on it at nine tenths of the
+    attack's norm, or at that image if it is nearer, a crossing before that
+    point is found by bisection and taken (`MarginReport.bounded_by_data`).
+    Other images are not tried. There is a warning if the attack went over twice
+    as far for a quarter of the images or more.
 
     There is a warning if the network has no gradient at half of the images or
     more, as a cast to integers within it makes: their norms are 0.

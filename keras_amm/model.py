@@ -238,7 +238,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
 
     def _before_training_function(self) -> None:
         own = has_own(self.base_model, "compute_loss")
-        self._health.prepare(self.regularizer, self.base_model, None if own else self.loss)
+        self._health.prepare(self.regularizer, self.attack, self.base_model, None if own else self.loss)
 
     def _after_training_step(self) -> None:
         self._health.tell()

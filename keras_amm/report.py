@@ -212,11 +212,7 @@ class MarginReport(MarginFigures):
         >>> report.compare(report).disagree
         False
         """
-        if not isinstance(other, MarginReport):
-            raise TypeError(
-                "Expected a MarginReport, as evaluate_margins makes of another attack. "
-                f"Received: {other!r} of type {type(other).__name__}."
-            )
+        _require_report(other)
         return report_comparison.compare(self, other)
 
     def smallest(self, *others: "MarginReport") -> "MarginReport":
@@ -247,8 +243,8 @@ class MarginReport(MarginFigures):
         Reference: Ding et al., "MMA Training" (ICLR 2020), whose margins are the smallest of several attacks.
         """
         for other in others:
-            # It refuses what cannot be compared.
-            self.compare(other)
+            _require_report(other)
+            report_comparison.require_comparable(self, other)
         return type(self)(**report_smallest.arguments([self, *others]))
 
     def plot(self, axes: "Sequence[Axes] | None" = None) -> "Figure":
@@ -272,3 +268,11 @@ class MarginReport(MarginFigures):
         histogram, robustness = plots.style.panels(axes, 2, 5.0, 4.0)
         plots.margin_histogram(self, histogram)
         return plots.robust_accuracy(self, robustness)
+
+
+def _require_report(other: Any) -> None:
+    if not isinstance(other, MarginReport):
+        raise TypeError(
+            "Expected a MarginReport, as evaluate_margins makes of another attack. "
+            f"Received: {other!r} of type {type(other).__name__}."
+        )

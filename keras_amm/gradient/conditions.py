@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from keras_amm.attack import Attack
 from keras_amm.network.zero_gradients import warning_of_zero_gradients
 from keras_amm.regularizer import MarginRegularizer
 
@@ -51,11 +52,13 @@ class Setting(NamedTuple):
 
     Attributes:
         regularizer: its penalty.
+        attack: its attack.
         expects_probabilities: whether its loss takes the outputs for probabilities.
         rescaling: the names of the layers that scale images within the model.
     """
 
     regularizer: MarginRegularizer
+    attack: Attack
     expects_probabilities: bool
     rescaling: list[str]
 
@@ -87,8 +90,8 @@ def _is_stuck(window: Window, setting: Setting) -> bool:
 
 
 def _where_stuck(window: Window, setting: Setting) -> str:
-    del setting
-    return warning_of_zero_gradients(f"all images of {window.searched_batches:.0f} batches", "the attack", None)
+    where = f"all images of {window.searched_batches:.0f} batches"
+    return warning_of_zero_gradients(where, type(setting.attack).__name__, setting.attack.from_logits)
 
 
 def _has_logits(window: Window, setting: Setting) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_amm.attack import Attack
 from keras_amm.execution import replicas
 from keras_amm.gradient.conditions import CONDITIONS, Setting, Window
 from keras_amm.gradient.metric_names import is_cross_entropy
@@ -38,10 +39,10 @@ class HealthWatch:
         if self._sums is not None:
             self._sums.assign(tf.zeros_like(self._sums))
 
-    def prepare(self, regularizer: MarginRegularizer, model: keras.Model, loss: Any) -> None:
+    def prepare(self, regularizer: MarginRegularizer, attack: Attack, model: keras.Model, loss: Any) -> None:
         """Make the variable before a step is traced; `loss` is the one compiled, None if the model has its own."""
         self._setting = Setting(
-            regularizer, expects_probabilities(loss), [each.name for each in input_rescaling(model)]
+            regularizer, attack, expects_probabilities(loss), [each.name for each in input_rescaling(model)]
         )
         if self._sums is None and tf.distribute.get_strategy().num_replicas_in_sync == 1:
             self._sums = tf.Variable(tf.zeros(len(Window._fields)), trainable=False)

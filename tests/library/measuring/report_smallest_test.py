@@ -58,7 +58,16 @@ def test_of_one_or_more():
     np.testing.assert_array_equal(missing.smallest(SECOND).signed, SECOND.signed)
 
 
-@pytest.mark.parametrize("changes", [{"labels": [0, 1, 2, 2]}, {"predictions": [0, 1, 2, 2]}, {"attack": {}}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labels": [0, 1, 2, 2]},
+        {"predictions": [0, 1, 2, 2]},
+        {"attack": {"bounds": [0.0, 1.0]}},
+        {"attack": {"bounds": [0.0, 255.0], "norm": "linf"}},
+        {"attack": {"bounds": [0.0, 1.0], "norm": "linf", "deviation": 0.5}},
+    ],
+)
 def test_what_cannot_be_compared_is_refused(changes):
     other = report(SECOND.norms, SECOND.signed, SECOND.success, **{"attack": SECOND.attack, **changes})
     with pytest.raises(ValueError, match="the same images, of the same model, in the same norm"):

@@ -85,7 +85,7 @@ def test_failing_is_no_fault_where_failed_attacks_are_meant_to_count(only_succes
     (condition,) = (each for each in CONDITIONS if each.name == "few successes")
     regularizer = keras_amm.MarginRegularizer.from_paper("min-exp", only_successful=only_successful)
     window = EMPTY._replace(batches=30.0, searched=100.0, success=49.0)
-    assert condition.holds(window, Setting(regularizer, True, [])) == is_told
+    assert condition.holds(window, Setting(regularizer, keras_amm.DeepFool(), True, [])) == is_told
 
 
 def test_capped():
@@ -141,7 +141,7 @@ def test_values_that_c_and_d_do_not_fit(penalty, size, is_told):
     (condition,) = (each for each in CONDITIONS if each.name == "values")
     regularizer = keras_amm.MarginRegularizer.from_paper("min-exp", **penalty)
     window = EMPTY._replace(batches=3.0, size_of_values=3.0 * size)
-    assert condition.holds(window, Setting(regularizer, True, [])) == is_told
+    assert condition.holds(window, Setting(regularizer, keras_amm.DeepFool(), True, [])) == is_told
 
 
 @pytest.mark.parametrize(
@@ -185,4 +185,4 @@ def test_without_a_penalty_nothing_is_counted():
 
 @pytest.mark.parametrize("condition", CONDITIONS, ids=lambda condition: condition.name)
 def test_nothing_holds_of_an_empty_window(condition):
-    assert not condition.holds(EMPTY, Setting(keras_amm.MarginRegularizer(), True, []))
+    assert not condition.holds(EMPTY, Setting(keras_amm.MarginRegularizer(), keras_amm.DeepFool(), True, []))

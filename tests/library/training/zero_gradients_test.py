@@ -33,6 +33,7 @@ def test_a_rounding_network_is_told_once(compiled):
     history, told = _fit(_rounding(), **compiled)
     assert len(told) == 1
     assert _SAID in told[0] or "all images of 4 batches" in told[0]
+    assert "so DeepFool cannot take a step" in told[0]
     assert np.all(np.isfinite(history["loss"])) and history["margin"] == [0.0, 0.0]
 
 
