@@ -25,34 +25,28 @@ from examples.paper.json_files import write_json
 from examples.paper.training.run_records import versions
 from keras_amm.gradient.boundary import FLOOR
 
-_MODELS = flags.DEFINE_list("models", [], "Saved models, each a file.keras.")
-_DATA_SET = flags.DEFINE_enum("data_set", "mnist", ["mnist", "cifar10"], "The data set of the models.")
-_IMAGES = flags.DEFINE_integer("num_images", 1000, "The first so many test images.", lower_bound=1)
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 100, "Images perturbed at a time.", lower_bound=1)
-_JSON = flags.DEFINE_string("json", None, "A file of records, to which those of these models are added.")
-
 
 def main(argv: list[str]) -> None:
     del argv
     made_with = versions()
-    images = arrays.load(_DATA_SET.value, f"test[:{_IMAGES.value}]", DATA_SETS[_DATA_SET.value].mean)
+    images = arrays.load(flags.FLAGS.data_set, f"test[:{flags.FLAGS.num_images}]", DATA_SETS[flags.FLAGS.data_set].mean)
     found = {}
     print("| network | images | median cosine | quartiles | below the floor |\n| --- | --- | --- | --- | --- |")
-    for path in map(pathlib.Path, _MODELS.value):
+    for path in map(pathlib.Path, flags.FLAGS.models):
         name = path.parent.name
-        parts = range(0, len(images), _BATCH_SIZE.value)
+        parts = range(0, len(images), flags.FLAGS.batch_size)
         model = keras.models.load_model(path, compile=False)
         found[name] = row = summary(
-            np.concatenate([cosines(model, images.x[first : first + _BATCH_SIZE.value]) for first in parts])
+            np.concatenate([cosines(model, images.x[first : first + flags.FLAGS.batch_size]) for first in parts])
         )
         low, high = row["quartiles"]
         print(
             f"| {name} | {row['images']} | {row['median']:.3f} | {low:.3f} .. {high:.3f} | {row['below_floor']:.1%} |"
         )
-    if _JSON.value:
-        path = pathlib.Path(_JSON.value)
+    if flags.FLAGS.json:
+        path = pathlib.Path(flags.FLAGS.json)
         known = json.loads(path.read_text()) if path.exists() else {}
-        rows = {name: {"data_set": _DATA_SET.value, "versions": made_with, **row} for name, row in found.items()}
+        rows = {name: {"data_set": flags.FLAGS.data_set, "versions": made_with, **row} for name, row in found.items()}
         write_json(path, {**known, **rows})
 
 
@@ -83,5 +77,15 @@ def summary(cosines: np.ndarray) -> dict[str, Any]:
     }
 
 
+def _define_flags() -> None:
+    """Only where this is the program: other benchmarks have flags of the same names."""
+    flags.DEFINE_list("models", [], "Saved models, each a file.keras.")
+    flags.DEFINE_enum("data_set", "mnist", ["mnist", "cifar10"], "The data set of the models.")
+    flags.DEFINE_integer("num_images", 1000, "The first so many test images.", lower_bound=1)
+    flags.DEFINE_integer("batch_size", 100, "Images perturbed at a time.", lower_bound=1)
+    flags.DEFINE_string("json", None, "A file of records, to which those of these models are added.")
+
+
 if __name__ == "__main__":
+    _define_flags()
     app.run(main)

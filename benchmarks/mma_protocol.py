@@ -29,8 +29,7 @@ from absl import app, flags
 import keras_amm
 from examples.paper.data import arrays
 from examples.paper.json_files import write_json
-from examples.paper.training.run_records import versions
-from examples.paper.training.starting_network import digest
+from examples.paper.training.run_records import digest, versions
 
 _MODELS = flags.DEFINE_list("models", [], "Saved models, each a file.keras.")
 _OUT = flags.DEFINE_string("out", "mma", "The folder of the records.")

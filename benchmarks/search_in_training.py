@@ -47,29 +47,23 @@ _MEASURED_BY = {
     "deepfool": keras_amm.DeepFool(50, refine_steps=10),
 }
 
-_CELLS = flags.DEFINE_list("cells", ["mnist-mlp800", "mnist-lenet", "cifar10-cnn"], "Cells of the benchmark `helps`.")
-_SEARCHES = flags.DEFINE_list("searches", list(SEARCHES), "What searches while training.")
-_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of initial weights and order.")
-_RECORDS = flags.DEFINE_string("records", "results/search_in_training", "Folder of the records.")
-_THREADS = flags.DEFINE_integer("threads", 1, "Threads of TensorFlow; 0 for as many as there are cores.", lower_bound=0)
-
 
 def main(argv: list[str]) -> None:
     if argv[1:]:
         raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
-    for what, names, known in (("cells", _CELLS.value, CELLS), ("searches", _SEARCHES.value, SEARCHES)):
+    for what, names, known in (("cells", flags.FLAGS.cells, CELLS), ("searches", flags.FLAGS.searches, SEARCHES)):
         if unknown := [name for name in names if name not in known]:
             sys.exit(f"Expected of {', '.join(known)}. Received: --{what}={','.join(unknown)}.")
     # TensorFlow warns of many compiled functions; here each network has its own on purpose.
     tf.get_logger().setLevel("ERROR")
-    tf.config.threading.set_intra_op_parallelism_threads(_THREADS.value)
-    tf.config.threading.set_inter_op_parallelism_threads(_THREADS.value)
-    folder = pathlib.Path(_RECORDS.value)
+    tf.config.threading.set_intra_op_parallelism_threads(flags.FLAGS.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(flags.FLAGS.threads)
+    folder = pathlib.Path(flags.FLAGS.records)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        for seed in numbers("seeds", _SEEDS.value, int):
-            for cell in _CELLS.value:
-                for search in _SEARCHES.value:
+        for seed in numbers("seeds", flags.FLAGS.seeds, int):
+            for cell in flags.FLAGS.cells:
+                for search in flags.FLAGS.searches:
                     _record(folder, cell, search, seed)
     except (NotPreparedError, ValueError) as error:
         sys.exit(str(error))
@@ -83,7 +77,8 @@ def _record(folder: pathlib.Path, cell: str, search: str, seed: int) -> None:
     made_with = versions()
     found = train_and_measure(CELLS[cell], data.load(CELLS[cell]), SEARCHES[search](), seed)
     write_json(
-        path, {"cell": cell, "search": search, "seed": seed, "versions": made_with, "threads": _THREADS.value, **found}
+        path,
+        {"cell": cell, "search": search, "seed": seed, "versions": made_with, "threads": flags.FLAGS.threads, **found},
     )
     print(f"{path.stem}: error {found['error_percent']:.2f} %, margin {found['tight']['signed_mean']:.4f}", flush=True)
 
@@ -144,5 +139,15 @@ def _mean(values: Sequence[float], digits: int, unit: str = "") -> str:
     return f"{np.mean(values):.{digits}f}{unit}{deviation}"
 
 
+def _define_flags() -> None:
+    """Only where this is the program: other benchmarks have flags of the same names."""
+    flags.DEFINE_list("cells", ["mnist-mlp800", "mnist-lenet", "cifar10-cnn"], "Cells of the benchmark `helps`.")
+    flags.DEFINE_list("searches", list(SEARCHES), "What searches while training.")
+    flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of initial weights and order.")
+    flags.DEFINE_string("records", "results/search_in_training", "Folder of the records.")
+    flags.DEFINE_integer("threads", 1, "Threads of TensorFlow; 0 for as many as there are cores.", lower_bound=0)
+
+
 if __name__ == "__main__":
+    _define_flags()
     app.run(main)

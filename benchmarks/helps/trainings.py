@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from examples.paper.data.arrays import Images
 from examples.paper.json_files import write_json
-from examples.paper.training.run_records import versions
-from examples.paper.training.starting_network import digest
+from examples.paper.training.run_records import digest, versions
 
 from . import data, networks, records
 from .arms import ARMS, RIVALS, compile_model
@@ -127,14 +127,14 @@ def train_and_measure(key: Key, others: dict[str, Record], weights: pathlib.Path
     margin = others["plain"]["margin_median"] if "plain" in others else None
     model = arm.wrap(network, arm.settings, margin)
     compile_model(model, cell, arm.settings)
-    kept = weights / f"{key._replace(test=False).path(weights).stem}.weights.h5" if weights else None
+    kept = key._replace(test=False).path(weights).with_suffix(".npz") if weights else None
     if key.test and kept and _load(network, kept, others[key.arm]):
         took = {name: others[key.arm][name] for name in _OF_TRAINING}
     else:
         took = _fit(model, images.train, cell, others[arm.as_long_as]["processor_seconds"] if arm.as_long_as else None)
         if kept:
             kept.parent.mkdir(parents=True, exist_ok=True)
-            network.save_weights(kept)
+            np.savez(kept, *network.get_weights())
     return {
         "settings": records.settings(key),
         "seed": key.seed,
@@ -152,7 +152,8 @@ def _load(network: keras.Model, path: pathlib.Path, record: Record) -> bool:
     if not path.exists():
         return False
     initial = network.get_weights()
-    network.load_weights(path)
+    with np.load(path) as arrays:
+        network.set_weights([*arrays.values()])
     if digest(network) == record.get("weights"):
         return True
     network.set_weights(initial)

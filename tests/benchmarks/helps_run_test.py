@@ -72,11 +72,11 @@ def test_records_are_made_once_and_resumed(tiny, tmp_path, monkeypatch, capsys):
     keys = trainings.plan(["one", "two"], ["plain", "amm"], [0])
     made = []
 
-    def cut_off(key, others):
+    def cut_off(key, *arguments):
         if key.cell == "two" and key.arm == "amm":
             raise KeyboardInterrupt
         made.append(key)
-        return train_and_measure(key, others)
+        return train_and_measure(key, *arguments)
 
     train_and_measure = trainings.train_and_measure
     with monkeypatch.context() as patch:
@@ -102,7 +102,9 @@ def test_all_arms_train_and_rivals_take_their_time(tiny, tmp_path, monkeypatch):
     clock = types.SimpleNamespace(process_time=lambda: float(next(ticks)), perf_counter=time.perf_counter)
     monkeypatch.setattr("benchmarks.helps.training_clock.time", clock)
     keys = trainings.plan(["one"], list(arms.ARMS), [0])
-    assert trainings.run(keys[:2], tmp_path, threads=1) == []
+    weights = tmp_path / "weights"
+    tmp_path = tmp_path / "records"
+    assert trainings.run(keys[:2], tmp_path, threads=1, weights=weights) == []
     # As if AMM had taken as long as four epochs of its rivals.
     path = keys[1].path(tmp_path)
     path.write_text(json.dumps({**json.loads(path.read_text()), "processor_seconds": 4.2}))
@@ -113,9 +115,15 @@ def test_all_arms_train_and_rivals_take_their_time(tiny, tmp_path, monkeypatch):
     assert epochs["plain"] == epochs["amm"] == epochs["paper"] == 3
     assert {epochs[arm] for arm in arms.RIVALS} == {4}
     assert found[Key("one", "longer", 0)]["processor_seconds"] == 4.0
-    # On test images the same trainings, with the radius of the held-out ones.
-    on_test = trainings.plan(["one"], ["plain", "amm"], [0], test=True)
-    assert trainings.run(on_test, tmp_path, threads=1) == [] and tiny == [False] * 9 + [True] * 2
+    # On test images the same trainings, with the radius of the held-out ones: from the weights that were kept, or once
+    # more where they are gone or those of another training.
+    on_test = trainings.plan(["one"], ["plain", "amm", "paper"], [0], test=True)
+    (weights / "one.paper.seed-0.npz").write_bytes((weights / "one.amm.seed-0.npz").read_bytes())
+    trained = []
+    fit = trainings._fit
+    monkeypatch.setattr(trainings, "_fit", lambda model, *others: trained.append(model) or fit(model, *others))
+    assert trainings.run(on_test, tmp_path, 1, weights) == [] and tiny == [False] * 9 + [True] * 3
+    assert len(trained) == 1 and isinstance(trained[0], keras_amm.AMMModel)
     for key in on_test:
         record = records.read(key, tmp_path)
         held_out = found[key._replace(test=False)]
@@ -129,10 +137,10 @@ def test_what_needs_another_record_waits_and_what_fails_stops_nothing(tiny, tmp_
     assert trainings.run(keys, tmp_path, threads=1) == keys and not list(tmp_path.iterdir())
     assert "one pgd needs a held-out record of plain and amm first." in capsys.readouterr().out
 
-    def train(key, others):
+    def train(key, *arguments):
         if key.cell == "one":
             raise ValueError("The loss is not finite.")
-        return {"error_percent": 1.0, "signed_mean": 1.0}
+        return {"error_percent": 1.0, "margin": 1.0}
 
     monkeypatch.setattr(trainings, "train_and_measure", train)
     keys = trainings.plan(["one", "two"], ["plain"], [0])
@@ -178,6 +186,7 @@ def test_what_cannot_be_run(tmp_path):
         [sys.executable, "-c", COMMAND_LINES, *lines], capture_output=True, text=True, cwd=EXAMPLES.parent,
         env={**os.environ, "TFDS_DATA_DIR": str(tmp_path)},
     )  # fmt: skip
+    assert done.stdout.count("code: ") == 4, done.stderr
     usage, unknown, not_prepared, report = done.stdout.partition("code: ")[2].split("code: ")
     assert usage.strip() == "1" and "Unknown arguments: y" in done.stdout + done.stderr
     assert "Received: --cells=x." in unknown and "TFDS_DATA_DIR" in not_prepared, done.stderr

@@ -1,6 +1,7 @@
-"""What a training run records: the time of each epoch, its history across resumes, and the versions it ran with."""
+"""What a training run records: the time of each epoch, its history across resumes, a hash of weights, and versions."""
 
 import csv
+import hashlib
 import os
 import pathlib
 import platform
@@ -106,3 +107,11 @@ def _revision() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def digest(network: keras.Model) -> str:
+    """A hash of the weights, which tells them from others whatever file they come from."""
+    found = hashlib.sha256()
+    for weight in network.get_weights():
+        found.update(weight.tobytes())
+    return found.hexdigest()[:16]

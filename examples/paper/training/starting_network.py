@@ -1,6 +1,5 @@
 """The network that a training starts from, as its settings say."""
 
-import hashlib
 from typing import Any
 
 import keras
@@ -59,11 +58,3 @@ def method_of(settings: dict[str, Any]) -> methods.Method:
 def loss_of(settings: dict[str, Any], method: methods.Method) -> keras.losses.Loss:
     """The loss to train with: the method's, or that which the settings name where there is no method."""
     return method.loss if settings["method"] else LOSSES[settings["loss"]]()
-
-
-def digest(network: keras.Model) -> str:
-    """A hash of the weights, which tells them from others whatever file they come from."""
-    found = hashlib.sha256()
-    for weight in network.get_weights():
-        found.update(weight.tobytes())
-    return found.hexdigest()[:16]

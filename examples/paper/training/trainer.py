@@ -33,8 +33,8 @@ from . import run_folder
 from .checkpoints import restore
 from .fitting import compile_model, fit, measure, to_measure
 from .run_folder import OtherRunError
-from .run_records import EpochSeconds, read_history, summarize_history, versions
-from .starting_network import digest, initial_network, loss_of, method_of, wrap_for_margin
+from .run_records import EpochSeconds, digest, read_history, summarize_history, versions
+from .starting_network import initial_network, loss_of, method_of, wrap_for_margin
 
 
 class SettingsError(ValueError):
