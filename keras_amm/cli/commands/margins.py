@@ -46,8 +46,10 @@ def run(args: argparse.Namespace) -> None:
             compared = {"second_attack": compared_with(report, again.reports[name])}
 
     def write(path: pathlib.Path) -> None:
-        content = {**json.loads(report.to_json()), **compared}
-        path.write_text(json.dumps(content, allow_nan=False) + "\n", encoding="utf-8")
+        report.to_json(path)
+        if compared:
+            content = {**json.loads(path.read_text(encoding="utf-8")), **compared}
+            path.write_text(json.dumps(content, allow_nan=False) + "\n", encoding="utf-8")
 
     writers = (write, lambda path: report.plot().savefig(path, dpi=150))
     results.write(dict(zip(files, writers, strict=True)))
