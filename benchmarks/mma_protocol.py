@@ -122,8 +122,15 @@ def by_foolbox() -> dict[str, Attack]:
         return points(foolbox.attacks.L2FMNAttack(steps=_STEPS), model, x, y, bounds)
 
     def brendel_bethge(model: keras.Model, x: np.ndarray, y: np.ndarray, bounds: Any) -> np.ndarray:
-        start = tf.constant(ddn(model, x, y, bounds))
-        return points(foolbox.attacks.L2BrendelBethgeAttack(steps=_STEPS), model, x, y, bounds, starting_points=start)
+        found = np.array(ddn(model, x, y, bounds))
+        # A start at the boundary itself is refused, since rounding may leave it on either side.
+        start = np.clip(x + 1.001 * (found - x), *(np.float32(bound) for bound in bounds))
+        beyond = np.argmax(model(start, training=False), axis=1) != y
+        if beyond.any():
+            attack = foolbox.attacks.L2BrendelBethgeAttack(steps=_STEPS)
+            starts = tf.constant(start[beyond])
+            found[beyond] = points(attack, model, x[beyond], y[beyond], bounds, starting_points=starts)
+        return found
 
     found: dict[str, Attack] = {"Foolbox: DDN": _norms_of(ddn), "Foolbox: FMN": _norms_of(fmn)}
     if importlib.util.find_spec("numba"):
