@@ -30,6 +30,7 @@ import keras_amm
 from examples.paper.data import arrays
 from examples.paper.json_files import write_json
 from examples.paper.training.run_records import digest, versions
+from keras_amm.attack import changed
 
 _MODELS = flags.DEFINE_list("models", [], "Saved models, each a file.keras.")
 _OUT = flags.DEFINE_string("out", "mma", "The folder of the records.")
@@ -91,17 +92,11 @@ def by_keras_amm(attack: keras_amm.Attack) -> Attack:
 
     def norms(model: keras.Model, x: np.ndarray, y: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:
         del y
-        within = type(attack).from_config({**attack.get_config(), "bounds": bounds, **_start_within(attack)})
-        found = within.perturb(model, x)
+        found = changed(attack, bounds=bounds).perturb(model, x)
         # Rounding may leave a point at the boundary itself on either side of it.
         return np.where(found.success, found.norm, np.inf)
 
     return norms
-
-
-def _start_within(attack: keras_amm.Attack) -> dict[str, Any]:
-    start = getattr(attack, "start", None)
-    return {} if start is None else {"start": keras_amm.DeepFool()}
 
 
 def by_foolbox() -> dict[str, Attack]:

@@ -23,6 +23,8 @@ from keras_amm.typing import Tensor, TensorLike
 
 _AttackT = TypeVar("_AttackT", bound="Attack")
 
+# What an attack takes over from another one, so that both measure alike.
+SHARED = ("from_logits", "deviation", "bounds", "norm")
 # A number for all pixels, or one for each channel.
 Bound = float | Sequence[float]
 
@@ -127,8 +129,7 @@ class Attack(abc.ABC):
         >>> keras_amm.DeepFool(overshoot=0.1).get_config()["overshoot"]
         0.1
         """
-        shared = ("refine_steps", "from_logits", "deviation", "bounds", "norm")
-        return {name: getattr(self, name) for name in shared}
+        return {name: getattr(self, name) for name in ("refine_steps", *SHARED)}
 
     def perturb(self, model: keras.Model, x: TensorLike, labels: TensorLike | None = None) -> Perturbation:
         """Find the perturbation that takes each image to its nearest decision boundary.
@@ -280,6 +281,11 @@ class Attack(abc.ABC):
         one = tf.ones_like(path.norm)
         _, _, high = tf.while_loop(lambda i, low, high: i < self.refine_steps, halve, (0, tf.zeros_like(one), one))
         return expand_to(tf.where(path.success, high, one), delta) * delta
+
+
+def changed(attack: _AttackT, **settings: Any) -> _AttackT:
+    """A copy of an attack with other settings."""
+    return type(attack).from_config({**attack.get_config(), **settings})
 
 
 def require_attack(attack: Any, hint: str = "") -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_amm.arguments import require_real, require_whole
-from keras_amm.attack import Attack, Bound
+from keras_amm.attack import SHARED, Attack, Bound, changed
 from keras_amm.deepfool import DeepFool
 from keras_amm.network.classifier import Classifier
 from keras_amm.search.box import box_around
@@ -141,7 +141,7 @@ class FastMinimumNorm(Attack):
         2
         """
         start = None if self.start is None else self.start.for_labels()
-        return type(self).from_config({**self.get_config(), "start": start})
+        return changed(self, start=start)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, for serialisation.
@@ -189,5 +189,4 @@ class FastMinimumNorm(Attack):
                 setattr(self, name, other)
             elif other not in (None, own):
                 raise ValueError(f"The start must have the same `{name}`, or None. Received: {own!r} and {other!r}.")
-        shared = {name: getattr(self, name) for name in ("from_logits", "deviation", "bounds", "norm")}
-        return type(start).from_config({**start.get_config(), **shared})
+        return changed(start, **{name: getattr(self, name) for name in SHARED})

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_amm.arguments import require_real, require_whole
-from keras_amm.attack import Attack, Bound
+from keras_amm.attack import Attack, Bound, changed
 from keras_amm.network.classifier import Classifier
 from keras_amm.search.box import box_around
 from keras_amm.search.linearisation import CleanPass
@@ -124,7 +124,7 @@ class SuperDeepFool(Attack):
         >>> keras_amm.SuperDeepFool().for_labels().num_candidates
         2
         """
-        return type(self).from_config({**self.get_config(), "num_candidates": 2})
+        return changed(self, num_candidates=2)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, for serialisation.

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_amm.attack import Attack
+from keras_amm.attack import SHARED, Attack, changed
 from keras_amm.cli import values
 from keras_amm.cli.errors import CommandError, raising_command_error
 from keras_amm.cli.pixels import Pixels
@@ -122,10 +122,10 @@ def second_attack(args: argparse.Namespace, first: Attack) -> Attack | None:
     if args.second_attack is None:
         return None
     second = SECOND_ATTACKS[args.second_attack]
-    settings = {each: getattr(first, each) for each in ("from_logits", "deviation", "bounds", "norm")}
+    settings = {name: getattr(first, name) for name in SHARED}
     if args.second_attack == "fmn" and args.steps is not None:
         settings["steps"] = args.steps
-    return type(second).from_config({**second.get_config(), **settings})
+    return changed(second, **settings)
 
 
 def require_another_attack(args: argparse.Namespace) -> None:

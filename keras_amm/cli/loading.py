@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import keras
 
-from keras_amm.attack import Attack
+from keras_amm.attack import Attack, changed
 from keras_amm.cli import attacks, models, options
 from keras_amm.cli.errors import CommandError
 from keras_amm.cli.images import Images, open_images
@@ -52,8 +52,8 @@ def _in_one_unit(given: dict[str, Attack]) -> dict[str, Attack]:
             + ", ".join(f"{name} {attack.norm}" for name, attack in given.items())
             + ". --norm gives the same to all."
         )
-    settings = {"deviation": known[0] if known else None}
-    return {name: type(attack).from_config({**attack.get_config(), **settings}) for name, attack in given.items()}
+    deviation = known[0] if known else None
+    return {name: changed(attack, deviation=deviation) for name, attack in given.items()}
 
 
 def _pixels(args: argparse.Namespace, loaded: dict[str, keras.Model], are_integers: bool) -> Pixels:

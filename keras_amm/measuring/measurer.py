@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_amm.attack import Attack
+from keras_amm.attack import Attack, changed
 from keras_amm.deepfool import DeepFool
 from keras_amm.execution.checks import as_value_errors, enforce
 from keras_amm.execution.compiled import CompiledPerModel
@@ -204,7 +204,7 @@ def _adapted(attack: Attack, model: Any) -> Attack:
     own = getattr(model, "attack", None)
     names = [name for name in ("from_logits", "deviation") if own is not None and getattr(attack, name) is None]
     taken = {name: getattr(own, name) for name in names if getattr(own, name) is not None}
-    return type(attack).from_config({**attack.get_config(), **taken}) if taken else attack
+    return changed(attack, **taken) if taken else attack
 
 
 def _search_untargeted(

@@ -4,13 +4,12 @@ import warnings
 
 import numpy as np
 
+from keras_amm.attack import SHARED
 from keras_amm.network.zero_gradients import advice_on_logits, have_no_gradient, warning_of_zero_gradients
 from keras_amm.report import MarginReport
 
 # A quarter of the images or more, whose attack went over twice as far as it had to.
 _OFTEN, _FAR = 0.25, 2.0
-# The arguments of an attack that `FastMinimumNorm` takes over from its start.
-_SHARED = ("from_logits", "deviation", "bounds", "norm")
 
 
 def notes_on(report: MarginReport) -> list[str]:
@@ -42,7 +41,7 @@ def _better_attack(report: MarginReport) -> str:
     name = _name_of_attack(report)
     if name == "FastMinimumNorm":
         return f"more steps than its {report.attack['steps']}"
-    given = {key: report.attack.get(key) for key in _SHARED}
+    given = {key: report.attack.get(key) for key in SHARED}
     shared = ", ".join(f"{key}={value!r}" for key, value in given.items() if value not in (None, "l2"))
     if name == "DeepFool" and not shared:
         return "`FastMinimumNorm()`, or more steps"
