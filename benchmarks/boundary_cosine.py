@@ -23,7 +23,8 @@ from examples.paper.data import arrays
 from examples.paper.data.data_sets import DATA_SETS
 from examples.paper.json_files import write_json
 from examples.paper.training.run_records import versions
-from keras_amm.gradient.boundary import FLOOR
+from keras_amm.gradient import boundary
+from keras_amm.search.linearisation import clean_pass
 
 
 def main(argv: list[str]) -> None:
@@ -52,18 +53,13 @@ def main(argv: list[str]) -> None:
 
 def cosines(model: keras.Model, x: np.ndarray) -> np.ndarray:
     """Of the images [B, ...] whose prediction DeepFool changes, the cosines of perturbation and normal."""
-    found = keras_amm.DeepFool().perturb(model, x)
-    x, delta, target = (
-        tf.boolean_mask(tf.convert_to_tensor(part), found.success) for part in (x, found.delta, found.target)
-    )
-    source = tf.argmax(model(x, training=False), axis=1)
-    with tf.GradientTape() as tape:
-        point = x + delta
-        tape.watch(point)
-        logits = model(point, training=False)
-        lead = tf.gather(logits, target, axis=1, batch_dims=1) - tf.gather(logits, source, axis=1, batch_dims=1)
-    normal, ray = (tf.reshape(part, [len(x), -1]) for part in (tape.gradient(lead, point), delta))
-    return tf.reduce_sum(tf.math.l2_normalize(normal, 1) * tf.math.l2_normalize(ray, 1), axis=1).numpy()
+    attack = keras_amm.DeepFool()
+    classifier = attack.classifier(model)
+    path = attack.path(classifier, clean_pass(classifier, classifier.inputs(x)), None)
+    index = tf.where(path.success)[:, 0]
+    # No weights: of the gradient, only the cosines are asked for.
+    _, found = boundary.differentiate(classifier, path, index, tf.zeros(tf.shape(index)), [])
+    return found.numpy()
 
 
 def summary(cosines: np.ndarray) -> dict[str, Any]:
@@ -73,7 +69,7 @@ def summary(cosines: np.ndarray) -> dict[str, Any]:
         "images": len(cosines),
         "median": middle,
         "quartiles": [low, high],
-        "below_floor": float(np.mean(cosines < FLOOR)),
+        "below_floor": float(np.mean(cosines < boundary.FLOOR)),
     }
 
 

@@ -13,14 +13,12 @@ Each record is a file of its own, so that a run which was stopped goes on. At th
 Reference: Pintor et al. (2021) for FMN, Abdollahpoorrostam et al. (2023) for the projection.
 """
 
-import gc
 import json
 import pathlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
@@ -31,10 +29,10 @@ from examples.paper.data.sources import NotPreparedError
 from examples.paper.json_files import write_json
 from examples.paper.training.run_records import versions
 
-from .helps import data, networks
+from .helps import data
 from .helps.arms import compile_model
 from .helps.cells import CELLS, Cell
-from .helps.training_clock import TrainingClock
+from .helps.trainings import fit, new_network
 
 SEARCHES: Mapping[str, Any] = {
     "deepfool": keras_amm.DeepFool,
@@ -85,16 +83,10 @@ def _record(folder: pathlib.Path, cell: str, search: str, seed: int) -> None:
 
 def train_and_measure(cell: Cell, images: data.CellData, attack: keras_amm.Attack, seed: int) -> dict[str, Any]:
     """Train a new network with the default penalty, searched by an attack, and measure it on the held-out images."""
-    keras.backend.clear_session()
-    gc.collect()
-    keras.utils.set_random_seed(seed)
-    network = networks.build(cell.network, images.train.x.shape[1:], images.num_classes)
+    network = new_network(cell, images, seed)
     model = keras_amm.wrap(network, attack=attack)
     compile_model(model, cell, {})
-    clock = TrainingClock(cell.epochs)
-    history = model.fit(
-        *images.train, batch_size=cell.batch_size, epochs=cell.epochs, callbacks=[clock], verbose=0
-    ).history
+    took = fit(model, images.train, cell)
     measured = images.measured
     predictions = network.predict(measured.x, batch_size=500, verbose=0).argmax(axis=1)
     reports = {
@@ -103,9 +95,8 @@ def train_and_measure(cell: Cell, images: data.CellData, attack: keras_amm.Attac
     }
     return {
         "attack": attack.get_config(),
-        "epochs": clock.epochs,
-        "processor_seconds": clock.processor_seconds,
-        "boundary_cosine": history["boundary_cosine"][-1],
+        **took,
+        "boundary_cosine": model.history.history["boundary_cosine"][-1],
         "error_percent": 100.0 * float(np.mean(predictions != measured.y)),
         **{
             name: {"signed_mean": report.signed_mean, "mean": report.mean, "success": report.success_rate}

@@ -120,10 +120,7 @@ def train_and_measure(key: Key, others: dict[str, Record], weights: pathlib.Path
     made_with = versions()
     cell, arm = CELLS[key.cell], ARMS[key.arm]
     images = data.load(cell, key.test)
-    keras.backend.clear_session()
-    gc.collect()
-    keras.utils.set_random_seed(key.seed)
-    network = networks.build(cell.network, images.train.x.shape[1:], images.num_classes)
+    network = new_network(cell, images, key.seed)
     margin = others["plain"]["margin_median"] if "plain" in others else None
     model = arm.wrap(network, arm.settings, margin)
     compile_model(model, cell, arm.settings)
@@ -131,7 +128,7 @@ def train_and_measure(key: Key, others: dict[str, Record], weights: pathlib.Path
     if key.test and kept and _load(network, kept, others[key.arm]):
         took = {name: others[key.arm][name] for name in _OF_TRAINING}
     else:
-        took = _fit(model, images.train, cell, others[arm.as_long_as]["processor_seconds"] if arm.as_long_as else None)
+        took = fit(model, images.train, cell, others[arm.as_long_as]["processor_seconds"] if arm.as_long_as else None)
         if kept:
             kept.parent.mkdir(parents=True, exist_ok=True)
             np.savez(kept, *network.get_weights())
@@ -160,7 +157,15 @@ def _load(network: keras.Model, path: pathlib.Path, record: Record) -> bool:
     return False
 
 
-def _fit(model: keras.Model, images: Images, cell: Cell, limit: float | None) -> dict[str, Any]:
+def new_network(cell: Cell, images: data.CellData, seed: int) -> keras.Model:
+    """The cell's network with new weights, after all that is left of earlier ones has been forgotten."""
+    keras.backend.clear_session()
+    gc.collect()
+    keras.utils.set_random_seed(seed)
+    return networks.build(cell.network, images.train.x.shape[1:], images.num_classes)
+
+
+def fit(model: keras.Model, images: Images, cell: Cell, limit: float | None = None) -> dict[str, Any]:
     """Train for the cell's epochs, or with a limit for so many processor seconds; what a record says of it."""
     clock = TrainingClock(cell.epochs, limit)
     epochs = cell.epochs if limit is None else _ENDLESS

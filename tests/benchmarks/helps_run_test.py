@@ -120,8 +120,8 @@ def test_all_arms_train_and_rivals_take_their_time(tiny, tmp_path, monkeypatch):
     on_test = trainings.plan(["one"], ["plain", "amm", "paper"], [0], test=True)
     (weights / "one.paper.seed-0.npz").write_bytes((weights / "one.amm.seed-0.npz").read_bytes())
     trained = []
-    fit = trainings._fit
-    monkeypatch.setattr(trainings, "_fit", lambda model, *others: trained.append(model) or fit(model, *others))
+    fit = trainings.fit
+    monkeypatch.setattr(trainings, "fit", lambda model, *others: trained.append(model) or fit(model, *others))
     assert trainings.run(on_test, tmp_path, 1, weights) == [] and tiny == [False] * 9 + [True] * 3
     assert len(trained) == 1 and isinstance(trained[0], keras_amm.AMMModel)
     for key in on_test:

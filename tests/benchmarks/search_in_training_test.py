@@ -6,6 +6,7 @@ import pytest
 
 import keras_amm
 from benchmarks import search_in_training
+from benchmarks.helps import networks
 from benchmarks.helps.cells import Cell
 from benchmarks.helps.data import CellData
 from examples.paper.data.arrays import Images
@@ -30,7 +31,7 @@ def test_table():
 def test_a_training_is_measured(monkeypatch):
     attacks = {"tight": keras_amm.FastMinimumNorm(2), "deepfool": keras_amm.DeepFool()}
     monkeypatch.setattr(search_in_training, "_MEASURED_BY", attacks)
-    monkeypatch.setattr(search_in_training.networks, "build", _linear)
+    monkeypatch.setattr(networks, "build", _linear)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(20, 3)).astype("float32")
     images = Images(x, (x[:, 0] > 0).astype("int32"))

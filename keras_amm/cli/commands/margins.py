@@ -10,7 +10,7 @@ import numpy as np
 from keras_amm.cli import attacks, loading, measuring, models, options
 from keras_amm.cli.errors import require
 from keras_amm.cli.output import Results
-from keras_amm.report import MarginReport
+from keras_amm.report_comparison import AttackComparison
 
 HELP = "measure the margins of a model on labelled images: print the report, write JSON and a figure"
 
@@ -42,14 +42,16 @@ def run(args: argparse.Namespace) -> None:
         again = measuring.measure(request._replace(attacks={name: second}))
         ended_by = again.ended_by
         if ended_by is None:
-            print(f"  {args.attack} and {args.second_attack}: {report.compare(again.reports[name])}")
-            compared = {"second_attack": compared_with(report, again.reports[name])}
+            comparison = report.compare(again.reports[name])
+            print(f"  {args.attack} and {args.second_attack}: {comparison}")
+            compared = {"second_attack": described(comparison, again.reports[name].attack)}
 
     def write(path: pathlib.Path) -> None:
-        report.to_json(path)
-        if compared:
-            content = {**json.loads(path.read_text(encoding="utf-8")), **compared}
-            path.write_text(json.dumps(content, allow_nan=False) + "\n", encoding="utf-8")
+        if not compared:
+            report.to_json(path)
+            return
+        content = {**json.loads(report.to_json()), **compared}
+        path.write_text(json.dumps(content, allow_nan=False) + "\n", encoding="utf-8")
 
     writers = (write, lambda path: report.plot().savefig(path, dpi=150))
     results.write(dict(zip(files, writers, strict=True)))
@@ -59,18 +61,17 @@ def run(args: argparse.Namespace) -> None:
         raise ended_by
 
 
-def compared_with(first: MarginReport, second: MarginReport) -> dict[str, Any]:
+def described(comparison: AttackComparison, second_attack: dict[str, Any]) -> dict[str, Any]:
     """What a comparison of two attacks says, of JSON's types; the report that is read from such a file leaves it out.
 
     Example:
     >>> report = keras_amm.MarginReport(norms=[0.1], signed=[0.1], predictions=[3], labels=[3], success=[1])
-    >>> keras_amm.cli.commands.margins.compared_with(report, report)["quartiles_of_ratio"]
+    >>> keras_amm.cli.commands.margins.described(report.compare(report), report.attack)["quartiles_of_ratio"]
     [1.0, 1.0, 1.0]
     """
-    comparison = first.compare(second)
     ratio = comparison.ratio
     return {
-        "attack": second.attack,
+        "attack": second_attack,
         "quartiles_of_ratio": np.quantile(ratio, (0.25, 0.5, 0.75)).tolist() if ratio.size else [],
         "success_rates": list(comparison.success_rates),
         "far_apart": comparison.far_apart,
