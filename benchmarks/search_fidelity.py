@@ -30,7 +30,6 @@ from examples.paper import architectures
 from examples.paper.data import arrays
 from examples.paper.json_files import write_json
 from examples.paper.training.run_records import versions
-from keras_amm.gradient import searching
 from keras_amm.gradient.penalty import find_penalty
 from keras_amm.search.linearisation import clean_pass
 
@@ -64,34 +63,27 @@ NETWORKS: Mapping[str, tuple[str, Callable[[], keras.Model], int]] = {
     "group-norm-cnn": ("cifar10", lambda: _small_cnn(lambda: layers.GroupNormalization(8)), 20_000),
 }
 
-_NETWORK = flags.DEFINE_multi_enum("network", list(NETWORKS), list(NETWORKS), "Networks.")
-_SETTINGS = flags.DEFINE_multi_enum("setting", list(SETTINGS), list(SETTINGS), "Settings of AMM.")
-_AT = flags.DEFINE_list("at", ["100", "550", "2750"], "Updates after which the searches are compared.")
-_BATCHES = flags.DEFINE_integer("batches", 300, "Batches compared in each state.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 100, "Seed of weights and orders.")
-_JSON = flags.DEFINE_string("json", None, "A file of records, to which those of the run are added.")
-_THREADS = flags.DEFINE_integer("threads", 1, "Threads of TensorFlow; 0 for as many as there are cores.", lower_bound=0)
-
 
 def main(argv: list[str]) -> None:
     del argv
     tf.get_logger().setLevel("ERROR")
-    tf.config.threading.set_intra_op_parallelism_threads(_THREADS.value)
-    tf.config.threading.set_inter_op_parallelism_threads(_THREADS.value)
+    tf.config.threading.set_intra_op_parallelism_threads(flags.FLAGS.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(flags.FLAGS.threads)
     print("| network | setting | updates | accuracy | search | same | equal batches | cosine | least | penalty |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
-    for name in _NETWORK.value:
-        for setting in _SETTINGS.value:
+    for name in flags.FLAGS.network:
+        for setting in flags.FLAGS.setting:
             for row in compare_in_training(name, setting):
                 print(f"| {' | '.join(map(str, row.values()))} |", flush=True)
                 _save(row)
 
 
 def _save(row: Mapping[str, Any]) -> None:
-    if _JSON.value:
-        path = pathlib.Path(_JSON.value)
+    if flags.FLAGS.json:
+        path = pathlib.Path(flags.FLAGS.json)
         rows = json.loads(path.read_text()) if path.exists() else []
-        write_json(path, [*rows, {**row, "batches": _BATCHES.value, "seed": _SEED.value, "versions": versions()}])
+        run = {"batches": flags.FLAGS.batches, "seed": flags.FLAGS.seed, "versions": versions()}
+        write_json(path, [*rows, {**row, **run}])
 
 
 def compare_in_training(name: str, setting: str) -> Iterator[dict[str, Any]]:
@@ -101,22 +93,22 @@ def compare_in_training(name: str, setting: str) -> Iterator[dict[str, Any]]:
 
     data_set, build, num_train = NETWORKS[name]
     images = arrays.load(data_set, f"train[:{num_train}]", DATA_SETS[data_set].mean)
-    keras.utils.set_random_seed(_SEED.value)
+    keras.utils.set_random_seed(flags.FLAGS.seed)
     network = build()
     model = keras_amm.wrap(network, SETTINGS[setting]())
     model.compile(
         keras.optimizers.SGD(0.02, momentum=0.9, global_clipnorm=10.0),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
-    orders = np.random.default_rng(_SEED.value)
+    orders = np.random.default_rng(flags.FLAGS.seed)
     training = _batches(images, orders)
     updates = 0
-    for at in map(int, _AT.value):
+    for at in map(int, flags.FLAGS.at):
         while updates < at:
             model.train_on_batch(*next(training))
             updates += 1
         batches = _batches(images, orders)
-        compared = [next(batches) for _ in range(_BATCHES.value)]
+        compared = [next(batches) for _ in range(flags.FLAGS.batches)]
         accuracy = np.mean([np.mean(np.argmax(network(x, training=False), 1) == y) for x, y in compared[:20]])
         for search, figures in compare(model, setting, compared).items():
             row = {"network": name, "setting": setting, "updates": updates, "accuracy": f"{accuracy:.1%}"}
@@ -167,20 +159,26 @@ def _searcher(model: keras_amm.AMMModel, regularizer: keras_amm.MarginRegularize
         classifier = model.attack.classifier(model.base_model)
         images = classifier.inputs(x)
         classifier = classifier.in_batch_of(images)
-        labels = tf.cast(y, tf.int32)
-        clean = clean_pass(classifier, images)
-        path = searching.search(classifier, model.attack, regularizer, clean, labels)
-        estimated = tf.zeros_like(path.success) if path.estimated is None else path.estimated
-        ranked = tf.where(estimated, -tf.ones_like(labels), labels)
-        selected = regularizer.select(path.norm, ranked, path.correct, path.success | estimated) & ~estimated
         found = find_penalty(
             classifier, model.attack, regularizer, clean_pass(classifier, images), y, weights, step=0, loss_scale=1.0
         )
         gradients = [tf.reshape(part, [-1]) for part in found.gradients if part is not None]
-        return selected, tf.concat(gradients, 0), found.value
+        return found.selected, tf.concat(gradients, 0), found.value
 
     return search
 
 
+def _define_flags() -> None:
+    """Only where this is the program: other benchmarks have flags of the same names."""
+    flags.DEFINE_multi_enum("network", list(NETWORKS), list(NETWORKS), "Networks.")
+    flags.DEFINE_multi_enum("setting", list(SETTINGS), list(SETTINGS), "Settings of AMM.")
+    flags.DEFINE_list("at", ["100", "550", "2750"], "Updates after which the searches are compared.")
+    flags.DEFINE_integer("batches", 300, "Batches compared in each state.", lower_bound=1)
+    flags.DEFINE_integer("seed", 100, "Seed of weights and orders.")
+    flags.DEFINE_string("json", None, "A file of records, to which those of the run are added.")
+    flags.DEFINE_integer("threads", 1, "Threads of TensorFlow; 0 for as many as there are cores.", lower_bound=0)
+
+
 if __name__ == "__main__":
+    _define_flags()
     app.run(main)

@@ -31,6 +31,7 @@ class MarginPenalty(NamedTuple):
         statistics: what `fit` shows.
         checks: what the values must satisfy.
         through_batch: one tensor or None for each of `classifier.sources`, the gradient in the statistics of the batch.
+        selected: boolean tensor [b], which of this replica's samples count; None of a strength that changes.
     """
 
     value: Tensor
@@ -38,6 +39,7 @@ class MarginPenalty(NamedTuple):
     statistics: MarginStatistics
     checks: list[Check]
     through_batch: Sequence[Tensor | None] = ()
+    selected: Tensor | None = None
 
     def through_pass(self, sources: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """The statistics of the batch, `classifier.sources`, that the penalty depends on, each with its gradient."""
@@ -167,7 +169,8 @@ def _compute(
     # An automatic strength has no cap, and LIN none either; beyond the hinge, the margin is the one that is wanted.
     has_cap = shrinkages.find_entry(regularizer.shrinkage).is_capped and not regularizer.is_automatic
     capped = selected & (slope == 0.0) & has_cap
-    return MarginPenalty(value, gradients, batch_statistics(path, median, selected, capped, sum_of_cosines), checks)
+    statistics = batch_statistics(path, median, selected, capped, sum_of_cosines)
+    return MarginPenalty(value, gradients, statistics, checks, selected=selected)
 
 
 def _pull(regularizer: MarginRegularizer, labels: Tensor, loss_scale: Tensor) -> influence.Pull:
