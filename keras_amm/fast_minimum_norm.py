@@ -31,14 +31,22 @@ class FastMinimumNorm(Attack):
     changes the prediction is the result. Step size and gamma fall along half a
     cosine, to a hundredth of the first step and to 0.001.
 
-    Ours are the start from another attack's point, whose norm is the ball's
-    first radius (the paper starts from another class's image, bisected, or
-    from the image itself); the unit of the step size, the ball's radius, so
-    that the units of the images do not matter; that the ball never grows beyond
-    the best point, and while there is none at most doubles in a step, up to four
-    times the first perturbation; and the attack towards the label of
-    misclassified images. Where no point beyond the boundary is found, the
-    result is the start's, or without a start the first step.
+    Ours are
+
+    - the start from another attack's point, whose norm is the ball's first
+      radius; the paper starts from another class's image, bisected, or from
+      the image itself,
+    - two short runs before it, from that point and from the image, since they
+      may end at different classes; the nearer point is gone on from. Of 20
+      steps or more each has a quarter, at most 10,
+    - the unit of the step size, the ball's radius, so that the units of the
+      images do not matter,
+    - that the ball never grows beyond the best point, and while there is none
+      at most doubles in a step, up to four times the first perturbation,
+    - the attack towards the label of misclassified images.
+
+    Where no point beyond the boundary is found, the result is the start's, or
+    without a start the first step.
 
     Args:
         steps: int, the gradients of each image, besides those of the start.

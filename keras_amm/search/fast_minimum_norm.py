@@ -30,6 +30,11 @@ class Schedule(NamedTuple):
         return self.last + 0.5 * (self.first - self.last) * (1.0 + tf.cos(angle))
 
 
+# The first runs from the start and from the image are short, so their balls change fast.
+_OF_SCOUTING = Schedule(2.0, 0.02), Schedule(0.3, 0.01)
+_LEAST_TO_SCOUT, _MOST_SCOUTING = 20, 10
+
+
 class _State(NamedTuple):
     """Where the search of each sample is: the point looked at, the ball that confines it, and the best one so far.
 
@@ -57,6 +62,9 @@ def search(
 ) -> Path:
     """Look for the nearest point of another class, from the images or from where another search has ended.
 
+    With a start, a part of the steps first goes from its points and as many from the images, since these runs may
+    arrive at different classes, and neither sees the other's. The rest of the steps goes on from the nearer point.
+
     Args:
         classifier: the network.
         clean: its pass over the images.
@@ -70,28 +78,56 @@ def search(
     Returns:
         The `Path`, without steps.
 
-    Reference: Algorithm 1 of Pintor et al. (2021).
+    Reference: Algorithm 1 of Pintor et al. (2021); the two first runs are ours.
     """
     goal, norm = aim(clean, labels), norm_for(classifier)
-    state = _begin(norm, clean, goal, start)
 
-    def step(number: Tensor, state: _State) -> tuple[Tensor, _State]:
-        of_size, of_radius = (schedule.at(number, steps, clean.x.dtype) for schedule in (step_size, gamma))
-        return number + 1, _step(classifier, clean.x, goal, state, of_size, of_radius, box)
+    def run(first: Best, steps: int, step_size: Schedule, gamma: Schedule) -> Best:
+        return _run(classifier, clean.x, goal, first, box, steps=steps, step_size=step_size, gamma=gamma)
 
-    _, state = tf.while_loop(lambda number, _: number < steps, step, (tf.constant(0), state))
-    best = _better(norm, state.best, state.delta, goal.lead(classifier(clean.x + state.delta)) > 0.0)
+    first, scouting = _begin(norm, clean, goal, start), 0 if start is None else _scouting(steps)
+    if scouting:
+        from_start = run(first, scouting, *_OF_SCOUTING)
+        from_image = run(_begin(norm, clean, goal, None), scouting, *_OF_SCOUTING)
+        first = _better(norm, from_start, from_image.delta, from_image.is_found)
+    best = run(first, steps - 2 * scouting, step_size, gamma)
     taken = tf.where(best.norm > 0.0, steps, 0) + (0 if start is None else start.iterations)
     return path_to(classifier, clean, goal, best.delta, taken, best.is_found)
 
 
-def _begin(norm: Norm, clean: CleanPass, goal: Aim, start: Path | None) -> _State:
+def _scouting(steps: int) -> int:
+    """How many steps go from the start's point and as many from the image, before the rest; too few tell nothing."""
+    return min(steps // 4, _MOST_SCOUTING) if steps >= _LEAST_TO_SCOUT else 0
+
+
+def _run(
+    classifier: Classifier,
+    x: Tensor,
+    goal: Aim,
+    first: Best,
+    box: Box | None,
+    *,
+    steps: int,
+    step_size: Schedule,
+    gamma: Schedule,
+) -> Best:
+    """The best of so many steps from a first perturbation of the images x [B, ...], whose norm is the ball's radius."""
+    norm = norm_for(classifier)
+
+    def step(number: Tensor, state: _State) -> tuple[Tensor, _State]:
+        of_size, of_radius = (schedule.at(number, steps, x.dtype) for schedule in (step_size, gamma))
+        return number + 1, _step(classifier, x, goal, state, of_size, of_radius, box)
+
+    begun = tf.constant(0), _State(first.delta, norm.of(first.delta), first)
+    _, state = tf.while_loop(lambda number, _: number < steps, step, begun)
+    return _better(norm, state.best, state.delta, goal.lead(classifier(x + state.delta)) > 0.0)
+
+
+def _begin(norm: Norm, clean: CleanPass, goal: Aim, start: Path | None) -> Best:
+    """What is known before the first step: the start's perturbation, or that the image is at a boundary already."""
     if start is None:
-        # An image that is at a boundary already is what is looked for.
-        delta, success = tf.zeros_like(clean.x), goal.is_reached(clean.logits)
-    else:
-        delta, success = start.delta, start.success
-    return _State(delta, norm.of(delta), none_yet(clean.x).or_smaller(norm, delta, success))
+        return none_yet(clean.x).or_smaller(norm, tf.zeros_like(clean.x), goal.is_reached(clean.logits))
+    return none_yet(clean.x).or_smaller(norm, start.delta, start.success)
 
 
 def _step(

@@ -283,6 +283,21 @@ class TestFastMinimumNorm:
         ):  # fmt: skip
             assert not np.array_equal(base, keras_amm.FastMinimumNorm(**changed).perturb(model, x).norm), changed
 
+    def test_goes_on_to_the_nearer_of_two_classes(self):
+        """By its slope at the image class 1 is nearer, and DeepFool arrives there; in truth class 2 is."""
+        x = keras.Input((2,))
+        u, v = x[:, :1], x[:, 1:]
+        logits = keras.layers.Concatenate()([0.0 * u, 2.0 * keras.ops.tanh(u) - 1.0, 2.0 * v * v + v - 0.8])
+        model, image = keras.Model(x, logits), np.zeros((1, 2), "float32")
+        # Where the two logits are 0, each along its own axis.
+        to_first, to_second = np.arctanh(0.5), (np.sqrt(7.4) - 1.0) / 4.0
+        np.testing.assert_allclose(keras_amm.DeepFool().perturb(model, image).norm, [to_first], rtol=0.03)
+        found = keras_amm.FastMinimumNorm().perturb(model, image)
+        np.testing.assert_allclose(found.norm, [to_second], rtol=2e-3)
+        np.testing.assert_array_equal(found.target, [2])
+        # Too few steps to look in two places.
+        np.testing.assert_allclose(keras_amm.FastMinimumNorm(10).perturb(model, image).norm, [to_first], rtol=2e-3)
+
     def test_counts_the_steps_of_the_start(self, linear):
         model, *_, x, _, _ = linear
         first = keras_amm.DeepFool().perturb(model, x)
