@@ -14,7 +14,7 @@ from keras_amm.strength import StrengthOverTime
 from keras_amm.typing import Tensor, TensorLike
 
 # The arguments that are saved as they are.
-_PLAIN = """c d top_fraction max_penalty gradient screening only_successful interval misclassified normalize
+_PLAIN = """c d top_fraction max_penalty gradient screening only_successful interval stride misclassified normalize
     max_influence warmup_steps above_chance search""".split()
 
 
@@ -49,6 +49,9 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
             of Elsayed et al. (2018).
         interval: int >= 1, the training steps from one penalty to the next. The penalty is then multiplied by it,
             caps included, and in the steps between nothing is searched. That is cheaper, and not the paper's method.
+        stride: int >= 1, the samples of a batch from one that is looked at to the next, beginning at another one in
+            each step. The penalty is that of these samples, as if they were the batch: over the steps the same, at a
+            fraction of the cost. 1 looks at every sample.
         misclassified: which misclassified samples count: `"all"`; `"farthest"`, those farthest from their label, one
             of each label and among the first `top_fraction` of the batch (the authors' code under MIN); `"none"`
             (their option `--pos-only`); None for what the aggregation itself does.
@@ -82,12 +85,13 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         shrinkage: str | shrinkages.Shrinkage = "exp",
         c: float = 1.0,
         d: float = 1.0,
-        top_fraction: float = 0.25,
+        top_fraction: float = 0.5,
         max_penalty: float = 50.0,
         gradient: str = "boundary",
         screening: float | None = None,
         only_successful: bool = True,
         interval: int = 1,
+        stride: int = 2,
         misclassified: str | None = "none",
         normalize: str | None = "median",
         max_influence: float | None = 0.4,
@@ -110,6 +114,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         self.screening = screening
         self.only_successful = only_successful
         self.interval = interval
+        self.stride = stride
         self.misclassified = misclassified
         self.normalize = normalize
         self.max_influence = max_influence

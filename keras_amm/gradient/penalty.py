@@ -13,7 +13,7 @@ from keras_amm.execution.checks import Check, enforce, first_failure
 from keras_amm.execution.xla import indices
 from keras_amm.gradient import adjoint, boundary, influence
 from keras_amm.gradient.metrics import MarginStatistics, batch_statistics
-from keras_amm.gradient.searching import norms_of_images, search, walk_of
+from keras_amm.gradient.searching import norms_of_images, part_of, search, walk_of
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.second_derivatives import naming_layers
 from keras_amm.regularizer import MarginRegularizer
@@ -110,7 +110,7 @@ def find_penalty(
         waits = tf.convert_to_tensor(regularizer.running.accuracy) <= _clearly_above_chance(clean.logits.shape[1])
         strength = tf.where(waits, tf.zeros_like(strength), strength)
     sources = [*weights, *classifier.sources]
-    compute = functools.partial(_compute, classifier, attack, regularizer, clean, y, sources, strength, loss_scale)
+    compute = functools.partial(_compute, classifier, attack, regularizer, clean, y, sources, strength, loss_scale, step)
     found = unless_off(strength, sources, compute, clean.logits.dtype) if regularizer.is_scheduled else compute()
     gradients, through_batch = found.gradients[: len(weights)], found.gradients[len(weights) :]
     return found._replace(gradients=gradients, through_batch=through_batch)
@@ -138,10 +138,14 @@ def _compute(
     weights: list[Variable],
     strength: Tensor,
     loss_scale: TensorLike,
+    step: TensorLike,
 ) -> MarginPenalty:
     """The penalty at a strength that is a scalar tensor."""
     num_classes = clean.logits.shape[1]
     labels, checks = clean.class_indices(y)
+    if regularizer.stride > 1:
+        rows = _rows_in_turn(clean.x.shape[0] or tf.shape(labels)[0], regularizer.stride, step)
+        clean, labels = part_of(classifier, attack, regularizer, clean, rows), tf.gather(labels, rows)
     path = search(classifier, attack, regularizer, clean, labels)
     value, slope, selected, median = _penalize(classifier, regularizer, path, labels, strength)
     is_finite = tf.reduce_all(tf.math.is_finite(slope)) & tf.math.is_finite(value)
@@ -171,6 +175,12 @@ def _compute(
     capped = selected & (slope == 0.0) & has_cap
     statistics = batch_statistics(path, median, selected, capped, sum_of_cosines)
     return MarginPenalty(value, gradients, statistics, checks, selected=selected)
+
+
+def _rows_in_turn(batch_size: Tensor | int, stride: int, step: TensorLike) -> Tensor:
+    """Every `stride`-th row of a batch, from another first one at each step; as many at every step, for XLA's sake."""
+    first = tf.cast(step, tf.int32) % tf.minimum(batch_size, stride)
+    return first + stride * tf.range(tf.maximum(batch_size // stride, 1))
 
 
 def _pull(regularizer: MarginRegularizer, labels: Tensor, loss_scale: Tensor) -> influence.Pull:
