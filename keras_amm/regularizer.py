@@ -94,7 +94,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         stride: int = 2,
         misclassified: str | None = "none",
         normalize: str | None = "median",
-        max_influence: float | None = 0.4,
+        max_influence: float | None = 0.35,
         warmup_steps: int = 0,
         above_chance: bool = False,
         search: str = "cheap",
