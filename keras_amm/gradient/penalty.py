@@ -110,7 +110,9 @@ def find_penalty(
         waits = tf.convert_to_tensor(regularizer.running.accuracy) <= _clearly_above_chance(clean.logits.shape[1])
         strength = tf.where(waits, tf.zeros_like(strength), strength)
     sources = [*weights, *classifier.sources]
-    compute = functools.partial(_compute, classifier, attack, regularizer, clean, y, sources, strength, loss_scale, step)
+    compute = functools.partial(
+        _compute, classifier, attack, regularizer, clean, y, sources, strength, loss_scale, step
+    )
     found = unless_off(strength, sources, compute, clean.logits.dtype) if regularizer.is_scheduled else compute()
     gradients, through_batch = found.gradients[: len(weights)], found.gradients[len(weights) :]
     return found._replace(gradients=gradients, through_batch=through_batch)
