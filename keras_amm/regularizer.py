@@ -51,7 +51,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
             caps included, and in the steps between nothing is searched. That is cheaper, and not the paper's method.
         stride: int >= 1, the samples of a batch from one that is looked at to the next, beginning at another one in
             each step. The penalty is that of these samples, as if they were the batch: over the steps that of all,
-            at a fraction of the cost. 1 looks at every sample.
+            at a fraction of the cost, but noisier.
         misclassified: which misclassified samples count: `"all"`; `"farthest"`, those farthest from their label, one
             of each label and among the first `top_fraction` of the batch (the authors' code under MIN); `"none"`
             (their option `--pos-only`); None for what the aggregation itself does.
@@ -85,16 +85,16 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         shrinkage: str | shrinkages.Shrinkage = "exp",
         c: float = 1.0,
         d: float = 1.0,
-        top_fraction: float = 0.5,
+        top_fraction: float = 0.35,
         max_penalty: float = 50.0,
         gradient: str = "boundary",
         screening: float | None = None,
         only_successful: bool = True,
         interval: int = 1,
-        stride: int = 2,
+        stride: int = 1,
         misclassified: str | None = "none",
         normalize: str | None = "median",
-        max_influence: float | None = 0.35,
+        max_influence: float | None = 0.4,
         warmup_steps: int = 0,
         above_chance: bool = False,
         search: str = "cheap",
