@@ -4,9 +4,10 @@
     python -m benchmarks.search_in_training --cells=mnist-mlp800 --searches=deepfool,fmn --seeds=0
 
 needs MNIST and CIFAR-10 prepared by tensorflow-datasets. Cells are those of `benchmarks/helps`. In each, a network is
-trained with the default penalty, but for `top_fraction`, for as many epochs with each search, from the same initial weights and in the same
-order. Error and margins are those of images held out of the training split. Margins are measured by the tightest
-attack of the library, `FastMinimumNorm(100)` from DeepFool's points, and by DeepFool beside it.
+trained with the default penalty, but for `top_fraction`, for as many epochs with each search, from the same initial
+weights and in the same order. Error and margins are those of images held out of the training split. Margins are
+measured by the tightest attack of the library, `FastMinimumNorm(100)` from DeepFool's points, and by DeepFool beside
+it.
 
 Each record is a file of its own, so that a run which was stopped goes on. At the end, all records are shown as a table.
 
