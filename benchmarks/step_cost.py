@@ -63,7 +63,6 @@ VARIANTS: dict[str, Regularizer] = {
     "plain": None,
     "default": keras_amm.MarginRegularizer,
     "default, exact": functools.partial(keras_amm.MarginRegularizer, search="exact"),
-    "default, stride 2": functools.partial(keras_amm.MarginRegularizer, stride=2),
     # The same step, traced again: what differs is chance.
     "default, once more": keras_amm.MarginRegularizer,
     "paper, exact": _paper(),
@@ -71,7 +70,6 @@ VARIANTS: dict[str, Regularizer] = {
     "paper, ranks, boundary": _paper(search="ranks", gradient="boundary"),
     "AVG+EXP, ranks": _paper("avg-exp", search="ranks"),
     "AVG+EXP, ranks, boundary": _paper("avg-exp", search="ranks", gradient="boundary"),
-    "AVG+EXP, ranks, boundary, stride 2": _paper("avg-exp", search="ranks", gradient="boundary", stride=2),
 }
 SEARCHES: dict[str, Regularizer] = {
     "plain": None,

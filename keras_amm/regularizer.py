@@ -14,7 +14,7 @@ from keras_amm.strength import StrengthOverTime
 from keras_amm.typing import Tensor, TensorLike
 
 # The arguments that are saved as they are.
-_PLAIN = """c d top_fraction max_penalty gradient screening only_successful interval stride misclassified normalize
+_PLAIN = """c d top_fraction max_penalty gradient screening only_successful interval misclassified normalize
     max_influence warmup_steps above_chance search""".split()
 
 
@@ -49,17 +49,14 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
             of Elsayed et al. (2018).
         interval: int >= 1, the training steps from one penalty to the next. The penalty is then multiplied by it,
             caps included, and in the steps between nothing is searched. That is cheaper, and not the paper's method.
-        stride: int >= 1, the samples of a batch from one that is looked at to the next, beginning at another one in
-            each step. The penalty is that of these samples, as if they were the batch: over the steps that of all,
-            at a fraction of the cost, but noisier.
         misclassified: which misclassified samples count: `"all"`; `"farthest"`, those farthest from their label, one
             of each label and among the first `top_fraction` of the batch (the authors' code under MIN); `"none"`
             (their option `--pos-only`); None for what the aggregation itself does.
         normalize: the unit of the norms that c and d scale: None for the units of the images (Equation 6);
             `"input"`, the norm of the image itself (Equation 5 of Deep Defense); `"median"`, the running mean of the
             batches' median margins, a weight of this layer.
-        max_influence: float > 0, how hard the penalty may pull on a sample's logits at the boundary, on average over
-            the `stride`, as a multiple of the most that cross-entropy can; None for no bound. The bound has no units.
+        max_influence: float > 0, how hard the penalty may pull on a sample's logits at the boundary, as a multiple
+            of the most that cross-entropy can; None for no bound. The bound has no units.
         warmup_steps: int >= 0, updates in which the strength grows linearly to its full value.
         above_chance: bool, whether there is no penalty until the training's running accuracy is better than chance.
         search: `"exact"`, every sample; `"ranks"`, best first, those that the selection probably depends on;
@@ -91,7 +88,6 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         screening: float | None = None,
         only_successful: bool = True,
         interval: int = 1,
-        stride: int = 1,
         misclassified: str | None = "none",
         normalize: str | None = "median",
         max_influence: float | None = 0.4,
@@ -114,7 +110,6 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         self.screening = screening
         self.only_successful = only_successful
         self.interval = interval
-        self.stride = stride
         self.misclassified = misclassified
         self.normalize = normalize
         self.max_influence = max_influence

@@ -23,7 +23,6 @@ BEFORE_THEY_EXISTED: Mapping[str, Any] = MappingProxyType(
         "warmup_steps": 0,
         "above_chance": False,
         "search": "exact",
-        "stride": 1,
     }
 )
 # Beside strength, c and d: those of the authors' code.
@@ -57,7 +56,6 @@ def require_valid(given: Mapping[str, Any]) -> None:
         require_real(name, given[name], lambda v: v > 0, "greater than 0")
     require_real("top_fraction", given["top_fraction"], lambda v: 0 < v <= 1, "in (0, 1]")
     require_whole("interval", given["interval"], 1)
-    require_whole("stride", given["stride"], 1)
     require_whole("warmup_steps", given["warmup_steps"], 0)
     for name, known in (
         ("gradient", _GRADIENTS),

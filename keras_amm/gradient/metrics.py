@@ -66,6 +66,15 @@ def batch_statistics(
     )
 
 
+def median_of(norm: Tensor, counts: Tensor) -> Tensor:
+    """The (lower) median of the norms [B] that count, a scalar; 0 if there are none."""
+    ordered = tf.sort(tf.where(counts, norm, tf.fill(tf.shape(norm), norm.dtype.max)))
+    number = tf.reduce_sum(tf.cast(counts, tf.int32))
+    # Not a slice, whose place XLA takes for a constant: it would compile the step anew for every batch.
+    middle = tf.gather(ordered, tf.maximum(number - 1, 0) // 2)
+    return tf.where(number > 0, middle, tf.zeros((), norm.dtype))
+
+
 def _sum_of_margins(path: Path) -> Tensor:
     """The sum of the margins of a batch, a scalar."""
     reached, searched, estimated = (path.correct & mask for mask in (path.success, path.searched, ~path.searched))

@@ -12,8 +12,8 @@ from keras_amm.execution import replicas
 from keras_amm.execution.checks import Check, enforce, first_failure
 from keras_amm.execution.xla import indices
 from keras_amm.gradient import adjoint, boundary, influence
-from keras_amm.gradient.metrics import MarginStatistics, batch_statistics
-from keras_amm.gradient.searching import norms_of_images, part_of, search, walk_of
+from keras_amm.gradient.metrics import MarginStatistics, batch_statistics, median_of
+from keras_amm.gradient.searching import norms_of_images, search, walk_of
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.second_derivatives import naming_layers
 from keras_amm.regularizer import MarginRegularizer
@@ -31,7 +31,7 @@ class MarginPenalty(NamedTuple):
         statistics: what `fit` shows.
         checks: what the values must satisfy.
         through_batch: one tensor or None for each of `classifier.sources`, the gradient in the statistics of the batch.
-        selected: boolean tensor [b], which of this replica's samples count; None of a strength that changes.
+        selected: boolean tensor [b], which of this replica's samples count; None where `tf.cond` decides.
     """
 
     value: Tensor
@@ -110,9 +110,7 @@ def find_penalty(
         waits = tf.convert_to_tensor(regularizer.running.accuracy) <= _clearly_above_chance(clean.logits.shape[1])
         strength = tf.where(waits, tf.zeros_like(strength), strength)
     sources = [*weights, *classifier.sources]
-    compute = functools.partial(
-        _compute, classifier, attack, regularizer, clean, y, sources, strength, loss_scale, step
-    )
+    compute = functools.partial(_compute, classifier, attack, regularizer, clean, y, sources, strength, loss_scale)
     found = unless_off(strength, sources, compute, clean.logits.dtype) if regularizer.is_scheduled else compute()
     gradients, through_batch = found.gradients[: len(weights)], found.gradients[len(weights) :]
     return found._replace(gradients=gradients, through_batch=through_batch)
@@ -140,14 +138,10 @@ def _compute(
     weights: list[Variable],
     strength: Tensor,
     loss_scale: TensorLike,
-    step: TensorLike,
 ) -> MarginPenalty:
     """The penalty at a strength that is a scalar tensor."""
     num_classes = clean.logits.shape[1]
     labels, checks = clean.class_indices(y)
-    if regularizer.stride > 1:
-        rows = _rows_in_turn(clean.x.shape[0] or tf.shape(labels)[0], regularizer.stride, step)
-        clean, labels = part_of(classifier, attack, regularizer, clean, rows), tf.gather(labels, rows)
     path = search(classifier, attack, regularizer, clean, labels)
     value, slope, selected, median = _penalize(classifier, regularizer, path, labels, strength)
     is_finite = tf.reduce_all(tf.math.is_finite(slope)) & tf.math.is_finite(value)
@@ -179,12 +173,6 @@ def _compute(
     return MarginPenalty(value, gradients, statistics, checks, selected=selected)
 
 
-def _rows_in_turn(batch_size: Tensor | int, stride: int, step: TensorLike) -> Tensor:
-    """Every `stride`-th row of a batch, from another first one at each step; as many at every step, for XLA's sake."""
-    first = tf.cast(step, tf.int32) % tf.minimum(batch_size, stride)
-    return first + stride * tf.range(tf.maximum(batch_size // stride, 1))
-
-
 def _pull(regularizer: MarginRegularizer, labels: Tensor, loss_scale: Tensor) -> influence.Pull:
     """What becomes of the factors, which are scaled by `loss_scale`, of this replica's samples with labels [b]."""
     if regularizer.is_automatic:
@@ -206,13 +194,13 @@ def _penalize(
     size = tf.shape(labels)[0]
     norm, labels, correct, success = (replicas.gather(part) for part in (path.norm, labels, path.correct, path.success))
     if path.estimated is None:
-        median = _median(norm, correct & success)
+        median = median_of(norm, correct & success)
         unit = _unit_of_margins(classifier, regularizer, path, median)
         selected = regularizer.select(norm / unit, labels, correct, success)
     else:
         # An estimate takes part in the ranks of the batch, as if of a class of its own, and is never selected.
         estimated = replicas.gather(path.estimated)
-        median = _median(norm, correct & (success | estimated))
+        median = median_of(norm, correct & (success | estimated))
         unit = _unit_of_margins(classifier, regularizer, path, median)
         labels = tf.where(estimated, -tf.ones_like(labels), labels)
         selected = regularizer.select(norm / unit, labels, correct, success | estimated) & ~estimated
@@ -245,15 +233,6 @@ def _automatic_pull(regularizer: MarginRegularizer, margin: Tensor, correct: Ten
     steepness = tf.clip_by_value(tape.gradient(total, t), 0.0, 1.0)
     pull = regularizer.interval * tf.cast(influence, t.dtype) / tf.cast(tf.size(t), t.dtype) * steepness
     return tf.where(correct, -pull, pull)
-
-
-def _median(norm: Tensor, counts: Tensor) -> Tensor:
-    """The (lower) median of the norms [B] that count, a scalar; 0 if there are none."""
-    ordered = tf.sort(tf.where(counts, norm, tf.fill(tf.shape(norm), norm.dtype.max)))
-    number = tf.reduce_sum(tf.cast(counts, tf.int32))
-    # Not a slice, whose place XLA takes for a constant: it would compile the step anew for every batch.
-    middle = tf.gather(ordered, tf.maximum(number - 1, 0) // 2)
-    return tf.where(number > 0, middle, tf.zeros((), norm.dtype))
 
 
 def unless_off(

@@ -9,7 +9,7 @@ from keras_amm.execution import replicas
 from keras_amm.network.classifier import Classifier
 from keras_amm.regularizer import MarginRegularizer
 from keras_amm.search import best_first
-from keras_amm.search.linearisation import CleanPass, clean_pass
+from keras_amm.search.linearisation import CleanPass
 from keras_amm.search.norms import norm_for
 from keras_amm.search.path import Path
 from keras_amm.search.work_list import Wanted
@@ -53,7 +53,7 @@ def search(
     keep_path = regularizer.gradient != "boundary"
     if not isinstance(attack, DeepFool):
         return attack.path(classifier, clean, labels)
-    if not _is_best_first(attack, regularizer):
+    if attack.bounds is not None or regularizer.search == "exact":
         return attack.path(classifier, clean, labels, screening=regularizer.screening, keep_path=keep_path)
     return best_first.search(
         classifier,
@@ -66,21 +66,6 @@ def search(
         overshoot=attack.overshoot,
         keep_path=keep_path,
     )
-
-
-def part_of(
-    classifier: Classifier, attack: Attack, regularizer: MarginRegularizer, clean: CleanPass, rows: Tensor
-) -> CleanPass:
-    """The pass over some of a batch's images, whose rows are int32 [b]."""
-    x = tf.gather(clean.x, rows)
-    if _is_best_first(attack, regularizer):
-        return clean._replace(x=x, logits=tf.gather(clean.logits, rows))
-    # Other searches differentiate the pass itself.
-    return clean_pass(classifier, x)._replace(checks=clean.checks)
-
-
-def _is_best_first(attack: Attack, regularizer: MarginRegularizer) -> bool:
-    return isinstance(attack, DeepFool) and attack.bounds is None and regularizer.search != "exact"
 
 
 def _wanted(classifier: Classifier, regularizer: MarginRegularizer, x: Tensor) -> Wanted:

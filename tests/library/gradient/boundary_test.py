@@ -111,7 +111,7 @@ def test_only_the_boundary_gradient_shows_a_cosine():
 
 def _cosine_in_fit(model, x, y, **arguments):
     """What training shows of a batch whose samples all count."""
-    wrapped = keras_amm.wrap(model, keras_amm.MarginRegularizer(aggregation="avg", search="exact", stride=1))
+    wrapped = keras_amm.wrap(model, keras_amm.MarginRegularizer(aggregation="avg", search="exact"))
     wrapped.compile(keras.optimizers.SGD(0.0), LOSS, **arguments)
     return wrapped.train_on_batch(x, y, return_dict=True)["boundary_cosine"]
 
