@@ -37,7 +37,6 @@ from keras_amm.search import linearisation, rivals
 
 from .networks import MNIST, trained
 
-# Brendel-Bethge starts from DDN's points.
 ATTACKS = {"ddn": "DDN", "fmn": "FMN", "brendel-bethge": "Brendel-Bethge", "carlini-wagner": "Carlini-Wagner (ART)"}
 
 _NETWORK = flags.DEFINE_multi_enum("network", ["mlp-800", "lenet-mnist"], MNIST, "Networks to attack.")
@@ -56,15 +55,15 @@ _BOX = (-2.0, 3.0)
 
 def settings(norm: str) -> dict[str, keras_amm.Attack]:
     """The library's attacks that are compared, in a norm."""
-    attacks = {
+    return {
         "DeepFool, 6 steps (the default)": keras_amm.DeepFool(norm=norm),
         "DeepFool, 50 steps": keras_amm.DeepFool(50, norm=norm),
         "DeepFool, 50 steps, 10 bisections": keras_amm.DeepFool(50, refine_steps=10, norm=norm),
+        "SuperDeepFool (its defaults)": keras_amm.SuperDeepFool(norm=norm),
         "FMN, 10 steps from the image": keras_amm.FastMinimumNorm(10, start=None, norm=norm),
         "FMN, 30 steps from the image": keras_amm.FastMinimumNorm(30, start=None, norm=norm),
         "FMN, 30 steps from DeepFool (its defaults)": keras_amm.FastMinimumNorm(start=keras_amm.DeepFool(norm=norm)),
     }
-    return attacks if norm == "linf" else {**attacks, "SuperDeepFool (its defaults)": keras_amm.SuperDeepFool()}
 
 
 def main(argv: list[str]) -> None:
@@ -166,8 +165,9 @@ def stronger_attacks(model: keras.Model, x: np.ndarray) -> dict[str, tuple[np.nd
     """By attack, the norms that it finds, infinite where the prediction does not change, and the seconds it takes."""
     steps = _STEPS.value
     start = time.perf_counter()
-    # Asked for or not, it is where Brendel-Bethge starts.
-    ddn = with_foolbox(model, x, foolbox.attacks.DDNAttack(steps=steps)) if _NORM.value == "l2" else None
+    # Brendel-Bethge starts from its points.
+    is_needed = {"ddn", "brendel-bethge"} & set(_ATTACKS.value)
+    ddn = with_foolbox(model, x, foolbox.attacks.DDNAttack(steps=steps)) if is_needed else None
     seconds = {"ddn": time.perf_counter() - start}
     fmn = foolbox.attacks.L2FMNAttack if _NORM.value == "l2" else foolbox.attacks.LInfFMNAttack
     attacks = {

@@ -36,9 +36,10 @@ class FastMinimumNorm(Attack):
     - the start from another attack's point, whose norm is the ball's first
       radius; the paper starts from another class's image, bisected, or from
       the image itself,
-    - two short runs before it, from that point and from the image, since they
-      may end at different classes; the nearer point is gone on from. Of 20
-      steps or more each has a quarter, at most 10,
+    - with a start and at least 20 steps, two short runs first: one from the
+      start's point and one from the image, since they may end at different
+      classes. Each has a quarter of the steps, at most 10, and a gamma of its
+      own. The rest of the steps goes on from the nearer of the two points,
     - the unit of the step size, the ball's radius, so that the units of the
       images do not matter,
     - that the ball never grows beyond the best point, and while there is none
@@ -55,7 +56,7 @@ class FastMinimumNorm(Attack):
             the start's. `from_logits`, `deviation` and `bounds` are the same
             for both attacks, and may be given to either.
         step_size: float > 0, the first step, in radii of the ball.
-        gamma: float in (0, 1), by what fraction the ball first shrinks and grows.
+        gamma: float in (0, 1), by what fraction the ball first shrinks and grows, but in the two short runs.
         refine_steps: int, bisection steps at the end, along the perturbation.
         from_logits: as in `DeepFool`.
         deviation: as in `DeepFool`.

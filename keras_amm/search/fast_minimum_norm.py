@@ -31,7 +31,7 @@ class Schedule(NamedTuple):
 
 
 # The first runs from the start and from the image are short, so their balls change fast.
-_OF_SCOUTING = Schedule(2.0, 0.02), Schedule(0.3, 0.01)
+_GAMMA_OF_SCOUTING = Schedule(0.3, 0.01)
 _LEAST_TO_SCOUT, _MOST_SCOUTING = 20, 10
 
 
@@ -62,8 +62,8 @@ def search(
 ) -> Path:
     """Look for the nearest point of another class, from the images or from where another search has ended.
 
-    With a start, a part of the steps first goes from its points and as many from the images, since these runs may
-    arrive at different classes, and neither sees the other's. The rest of the steps goes on from the nearer point.
+    With a start and enough steps, two short runs come first, one from the start's points and one from the images. They
+    may arrive at different classes, and neither sees the other's. The rest of the steps goes on from the nearer points.
 
     Args:
         classifier: the network.
@@ -87,8 +87,8 @@ def search(
 
     first, scouting = _begin(norm, clean, goal, start), 0 if start is None else _scouting(steps)
     if scouting:
-        from_start = run(first, scouting, *_OF_SCOUTING)
-        from_image = run(_begin(norm, clean, goal, None), scouting, *_OF_SCOUTING)
+        from_start = run(first, scouting, step_size, _GAMMA_OF_SCOUTING)
+        from_image = run(_begin(norm, clean, goal, None), scouting, step_size, _GAMMA_OF_SCOUTING)
         first = _better(norm, from_start, from_image.delta, from_image.is_found)
     best = run(first, steps - 2 * scouting, step_size, gamma)
     taken = tf.where(best.norm > 0.0, steps, 0) + (0 if start is None else start.iterations)
