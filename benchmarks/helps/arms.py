@@ -17,9 +17,10 @@ from .rivals import AdversarialTraining, JacobianPenalty, with_noise, with_smoot
 AMM: Mapping[str, Any] = MappingProxyType(
     {
         "strength": "auto",
-        "max_influence": 0.4,
+        "max_influence": 0.35,
         "aggregation": "nearest",
-        "top_fraction": 0.25,
+        "top_fraction": 0.5,
+        "stride": 2,
         "shrinkage": "exp",
         "c": 1.0,
         "normalize": "median",
