@@ -17,10 +17,9 @@ from .rivals import AdversarialTraining, JacobianPenalty, with_noise, with_smoot
 AMM: Mapping[str, Any] = MappingProxyType(
     {
         "strength": "auto",
-        "max_influence": 0.35,
+        "max_influence": 0.4,
         "aggregation": "nearest",
-        "top_fraction": 0.5,
-        "stride": 2,
+        "top_fraction": 0.35,
         "shrinkage": "exp",
         "c": 1.0,
         "normalize": "median",
