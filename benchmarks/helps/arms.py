@@ -19,7 +19,7 @@ AMM: Mapping[str, Any] = MappingProxyType(
         "strength": "auto",
         "max_influence": 0.4,
         "aggregation": "nearest",
-        "top_fraction": 0.25,
+        "top_fraction": 0.35,
         "shrinkage": "exp",
         "c": 1.0,
         "normalize": "median",

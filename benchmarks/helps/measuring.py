@@ -13,9 +13,9 @@ from keras_amm.report import MarginReport
 _BATCH_SIZE = 250
 
 
-def attack() -> keras_amm.DeepFool:
-    """The attack that measures margins: many steps, and bisection onto the boundary."""
-    return keras_amm.DeepFool(50, refine_steps=10, from_logits=True)
+def attack() -> keras_amm.FastMinimumNorm:
+    """The attack that measures margins, the tightest of the library: FMN from DeepFool's points."""
+    return keras_amm.FastMinimumNorm(30, start=keras_amm.DeepFool(), from_logits=True)
 
 
 def measure(

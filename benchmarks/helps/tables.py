@@ -85,6 +85,7 @@ def counts(results: Results) -> str:
 def details(results: Results) -> str:
     """Of plain training and AMM, what else is measured."""
     columns = (
+        "signed mean margin",
         "robust accuracy",
         "attack success",
         "training accuracy",
@@ -95,6 +96,7 @@ def details(results: Results) -> str:
     for cell in CELLS:
         if both := results.of(cell, "plain", "amm"):
             shown = (
+                [f"{summary.signed_margin:.3f}" for summary in both],
                 [f"{summary.robust_accuracy:.1%}" for summary in both],
                 [f"{summary.attack_success:.1%}" for summary in both],
                 [f"{summary.training_accuracy:.1%}" for summary in both],

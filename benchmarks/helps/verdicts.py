@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .records import Key, Record
 
-# Of the signed mean margin, beside plain training's.
+# Of the mean margin, beside plain training's.
 LEAST_GAIN, LARGE_GAIN = 1.1, 1.3
 # A margin that the attack did not find is not judged.
 LEAST_SUCCESS = 0.99
@@ -25,7 +25,8 @@ class Summary:
         seeds: int, how many.
         error: float.
         deviation: float, of the errors over the seeds; None of one seed.
-        margin: float, the signed mean margin.
+        margin: float, the mean margin, a wrong image's being 0.
+        signed_margin: float, the signed mean margin.
         robust_accuracy: float, at half of plain training's median margin.
         training_accuracy: float.
         attack_success: float, the smallest of the seeds.
@@ -39,6 +40,7 @@ class Summary:
     error: float
     deviation: float | None
     margin: float
+    signed_margin: float
     robust_accuracy: float
     training_accuracy: float
     attack_success: float
@@ -91,7 +93,8 @@ def summarize(records: Sequence[Record]) -> Summary:
         seeds=len(records),
         error=statistics.mean(errors),
         deviation=statistics.stdev(errors) if len(errors) > 1 else None,
-        margin=statistics.mean(_column(records, "signed_mean")),
+        margin=statistics.mean(_column(records, "margin")),
+        signed_margin=statistics.mean(_column(records, "signed_mean")),
         robust_accuracy=statistics.mean(_column(records, "robust_accuracy")),
         training_accuracy=statistics.mean(_column(records, "training_accuracy")),
         attack_success=min(_column(records, "attack_success")),
@@ -138,11 +141,10 @@ def judge(plain: Summary, arm: Summary) -> Verdict:
 
 
 def gains(before: float, after: float, factor: float) -> bool:
-    """Whether a signed margin has grown to `factor` times; below 0, by as much as that would be above."""
-    least = before + (factor - 1) * abs(before)
-    return after >= least or math.isclose(after, least)
+    """Whether a margin has grown to `factor` times."""
+    return after >= factor * before or math.isclose(after, factor * before)
 
 
 def ratio(before: float, after: float) -> float | None:
-    """How many times the signed margin has become; None where plain training's is not above 0."""
+    """How many times a margin has become; None where plain training's is not above 0."""
     return after / before if before > 0 else None

@@ -15,7 +15,8 @@ ROOT = EXAMPLES.parent
 def record(error, margin, **others):
     return {
         "error_percent": error,
-        "signed_mean": margin,
+        "margin": margin,
+        "signed_mean": margin - 0.5,
         "robust_accuracy": 0.5,
         "training_accuracy": 0.9,
         "attack_success": 1.0,
@@ -49,7 +50,7 @@ def test_summary():
         (record(11.9, 1.1), "better"),
         (record(14.1, 1.3), "**fails: error**"),
         (record(11.9, 1.09), "**fails: margin**"),
-        (record(50.0, -0.2), "**fails: error, margin**"),
+        (record(50.0, 0.2), "**fails: error, margin**"),
         (record(11.9, 1.3, attack_success=0.98), "**fails: attack**"),
         (record(12.0, 1.3, largest_predicted_share=0.95), "**fails: constant**"),
     ],
@@ -65,9 +66,9 @@ def test_of_one_seed_no_deviation_is_allowed_for():
     assert str(judge(plain, summarize([record(12.1, 1.2)]))) == "**fails: error**"
 
 
-def test_gain_of_a_margin_below_0():
-    assert verdicts.gains(-1.0, -0.9, 1.1) and not verdicts.gains(-1.0, -0.95, 1.1)
-    assert verdicts.ratio(-1.0, 2.0) is None and verdicts.ratio(0.5, 1.0) == 2.0
+def test_gain_of_a_margin():
+    assert verdicts.gains(1.0, 1.1, 1.1) and not verdicts.gains(1.0, 1.09, 1.1)
+    assert verdicts.ratio(0.0, 2.0) is None and verdicts.ratio(0.5, 1.0) == 2.0
 
 
 def test_arms_are_compared_over_the_seeds_that_all_have():
