@@ -15,6 +15,7 @@ ROOT = EXAMPLES.parent
 def record(error, margin, **others):
     return {
         "error_percent": error,
+        "images": 1000,
         "margin": margin,
         "signed_mean": margin - 0.5,
         "robust_accuracy": 0.5,
@@ -64,6 +65,12 @@ def test_of_one_seed_no_deviation_is_allowed_for():
     plain = summarize([record(12.0, 1.0)])
     assert str(judge(plain, summarize([record(12.0, 1.2)]))) == "holds"
     assert str(judge(plain, summarize([record(12.1, 1.2)]))) == "**fails: error**"
+
+
+def test_one_image_is_allowed_for_where_the_seeds_are_alike():
+    plain = summarize([record(4.0, 1.0, images=50)] * 3)
+    assert str(judge(plain, summarize([record(6.0, 1.2)]))) == "holds"
+    assert str(judge(plain, summarize([record(6.1, 1.2)]))) == "**fails: error**"
 
 
 def test_gain_of_a_margin():
