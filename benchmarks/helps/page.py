@@ -58,16 +58,18 @@ MarginRegularizer(
 
 Unless it says otherwise, everything is measured on images held out of the training split, its last {NUM_HELD_OUT:,}.
 The error is that of all of them, margins are those of the first 500. Of the 569 patients of breast cancer 150 are
-held out. Margins are l2 norms by
-FMN with {attack().steps} steps from DeepFool's points ([how tight that is](tightness.md)): in units of the pixel range,
-for breast cancer in deviations of the features. The *mean margin* is `val_margin` of `MarginLogger`: a misclassified image
-counts 0, and so does a correct one whose attack failed. The *signed mean margin* counts a misclassified image with
-minus its distance to the label; where it is about 0, as on CIFAR-10 after these few epochs, it has no ratio to speak
-of, so it is shown and not judged. *Robust accuracy* is that at half of plain training's median margin. CIFAR-10 is read from JPEG files: its figures are not those of the original.
+held out. Margins are l2 norms by FMN with {attack().steps} steps from DeepFool's points
+([how tight that is](tightness.md)): in units of the pixel range, for breast cancer in deviations of the features. The
+*mean margin* is `val_margin` of `MarginLogger`: a misclassified image counts 0, and so does a correct one whose attack
+failed. The *signed mean margin* counts a misclassified image with minus its distance to the label; where it is about 0,
+as on CIFAR-10 after these few epochs, it has no ratio to speak of, so it is shown and not judged. *Robust accuracy* is
+that at half of plain training's median margin. CIFAR-10 is read from JPEG files: its figures are not those of the
+original.
 
 AMM **holds** in a cell if its error is not above plain training's by more than the deviation of plain training's over
-the seeds (or by one image, where that is more), and its mean margin is at least {LEAST_GAIN} times as large. It is **better** if
-besides it has fewer errors or at least {LARGE_GAIN} times the margin. It also **fails** where an attack succeeds for less than
+the seeds (or by one image, where that is more), and its mean margin is at least {LEAST_GAIN} times as large. It is
+**better** if besides it has fewer errors or at least {LARGE_GAIN} times the margin. It also **fails** where an attack
+succeeds for less than
 {LEAST_SUCCESS:.0%} of the images, or where at least {CONSTANT:.0%} of the predictions are of one class."""
 
 
