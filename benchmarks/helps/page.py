@@ -69,7 +69,8 @@ original.
 AMM **holds** in a cell if its error is not above plain training's by more than the deviation of plain training's over
 the seeds (or by one image, where that is more), and its mean margin is at least {LEAST_GAIN} times as large. It is
 **better** if besides it has fewer errors or at least {LARGE_GAIN} times the margin. It also **fails** where an attack
-succeeds for less than {LEAST_SUCCESS:.0%} of the images, or where at least {CONSTANT:.0%} of the predictions are of one class."""
+succeeds for less than {LEAST_SUCCESS:.0%} of the images, or where at least {CONSTANT:.0%} of the predictions are of one
+class."""
 
 
 def _rivals() -> str:
