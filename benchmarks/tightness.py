@@ -62,7 +62,7 @@ def settings(norm: str) -> dict[str, keras_amm.Attack]:
         "SuperDeepFool (its defaults)": keras_amm.SuperDeepFool(norm=norm),
         "FMN, 10 steps from the image": keras_amm.FastMinimumNorm(10, start=None, norm=norm),
         "FMN, 30 steps from the image": keras_amm.FastMinimumNorm(30, start=None, norm=norm),
-        "FMN, 30 steps from DeepFool (its defaults)": keras_amm.FastMinimumNorm(start=keras_amm.DeepFool(norm=norm)),
+        "FMN, 30 steps from DeepFool (its defaults)": keras_amm.FastMinimumNorm(norm=norm),
     }
 
 

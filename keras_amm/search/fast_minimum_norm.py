@@ -1,5 +1,6 @@
 """The search of Fast Minimum-Norm: gradient steps within a ball that follows the boundary."""
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -81,10 +82,7 @@ def search(
     Reference: Algorithm 1 of Pintor et al. (2021); the two first runs are ours.
     """
     goal, norm = aim(clean, labels), norm_for(classifier)
-
-    def run(first: Best, steps: int, step_size: Schedule, gamma: Schedule) -> Best:
-        return _run(classifier, clean.x, goal, first, box, steps=steps, step_size=step_size, gamma=gamma)
-
+    run = functools.partial(_run, classifier, clean.x, goal, box)
     first, scouting = _begin(norm, clean, goal, start), 0 if start is None else _scouting(steps)
     if scouting:
         from_start = run(first, scouting, step_size, _GAMMA_OF_SCOUTING)
@@ -104,9 +102,8 @@ def _run(
     classifier: Classifier,
     x: Tensor,
     goal: Aim,
-    first: Best,
     box: Box | None,
-    *,
+    first: Best,
     steps: int,
     step_size: Schedule,
     gamma: Schedule,
