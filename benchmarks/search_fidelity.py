@@ -69,21 +69,22 @@ def main(argv: list[str]) -> None:
     tf.get_logger().setLevel("ERROR")
     tf.config.threading.set_intra_op_parallelism_threads(flags.FLAGS.threads)
     tf.config.threading.set_inter_op_parallelism_threads(flags.FLAGS.threads)
+    # Asked for now: another commit may be checked out by the time a state is reached.
+    made_with = versions()
     print("| network | setting | updates | accuracy | search | same | equal batches | cosine | least | penalty |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for name in flags.FLAGS.network:
         for setting in flags.FLAGS.setting:
             for row in compare_in_training(name, setting):
                 print(f"| {' | '.join(map(str, row.values()))} |", flush=True)
-                _save(row)
+                _save({**row, "versions": made_with})
 
 
 def _save(row: Mapping[str, Any]) -> None:
     if flags.FLAGS.json:
         path = pathlib.Path(flags.FLAGS.json)
         rows = json.loads(path.read_text()) if path.exists() else []
-        run = {"batches": flags.FLAGS.batches, "seed": flags.FLAGS.seed, "versions": versions()}
-        write_json(path, [*rows, {**row, **run}])
+        write_json(path, [*rows, {**row, "batches": flags.FLAGS.batches, "seed": flags.FLAGS.seed}])
 
 
 def compare_in_training(name: str, setting: str) -> Iterator[dict[str, Any]]:

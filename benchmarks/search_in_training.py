@@ -41,7 +41,7 @@ SEARCHES: Mapping[str, Any] = {
     "projected": lambda: keras_amm.SuperDeepFool(rounds=1),
     "fmn": lambda: keras_amm.FastMinimumNorm(10, start=None),
 }
-# All records are of this one.
+# What all records were made with.
 _TOP_FRACTION = 0.25
 _MEASURED_BY = {
     "tight": keras_amm.FastMinimumNorm(100),
