@@ -3,7 +3,8 @@
 MIN counts at most the nearest sample of each class, among the nearest of the batch, so most of what a full search finds
 is thrown away. The logits of the clean pass tell roughly which samples are near. The search goes on in rounds: what is
 needed (`work_list`), evaluate it, all of it in one call of the network, and update the walks. It ends when nothing is
-needed. Samples that were not searched have estimates for norms, which take part in the ranks, and are never selected.
+needed, or so little that a call is not worth it: by then a last step hardly changes what is known of these samples.
+Samples that were not searched have estimates for norms, which take part in the ranks, and are never selected.
 """
 
 import tensorflow as tf
@@ -35,7 +36,7 @@ from keras_amm.search.work_list import Standing, Wanted, limits, needed
 from keras_amm.typing import Tensor
 
 # By the names of `MarginRegularizer(search=...)`.
-REACHES = {"ranks": Reach(3.0, 1.0, 2.0), "cheap": Reach(1.5, 1.0, 0.0)}
+REACHES = {"ranks": Reach(3.0, 1.0, 2.0, last=0.0), "cheap": Reach(1.5, 1.0, 0.0, last=0.1)}
 
 # Under XLA a round takes as many items as this part of the batch, and at least so many.
 _PART, _LEAST = 5, 8
@@ -89,13 +90,22 @@ def search(
         items, order = what_is_needed(walks)
         walks, *_ = one_round(walks, _at_least_one(items), order)
         others = of_other_replicas(bounds(task, walks, wanted, reach, scale).standing)
-    walks, *_ = tf.while_loop(
-        lambda walks, items, urgency: tf.reduce_any(items),
+    at_most = wanted.at_most(tf.size(labels), clean.logits.shape[1])
+    few = tf.cast(reach.last * tf.cast(at_most, tf.float32), tf.int32)
+
+    def is_worth_a_call(walks: Walks, items: Tensor, urgency: Tensor) -> Tensor:
+        del urgency
+        is_new = tf.reduce_any(items, axis=1) & (walks.progress.steps == 0.0)
+        return tf.reduce_any(is_new) | (tf.math.count_nonzero(items, dtype=tf.int32) > few)
+
+    walks, items, _ = tf.while_loop(
+        is_worth_a_call,
         one_round,
         (walks, *what_is_needed(walks)),
         parallel_iterations=1,
     )
-    return _path(classifier, clean, task, walks, bounds(task, walks, wanted, reach, scale).estimate, max_iterations)
+    estimate = bounds(task, walks, wanted, reach, scale).estimate
+    return _path(classifier, clean, task, walks, tf.reduce_any(items, axis=1), estimate, scale, max_iterations)
 
 
 def _task(clean: CleanPass, labels: Tensor, num_candidates: int) -> Task:
@@ -189,29 +199,40 @@ def _step(norm: Norm, g: Tensor, squared: Tensor, w: Tensor, scale: float) -> Te
 
 
 def _path(
-    classifier: Classifier, clean: CleanPass, task: Task, walks: Walks, estimate: Tensor, max_iterations: int
+    classifier: Classifier,
+    clean: CleanPass,
+    task: Task,
+    walks: Walks,
+    unfinished: Tensor,
+    estimate: Tensor,
+    scale: float,
+    max_iterations: int,
 ) -> Path:
-    """What was found; a sample that is stuck counts as searched, for its attack can only fail."""
-    progress = walks.progress
-    searched = progress.done | progress.is_stuck
+    """What was found; a sample that is stuck counts as searched, for its attack can only fail.
+
+    The walks [B] that are unfinished take their next step, and count as if it reached the boundary.
+    """
+    progress, norm = walks.progress, norm_for(classifier)
+    ends = unfinished & ~progress.is_stuck
+    searched = progress.done | progress.is_stuck | ends
     g, sources, candidates = tf.unstack(walks.boundaries[:max_iterations], axis=2)
     sources, candidates = (tf.cast(part, tf.int32) for part in (sources, candidates))
     targets = tf.gather(task.candidates[None] + tf.zeros_like(candidates)[..., None], candidates, batch_dims=2)
-    iterations = tf.cast(progress.steps, tf.int32)
-    samples = tf.range(tf.size(iterations))
+    samples = tf.range(tf.size(progress.steps))
     w, boundary = walks.here(progress.steps, samples)
-    delta = walks.point - clean.x
+    last_step = _step(norm, boundary.g, progress.squared, w, scale)
+    delta = walks.point - clean.x + tf.where(expand_to(ends, w), last_step, tf.zeros_like(w))
     has_steps = walks.w.shape[0] > 1
     return Path(
         x=clean.x,
         delta=delta,
-        norm=tf.where(searched, norm_for(classifier).of(delta), estimate),
+        norm=tf.where(searched, norm.of(delta), estimate),
         prediction=task.prediction,
         correct=task.correct,
         source=boundary.source,
         target=tf.gather(task.candidates, boundary.candidate, batch_dims=1),
-        iterations=iterations,
-        success=progress.success,
+        iterations=tf.cast(progress.steps, tf.int32) + tf.cast(ends, tf.int32),
+        success=progress.success | ends,
         searched=searched,
         w=walks.w[:max_iterations] if has_steps else None,
         g=g if has_steps else None,
