@@ -230,7 +230,8 @@ class AMMModel(ClassifierWrapper, KerasHooks):
     def _remember(self, found: MarginPenalty, clean: CleanPass, y: TensorLike, y_pred: TensorLike) -> None:
         """Add a batch to what the regularizer remembers, and to what is watched."""
         if self.regularizer.running is not None:
-            self.regularizer.running.update(found.statistics.median, accuracy_of(clean, y))
+            accuracy = accuracy_of(clean, y)
+            self.regularizer.running.update(found.statistics.median, accuracy, found.gradient_norms)
         self._health.add(found.statistics, clean, y, y_pred)
 
     def _before_fit(self) -> None:

@@ -122,7 +122,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
 
     def prepare(self) -> None:
         """Make the weights that the arguments need; `AMMModel` does, in the scope of its strategy."""
-        if self.running is None and (self.normalize == "median" or self.above_chance):
+        if self.running is None and (self.normalize == "median" or self.above_chance or self.search != "exact"):
             self.running = RunningStatistics(name="running")
 
     def select(self, norm: Tensor, labels: Tensor, correct: Tensor, success: Tensor) -> Tensor:

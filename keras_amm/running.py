@@ -1,10 +1,11 @@
-"""What a regularizer remembers of the batches so far: the network's margins, and how often it is right."""
+"""What a regularizer remembers of the batches so far: margins, gradients, and how often the network is right."""
 
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_amm.search import gradient_norms
 from keras_amm.typing import Tensor
 
 # The share of the past that a batch leaves: fifty batches count, as many as the margins of a network need to change.
@@ -18,6 +19,8 @@ class RunningStatistics(keras.layers.Layer):
     Attributes:
         margin: scalar weight, the running mean of the batches' median margins; 0 while none is known.
         accuracy: scalar weight, the running mean of the batches' accuracy, from 0 on.
+        gradient_norms: weight, by which the best-first searches know which gradients are long; see
+            `keras_amm.search.gradient_norms`.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -25,6 +28,7 @@ class RunningStatistics(keras.layers.Layer):
         scalar = {"shape": (), "initializer": "zeros", "trainable": False, "aggregation": "mean"}
         self.margin = self.add_weight(name="margin", **scalar)
         self.accuracy = self.add_weight(name="accuracy", **scalar)
+        self.gradient_norms = self.add_weight(name="gradient_norms", **{**scalar, "shape": (gradient_norms.SIZE,)})
         self.built = True
 
     def margin_or(self, of_batch: Tensor) -> Tensor:
@@ -33,15 +37,17 @@ class RunningStatistics(keras.layers.Layer):
         known = ops.cast(self.margin, of_batch.dtype)
         return ops.where(known > 0.0, known, of_batch)
 
-    def update(self, margin: Tensor, accuracy: Tensor) -> None:
-        """Add a batch: scalars, its median margin, 0 for none, and its accuracy."""
+    def update(self, margin: Tensor, accuracy: Tensor, of_gradients: Tensor | None = None) -> None:
+        """Add a batch: scalars, its median margin, 0 for none, and its accuracy; what changes of the gradients."""
         margin, accuracy = ops.cast(margin, "float32"), ops.cast(accuracy, "float32")
         moved = _MOMENTUM * self.margin + (1.0 - _MOMENTUM) * margin
         first = ops.where(self.margin > 0.0, moved, margin)
         self.margin.assign(ops.where(margin > 0.0, first, ops.convert_to_tensor(self.margin)))
         self.accuracy.assign(_MOMENTUM * self.accuracy + (1.0 - _MOMENTUM) * accuracy)
+        if of_gradients is not None:
+            self.gradient_norms.assign(self.gradient_norms + of_gradients)
 
     def load_own_variables(self, store: Any) -> None:
-        """Read both weights; a file from before there were any leaves them as they are."""
-        if store.keys():
-            super().load_own_variables(store)
+        """Read the weights; those that a file from before there were any does not have stay as they are."""
+        for name, variable in zip(sorted(store.keys(), key=int), self.variables, strict=False):
+            variable.assign(store[name])

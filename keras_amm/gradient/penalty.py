@@ -17,6 +17,7 @@ from keras_amm.gradient.searching import norms_of_images, search, walk_of
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.second_derivatives import naming_layers
 from keras_amm.regularizer import MarginRegularizer
+from keras_amm.search import gradient_norms
 from keras_amm.search.linearisation import CleanPass
 from keras_amm.search.path import Path
 from keras_amm.typing import Tensor, TensorLike, Variable
@@ -32,6 +33,7 @@ class MarginPenalty(NamedTuple):
         checks: what the values must satisfy.
         through_batch: one tensor or None for each of `classifier.sources`, the gradient in the statistics of the batch.
         selected: boolean tensor [b], which of this replica's samples count; None where `tf.cond` decides.
+        gradient_norms: float32 tensor, what changes in that weight of `RunningStatistics`; None for nothing.
     """
 
     value: Tensor
@@ -40,6 +42,7 @@ class MarginPenalty(NamedTuple):
     checks: list[Check]
     through_batch: Sequence[Tensor | None] = ()
     selected: Tensor | None = None
+    gradient_norms: Tensor | None = None
 
     def through_pass(self, sources: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """The statistics of the batch, `classifier.sources`, that the penalty depends on, each with its gradient."""
@@ -170,7 +173,7 @@ def _compute(
     has_cap = shrinkages.find_entry(regularizer.shrinkage).is_capped and not regularizer.is_automatic
     capped = selected & (slope == 0.0) & has_cap
     statistics = batch_statistics(path, median, selected, capped, sum_of_cosines)
-    return MarginPenalty(value, gradients, statistics, checks, selected=selected)
+    return MarginPenalty(value, gradients, statistics, checks, (), selected, path.gradient_norms)
 
 
 def _pull(regularizer: MarginRegularizer, labels: Tensor, loss_scale: Tensor) -> influence.Pull:
@@ -274,17 +277,18 @@ def _unless_off_in_graph(
             tf.zeros(weight.shape, weight.dtype) if gradient is None else tf.convert_to_tensor(gradient)
             for gradient, weight in zip(found.gradients, weights, strict=True)
         ]
-        return [failure, found.value, *found.statistics, *gradients]
+        seen = tf.zeros([gradient_norms.SIZE]) if found.gradient_norms is None else found.gradient_norms
+        return [failure, found.value, seen, *found.statistics, *gradients]
 
     def off() -> list[Tensor]:
         zeros = [tf.zeros(weight.shape, weight.dtype) for weight in weights]
-        return [tf.constant(0), tf.zeros((), dtype), *_none(dtype), *zeros]
+        return [tf.constant(0), tf.zeros((), dtype), tf.zeros([gradient_norms.SIZE]), *_none(dtype), *zeros]
 
-    failure, value, *others = tf.cond(strength > 0, on, off)
+    failure, value, seen, *others = tf.cond(strength > 0, on, off)
     num_statistics = len(MarginStatistics._fields)
     statistics, gradients = MarginStatistics(*others[:num_statistics]), others[num_statistics:]
     outside = [check._replace(ok=failure != number, values=()) for number, check in enumerate(checks, start=1)]
-    return MarginPenalty(value, gradients, statistics, outside)
+    return MarginPenalty(value, gradients, statistics, outside, gradient_norms=seen)
 
 
 def _none(dtype: tf.DType) -> MarginStatistics:

@@ -65,6 +65,7 @@ def search(
         num_candidates=attack.num_candidates,
         overshoot=attack.overshoot,
         keep_path=keep_path,
+        table=None if regularizer.running is None else tf.convert_to_tensor(regularizer.running.gradient_norms),
     )
 
 

@@ -14,6 +14,7 @@ from keras_amm.execution.xla import choose, in_xla
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.evaluation import difference_seeds, evaluate
 from keras_amm.network.inputs import finite_images
+from keras_amm.search import gradient_norms
 from keras_amm.search.bounds import Reach, bounds, joined, of_other_replicas
 from keras_amm.search.geometry import distance, divide_by_squared_norm, expand_to
 from keras_amm.search.linearisation import CleanPass, logit_difference, logit_differences
@@ -53,6 +54,7 @@ def search(
     num_candidates: int,
     overshoot: float,
     keep_path: bool = True,
+    table: Tensor | None = None,
 ) -> Path:
     """Walk those samples to the nearest decision boundary that an aggregation may select (Equations 2-4).
 
@@ -66,12 +68,14 @@ def search(
         num_candidates: int, the classes considered, those of the largest logits at `x`.
         overshoot: float, by what fraction each step goes beyond the linear boundary.
         keep_path: bool, whether to record the steps.
+        table: float32 [gradient_norms.SIZE], what earlier batches tell of gradients; None for nothing.
 
     Returns:
         The `Path`.
     """
     scale = 1.0 + overshoot
-    task = _task(clean, labels, num_candidates)
+    table = tf.zeros([gradient_norms.SIZE]) if table is None else table
+    task = _task(clean, labels, num_candidates, table)
     walks = begin(task, clean.logits, depth=max_iterations + 1 if keep_path else 1)
     others: Standing | None = None
 
@@ -105,17 +109,20 @@ def search(
         parallel_iterations=1,
     )
     estimate = bounds(task, walks, wanted, reach, scale).estimate
-    return _path(classifier, clean, task, walks, tf.reduce_any(items, axis=1), estimate, scale, max_iterations)
+    path = _path(classifier, clean, task, walks, tf.reduce_any(items, axis=1), estimate, scale, max_iterations)
+    seen = gradient_norms.change(table, task.prediction, task.candidates, walks.classes.squared)
+    return path._replace(gradient_norms=seen)
 
 
-def _task(clean: CleanPass, labels: Tensor, num_candidates: int) -> Task:
+def _task(clean: CleanPass, labels: Tensor, num_candidates: int, table: Tensor) -> Task:
     """What each sample is to reach."""
     _, ranked = tf.math.top_k(clean.logits, min(num_candidates, clean.logits.shape[1]))
     correct = tf.equal(ranked[:, 0], labels)
     # A misclassified sample has one candidate, its label.
     candidates = tf.where(correct[:, None], ranked[:, 1:], labels[:, None])
     allowed = correct[:, None] | (tf.range(candidates.shape[1]) == 0)
-    return Task(clean.x, labels, ranked[:, 0], correct, candidates, allowed)
+    expected = tf.cast(gradient_norms.expected(table, ranked[:, 0], candidates), clean.x.dtype)
+    return Task(clean.x, labels, ranked[:, 0], correct, candidates, allowed, expected)
 
 
 def _at_least_one(items: Tensor) -> Tensor:
@@ -188,8 +195,9 @@ def _aim(
     source = tf.where(is_step & ~task.correct & ~reached, prediction, boundary.source)
     gap = tf.abs(logit_differences(logits, source, task.candidates))
     gap = tf.where(task.allowed, gap, tf.constant(float("inf"), gap.dtype))
-    squared = tf.where(classes.squared > 0.0, classes.squared, classes.squared[:, :1])
-    seems_nearest = tf.argmin(distance(gap, squared), axis=1, output_type=tf.int32)
+    relative = Classes(gap, classes.squared).divided_by(task.expected)
+    squared = tf.where(relative.squared > 0.0, relative.squared, relative.squared[:, :1])
+    seems_nearest = tf.argmin(distance(relative.gap, squared), axis=1, output_type=tf.int32)
     return reached, source, tf.where(reached, boundary.candidate, seems_nearest), gap
 
 

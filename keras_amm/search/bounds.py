@@ -31,7 +31,7 @@ class Reach(NamedTuple):
 
 def bounds(task: Task, walks: Walks, wanted: Wanted, reach: Reach, scale: float) -> Known:
     """What is known of walks whose steps go to `scale` times the distance of a boundary."""
-    progress, classes = walks.progress, walks.classes
+    progress, classes = walks.progress, walks.classes.divided_by(task.expected)
     seen = spreads(classes.squared, progress.first, progress.norm, progress.success & task.correct)
     at_first_point = progress.steps == 0.0
     of_classes, likely = (scale * distances for distances in _distances(progress, classes, seen, reach))

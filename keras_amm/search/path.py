@@ -34,6 +34,7 @@ class Path(NamedTuple):
         estimated: boolean tensor [B], samples that were not searched and whose norm, an estimate, takes part in the
             ranks of the others; None if there are none.
         normal: float tensor [B, ...], the gradient of g at the end of the path, or None if it was not computed.
+        gradient_norms: float32 tensor, by which the search changes what is known of the norms of gradients; or None.
     """
 
     x: Tensor
@@ -53,6 +54,7 @@ class Path(NamedTuple):
     checks: list[Check]
     estimated: Tensor | None = None
     normal: Tensor | None = None
+    gradient_norms: Tensor | None = None
 
 
 class Step(NamedTuple):

@@ -27,6 +27,7 @@ class Task(NamedTuple):
         candidates: int32 [B, k], of a correct sample the other classes, that of the largest logit first; of a
             misclassified one its label, and the others do not count.
         allowed: boolean [B, k], which candidates count.
+        expected: float [B, k], up to a factor that all share, the norms that gradients towards them have in general.
     """
 
     x: Tensor
@@ -35,6 +36,7 @@ class Task(NamedTuple):
     correct: Tensor
     candidates: Tensor
     allowed: Tensor
+    expected: Tensor
 
 
 class Progress(NamedTuple):
@@ -87,6 +89,10 @@ class Classes(NamedTuple):
 
     gap: Tensor
     squared: Tensor
+
+    def divided_by(self, expected: Tensor) -> "Classes":
+        """Both in units of expected norms [b, k]; distances stay as they are."""
+        return Classes(self.gap / expected, self.squared / tf.square(expected))
 
 
 class Boundary(NamedTuple):
