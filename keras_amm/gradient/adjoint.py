@@ -14,12 +14,14 @@ of N with respect to the result of a step. So
 where a and b are constants, and all points x together make one small batch.
 """
 
+import functools
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from keras_amm.execution import xla
 from keras_amm.execution.gradients import image_gradient, weight_gradients
+from keras_amm.execution.loops import as_round
 from keras_amm.gradient.influence import Pull, unbounded
 from keras_amm.network.classifier import Classifier
 from keras_amm.search.geometry import divide_by_squared_norm, expand_to, inner
@@ -158,6 +160,8 @@ def _adjoint(
     length = tf.shape(steps.g)[0]
     record = tf.TensorArray(steps.w.dtype, size=length, element_shape=direction.shape)
 
+    hessian_product = as_round(functools.partial(_hessian_product, classifier))
+
     def step_back(i: Tensor, v: Tensor, record: tf.TensorArray) -> tuple[Tensor, ...]:
         record = record.write(i, v)
         step = _SelectedSteps(*(part[i] for part in steps))
@@ -165,7 +169,7 @@ def _adjoint(
         shift = -scale * expand_to(share, v) * step.w
         if needs_hessian:
             b = _factor_of_input_gradient(norm_for(classifier), step, v, share, scale)
-            shift += _hessian_product(classifier, step.x, step.source, step.target, b)
+            shift += hessian_product(step.x, step.source, step.target, b)
         return i - 1, v + shift, record
 
     # The adjoint before the first step is not needed: nothing precedes x.

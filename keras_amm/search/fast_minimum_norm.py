@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from keras_amm.execution.loops import as_round
 from keras_amm.network.classifier import Classifier
 from keras_amm.search.box import Box
 from keras_amm.search.geometry import distance, expand_to
@@ -116,7 +117,7 @@ def _run(
         return number + 1, _step(classifier, x, goal, state, of_size, of_radius, box)
 
     begun = tf.constant(0), _State(first.delta, norm.of(first.delta), first)
-    _, state = tf.while_loop(lambda number, _: number < steps, step, begun)
+    _, state = tf.while_loop(lambda number, _: number < steps, as_round(step), begun)
     return _better(norm, state.best, state.delta, goal.lead(classifier(x + state.delta)) > 0.0)
 
 

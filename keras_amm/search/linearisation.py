@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from keras_amm.execution.checks import Check
 from keras_amm.execution.gradients import image_gradient
+from keras_amm.execution.loops import as_round
 from keras_amm.execution.xla import in_xla
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.labels import binary_class_indices, class_indices
@@ -194,13 +195,17 @@ def _gradients_of_pairs(
     """The gradient [P, ...] and value [P] of P logit differences, from samples [P] (repeated or not) to targets [P]."""
     number = tf.shape(sample)[0]
 
-    def part(i: Tensor, *found: Tensor) -> tuple[Any, ...]:
+    def of_part(i: Tensor) -> tuple[Tensor, Tensor]:
         here, there = (all_[i * at_a_time : (i + 1) * at_a_time] for all_ in (sample, target))
         clean = clean_pass(classifier, tf.gather(x, here))
         with clean.tape:
             g = logit_difference(clean.logits, tf.gather(source, here), there)
-        w = image_gradient(clean.tape, g, clean.x)
-        return i + 1, *(array.write(i, each) for array, each in zip(found, (w, g), strict=True))
+        return image_gradient(clean.tape, g, clean.x), g
+
+    of_part = as_round(of_part)
+
+    def part(i: Tensor, *found: Tensor) -> tuple[Any, ...]:
+        return i + 1, *(array.write(i, each) for array, each in zip(found, of_part(i), strict=True))
 
     arrays = [
         tf.TensorArray(x.dtype, size=0, dynamic_size=True, infer_shape=False, element_shape=shape)

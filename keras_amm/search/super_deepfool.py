@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from keras_amm.execution.loops import as_round
 from keras_amm.execution.xla import Rows
 from keras_amm.network.classifier import Classifier
 from keras_amm.search import loop
@@ -83,7 +84,7 @@ def search(
 
     _, state = tf.while_loop(
         lambda number, state: tf.logical_and(number < rounds, tf.reduce_any(state.active)),
-        next_round,
+        as_round(next_round),
         (tf.constant(1), state),
     )
     best = state.best

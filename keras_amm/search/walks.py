@@ -14,6 +14,8 @@ from keras_amm.typing import Tensor
 
 # What has become of a walk.
 GOES_ON, FAILED, REACHED = 0.0, 1.0, 2.0
+# After a step as short as this, DeepFool is at the boundary but for a hundredth of the norm or so.
+_SHORT = 0.2
 
 
 class Task(NamedTuple):
@@ -62,6 +64,11 @@ class Progress(NamedTuple):
     def has_started(self) -> Tensor:
         """Whether any gradient of the sample was computed, boolean [b]."""
         return self.first < float("inf")
+
+    @property
+    def is_near(self) -> Tensor:
+        """Whether a step was taken, and the next one is short beside the whole walk, boolean [b]."""
+        return (self.steps > 0.0) & (self.distance <= _SHORT * self.norm)
 
     @property
     def done(self) -> Tensor:

@@ -163,18 +163,18 @@ def test_other_attacks(attack):
 
 
 @pytest.mark.parametrize(
-    ("name", "gradient", "mode"), [("relu_mlp", "unrolled", EAGER), ("tanh_mlp", "boundary", GRAPH)]
+    ("name", "gradient", "mode"), [("softplus_mlp", "unrolled", EAGER), ("max_pool_cnn", "boundary", GRAPH)]
 )
 def test_the_last_few_samples_take_a_step_without_another_call(monkeypatch, name, gradient, mode):
-    """Two of twenty samples are not worth a call: their last steps are those of DeepFool, and so nearly its norms."""
-    monkeypatch.setitem(best_first.REACHES, "ranks", EVERYTHING._replace(last=0.1))
+    """Those that are near their boundaries by then, so that a step ends nearly where DeepFool does."""
+    monkeypatch.setitem(best_first.REACHES, "ranks", EVERYTHING._replace(last=0.3))
     arguments = {"aggregation": "avg", "gradient": gradient, "misclassified": "none"}
     got, wanted = _results(*_zoo(name), mode=mode, search="ranks", **arguments), _exact(name, **arguments)
     counts = wanted["selected"]
     np.testing.assert_array_equal(got["selected"], counts)
     assert got["success"][counts].all() and got["searched"][counts].all()
     changed = np.abs(got["norm"] / wanted["norm"] - 1.0)[counts] > 1e-4
-    assert 1 <= changed.sum() <= 2
+    assert changed.any()
     np.testing.assert_allclose(got["norm"][counts], wanted["norm"][counts], rtol=0.03)
     a, b = (np.concatenate([np.ravel(part) for part in found["gradients"]]) for found in (got, wanted))
     assert a @ b >= 0.99 * np.linalg.norm(a) * np.linalg.norm(b)

@@ -23,8 +23,8 @@ def _batches(number, scale=1.0, known=0.5):
 
 
 def _learned(batches):
-    table = tf.zeros([gradient_norms.SIZE])
-    for of_pairs, classes, squared in batches:
+    of_pairs, table = None, tf.zeros([gradient_norms.SIZE])
+    for of_pairs, classes, squared in batches:  # noqa: B007 they are all the same
         table += gradient_norms.change(table, *classes, squared)
     prediction = tf.repeat(tf.range(5), 4)
     others = tf.constant([[c] for s in range(5) for c in range(5) if c != s])
