@@ -70,7 +70,10 @@ AMM **holds** in a cell if its error is not above plain training's by more than 
 the seeds (or by one image, where that is more), and its mean margin is at least {LEAST_GAIN} times as large. It is
 **better** if besides it has fewer errors or at least {LARGE_GAIN} times the margin. It also **fails** where an attack
 succeeds for less than {LEAST_SUCCESS:.0%} of the images, or where at least {CONSTANT:.0%} of the predictions are of one
-class."""
+class.
+
+Cells in which the mean error of the first three seeds was higher with AMM have six, the others three. The records are of
+searches that selected slightly fewer of the same images as the exact one than today's do."""
 
 
 def _rivals() -> str:
