@@ -49,5 +49,9 @@ class RunningStatistics(keras.layers.Layer):
 
     def load_own_variables(self, store: Any) -> None:
         """Read the weights; those that a file from before there were any does not have stay as they are."""
-        for name, variable in zip(sorted(store.keys(), key=int), self.variables, strict=False):
-            variable.assign(store[name])
+        number = len(store.keys())
+        if number >= len(self.variables):
+            super().load_own_variables(store)
+        else:
+            for index, variable in enumerate(self.variables[:number]):
+                variable.assign(store[str(index)])

@@ -159,7 +159,6 @@ def _adjoint(
     needs_hessian = with_curvature and not classifier.is_piecewise_linear
     length = tf.shape(steps.g)[0]
     record = tf.TensorArray(steps.w.dtype, size=length, element_shape=direction.shape)
-
     hessian_product = as_round(functools.partial(_hessian_product, classifier))
 
     def step_back(i: Tensor, v: Tensor, record: tf.TensorArray) -> tuple[Tensor, ...]:

@@ -56,8 +56,7 @@ class MarginPenalty(NamedTuple):
     def finite_gradients(self) -> Check:
         """The check that no gradient is NaN or infinite, which may be so even if the penalty is finite."""
         gradients = [*self.gradients, *self.through_batch]
-        # A sum is finite if its terms are, and is found in half of the time that looking at each of them takes.
-        finite = [tf.math.is_finite(tf.reduce_sum(gradient)) for gradient in gradients if gradient is not None]
+        finite = [tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients if gradient is not None]
         return Check(
             tf.reduce_all(finite) if finite else tf.constant(True),
             "The gradient of the margin penalty is NaN or infinite. Probably a layer has no finite second derivative "
@@ -174,7 +173,8 @@ def _compute(
     has_cap = shrinkages.find_entry(regularizer.shrinkage).is_capped and not regularizer.is_automatic
     capped = selected & (slope == 0.0) & has_cap
     statistics = batch_statistics(path, median, selected, capped, sum_of_cosines)
-    return MarginPenalty(value, gradients, statistics, checks, (), selected, path.gradient_norms)
+    seen = path.gradient_norms
+    return MarginPenalty(value, gradients, statistics, checks, selected=selected, gradient_norms=seen)
 
 
 def _pull(regularizer: MarginRegularizer, labels: Tensor, loss_scale: Tensor) -> influence.Pull:

@@ -8,7 +8,7 @@ from keras_amm.execution import replicas
 from keras_amm.search.geometry import expand_to
 from keras_amm.search.spreads import Spreads, spreads
 from keras_amm.search.walks import Classes, Progress, Task, Walks
-from keras_amm.search.work_list import Known, Standing, Wanted
+from keras_amm.search.work_list import Known, Standing, Wanted, nth_least
 from keras_amm.typing import Tensor
 
 
@@ -34,7 +34,7 @@ def bounds(task: Task, walks: Walks, wanted: Wanted, reach: Reach, scale: float)
     progress, classes = walks.progress, walks.classes.divided_by(task.expected)
     seen = spreads(classes.squared, progress.first, progress.norm, progress.success & task.correct)
     at_first_point = progress.steps == 0.0
-    is_early = task.correct & _is_among_first(classes.gap[:, 0], task.correct, wanted)
+    is_early = _is_early(classes.gap[:, 0], task.correct, wanted)
     of_classes, likely = (scale * distances for distances in _distances(progress, classes, is_early, seen, reach))
     shrunk = progress.norm * seen.shrinkage.at(-reach.gradients)
     lower = tf.where(at_first_point, tf.minimum(shrunk, tf.reduce_min(of_classes, axis=1)), shrunk)
@@ -66,12 +66,15 @@ def bounds(task: Task, walks: Walks, wanted: Wanted, reach: Reach, scale: float)
     )
 
 
-def _is_among_first(gap: Tensor, correct: Tensor, wanted: Wanted) -> Tensor:
-    """Whether the gap [B] to the runner-up is among the least, as many as may be selected, boolean [B]."""
+def _is_early(gap: Tensor, correct: Tensor, wanted: Wanted) -> Tensor:
+    """Which correct samples have the least gaps [B] to the runner-up, as many as may be selected, boolean [B].
+
+    The gap of a sample that has started is infinite, so these are samples that start now.
+    """
     if wanted.top is None:
-        return tf.ones_like(correct)
+        return correct
     gap = tf.where(correct, gap if wanted.unit is None else gap / wanted.unit, tf.constant(float("inf"), gap.dtype))
-    return gap <= -tf.math.top_k(-gap, tf.minimum(wanted.top, tf.size(gap))).values[-1]
+    return correct & (gap <= nth_least(gap, tf.minimum(wanted.top, tf.size(gap))))
 
 
 def _distances(
@@ -79,8 +82,8 @@ def _distances(
 ) -> tuple[Tensor, Tensor]:
     """For each candidate [B, k] the least distance and the likely one, infinite where it is not to be probed.
 
-    Of a sample that has not started the runner-up is. If the sample is early [B], sure to be searched, so are classes
-    that may be as near: that is one call of the network less than if they had to wait for the runner-up's gradient.
+    Of a sample that has not started the runner-up is. If it is early [B], likely to be searched to its end, so are
+    classes that may be as near: they need not wait for the runner-up's gradient, which would be another call.
     """
     has_started = progress.has_started[:, None]
     is_known = (classes.squared > 0.0) & (progress.steps > 0.0)[:, None]

@@ -34,9 +34,10 @@ def change(table: Tensor, prediction: Tensor, candidates: Tensor, squared: Tenso
         table: float32 [SIZE].
         prediction: int32 [B].
         candidates: int32 [B, k].
-        squared: float [B, k], the squared norms of the gradients; 0 where they are not known.
+        squared: float [B, k], the squared norms of the gradients; 0 where they are not known. Those that are NaN or
+            infinite do not count: the table would keep them for good.
     """
-    known = squared > 0.0
+    known = (squared > 0.0) & tf.math.is_finite(squared)
     entries = _entries(prediction, candidates)
     counts = tf.cast(known, tf.float32)
     logs = 0.5 * tf.math.log(tf.cast(tf.where(known, squared, tf.ones_like(squared)), tf.float32))

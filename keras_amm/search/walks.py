@@ -14,7 +14,7 @@ from keras_amm.typing import Tensor
 
 # What has become of a walk.
 GOES_ON, FAILED, REACHED = 0.0, 1.0, 2.0
-# After a step as short as this, DeepFool is at the boundary but for a hundredth of the norm or so.
+# DeepFool converges fast: what is left after a step as short as this, beside the whole walk, is small.
 _SHORT = 0.2
 
 

@@ -82,7 +82,7 @@ def limits(standing: Standing, wanted: Wanted, num_classes: int) -> Tensor:
     estimate, low, high = (
         tf.where(standing.counts, norm, infinite) for norm in (standing.estimate, standing.low, standing.high)
     )
-    last = -tf.math.top_k(-high, wanted.top, sorted=True).values[-1]
+    last = nth_least(high, wanted.top)
     if not wanted.one_per_label:
         return tf.minimum(infinite, last)
     nearest = tf.math.unsorted_segment_min(estimate, standing.label, num_classes)
@@ -93,6 +93,11 @@ def limits(standing: Standing, wanted: Wanted, num_classes: int) -> Tensor:
     is_open = (_number(surely_before) < wanted.top) & (wanted.top <= _number(perhaps_before))
     decides = ~standing.done & tf.reduce_any(is_open[:, None] & perhaps_before & ~surely_before, axis=0)
     return tf.where(decides, infinite, tf.minimum(tf.gather(nearest, standing.label), last))
+
+
+def nth_least(values: Tensor, number: Tensor) -> Tensor:
+    """The least of values [B], the second least and so on, by its number from 1, a scalar."""
+    return -tf.math.top_k(-values, number).values[-1]
 
 
 def _number(mask: Tensor) -> Tensor:

@@ -8,28 +8,29 @@ import keras_amm
 from keras_amm.search import gradient_norms
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+# The norms of gradients between five classes.
+OF_PAIRS = np.exp(np.random.default_rng(0).normal(0.0, 0.4, (5, 5)))
 
 
 def _batches(number, scale=1.0, known=0.5):
     """Predictions, candidates, and squared norms of which a part is known: those of pairs, times those of images."""
-    generator = np.random.default_rng(0)
-    of_pairs = np.exp(generator.normal(0.0, 0.4, (5, 5)))
+    generator = np.random.default_rng(1)
     for _ in range(number):
         prediction = generator.integers(0, 5, 60)
         candidates = np.array([generator.permutation(np.delete(np.arange(5), c))[:3] for c in prediction])
-        norms = of_pairs[prediction[:, None], candidates] * np.exp(generator.normal(0.0, 0.2, (60, 1))) * scale
+        norms = OF_PAIRS[prediction[:, None], candidates] * np.exp(generator.normal(0.0, 0.2, (60, 1))) * scale
         norms *= generator.random(norms.shape) < known
-        yield of_pairs, [tf.constant(a, tf.int32) for a in (prediction, candidates)], tf.constant(norms**2, tf.float32)
+        yield *(tf.constant(a, tf.int32) for a in (prediction, candidates)), tf.constant(norms**2, tf.float32)
 
 
 def _learned(batches):
-    of_pairs, table = None, tf.zeros([gradient_norms.SIZE])
-    for of_pairs, classes, squared in batches:  # noqa: B007 they are all the same
-        table += gradient_norms.change(table, *classes, squared)
+    table = tf.zeros([gradient_norms.SIZE])
+    for batch in batches:
+        table += gradient_norms.change(table, *batch)
     prediction = tf.repeat(tf.range(5), 4)
     others = tf.constant([[c] for s in range(5) for c in range(5) if c != s])
     expected = gradient_norms.expected(table, prediction, others)[:, 0]
-    return expected.numpy(), of_pairs[prediction, others[:, 0]], table
+    return expected.numpy(), OF_PAIRS[prediction, others[:, 0]], table
 
 
 def test_the_norms_of_pairs_are_learned_up_to_a_factor_from_those_that_are_known():
@@ -45,7 +46,7 @@ def test_the_unit_of_the_logits_does_not_matter():
 
 def test_where_nothing_is_known_nothing_is_expected():
     assert not np.any(_learned(_batches(3, known=0.0))[2])
-    _, (prediction, candidates), squared = next(_batches(1))
+    prediction, candidates, squared = next(_batches(1))
     table = gradient_norms.change(tf.zeros([gradient_norms.SIZE]), prediction, candidates, squared)
     unseen = tf.fill([60], 7)
     np.testing.assert_array_equal(gradient_norms.expected(table, unseen, candidates), np.ones((60, 3)))
@@ -61,16 +62,27 @@ def test_more_classes_than_entries_share_them():
     assert np.isfinite(table).all() and np.count_nonzero(table) == 4
 
 
-def _linear(scale):
+def test_a_gradient_that_is_not_finite_is_not_remembered():
+    prediction, candidates, squared = next(_batches(1))
+    without, table = (
+        gradient_norms.change(
+            tf.zeros([gradient_norms.SIZE]), prediction, candidates, tf.concat([[values], squared[1:]], 0)
+        )
+        for values in ([0.0, 0.0, 0.0], [np.nan, np.inf, 0.0])
+    )
+    np.testing.assert_array_equal(table, without)
+
+
+def _linear():
     model = keras.Sequential([keras.Input((20,)), keras.layers.Dense(6)])
     kernel = np.random.default_rng(1).standard_normal((20, 6)) * np.linspace(0.3, 2.0, 6)
-    model.set_weights([scale * kernel, np.zeros(6)])
+    model.set_weights([kernel, np.zeros(6)])
     return model, kernel
 
 
 def test_training_learns_the_norms_of_a_linear_classifier():
     """There the gradient between two classes is the difference of their columns, whatever the image."""
-    model, kernel = _linear(1.0)
+    model, kernel = _linear()
     x = np.random.default_rng(2).standard_normal((3000, 20)).astype("float32")
     y = np.argmax(x @ kernel, axis=1)
     # A schedule decides by `tf.cond` whether there is a penalty.
@@ -86,7 +98,7 @@ def test_training_learns_the_norms_of_a_linear_classifier():
 
 
 def test_files_from_before_it_was_remembered_are_read():
-    running = keras_amm.wrap(_linear(1.0)[0]).regularizer.running
+    running = keras_amm.wrap(_linear()[0]).regularizer.running
     running.gradient_norms.assign(np.ones(gradient_norms.SIZE))
     running.load_own_variables({"0": np.float32(0.7), "1": np.float32(0.9)})
     assert float(running.margin) == np.float32(0.7) and float(running.accuracy) == np.float32(0.9)
