@@ -72,8 +72,9 @@ the seeds (or by one image, where that is more), and its mean margin is at least
 succeeds for less than {LEAST_SUCCESS:.0%} of the images, or where at least {CONSTANT:.0%} of the predictions are of one
 class.
 
-Cells in which the mean error of the first three seeds was higher with AMM have six, the others three. The records are
-of searches that selected slightly fewer of the same images as the exact one than today's do."""
+Cells in which the mean error of the first three seeds was higher with AMM have six, the others three. The records
+were made before the default search remembered the norms of gradients, and so agreed less often with the exact one on
+which images are the nearest."""
 
 
 def _rivals() -> str:
