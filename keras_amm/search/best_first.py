@@ -3,8 +3,8 @@
 MIN counts at most the nearest sample of each class, among the nearest of the batch, so most of what a full search finds
 is thrown away. The logits of the clean pass tell roughly which samples are near. The search goes on in rounds: what is
 needed (`work_list`), evaluate it, all of it in one call of the network, and update the walks. It ends when nothing is
-needed, or so little that a call is not worth it: by then a last step hardly changes what is known of these samples.
-Samples that were not searched have estimates for norms, which take part in the ranks, and are never selected.
+needed. The cheap search does not look where the last, short step of a walk leads. Samples that were not searched have
+estimates for norms, which take part in the ranks, and are never selected.
 """
 
 import tensorflow as tf
@@ -25,11 +25,13 @@ from keras_amm.search.path import Path
 from keras_amm.search.walks import (
     FAILED,
     GOES_ON,
+    NEAR,
     REACHED,
     Boundary,
     Classes,
     Found,
     Progress,
+    Stride,
     Task,
     Walks,
     begin,
@@ -38,7 +40,7 @@ from keras_amm.search.work_list import Standing, Wanted, limits, needed
 from keras_amm.typing import Tensor
 
 # By the names of `MarginRegularizer(search=...)`.
-REACHES = {"ranks": Reach(3.0, 1.0, 2.0, last=0.0), "cheap": Reach(1.75, 1.0, 0.0, last=0.2)}
+REACHES = {"ranks": Reach(3.0, 1.0, 2.0, short=0.0), "cheap": Reach(2.0, 1.0, 0.0, short=0.1)}
 
 # Under XLA a round takes as many items as this part of the batch, and at least so many.
 _PART, _LEAST = 5, 8
@@ -74,43 +76,35 @@ def search(
     Returns:
         The `Path`.
     """
-    scale = 1.0 + overshoot
+    stride = Stride(1.0 + overshoot, max_iterations, reach.short)
     table = tf.zeros([gradient_norms.SIZE]) if table is None else table
     task = _task(clean, labels, num_candidates, table)
     walks = begin(task, clean.logits, depth=max_iterations + 1 if keep_path else 1)
     others: Standing | None = None
 
     def what_is_needed(walks: Walks) -> tuple[Tensor, Tensor]:
-        known = bounds(task, walks, wanted, reach, scale)
+        known = bounds(task, walks, wanted, reach, stride.scale)
         limit = limits(joined(known.standing, others), wanted, clean.logits.shape[1])[: tf.size(labels)]
         return needed(known, limit, task.correct, wanted)
 
     def one_round(walks: Walks, items: Tensor, urgency: Tensor) -> tuple[Walks, Tensor, Tensor]:
-        walks = walks.updated(_evaluate(classifier, task, walks, items, urgency, scale, max_iterations))
+        walks = walks.updated(_evaluate(classifier, task, walks, items, urgency, stride))
         return walks, *what_is_needed(walks)
 
     if replicas.are_several():
         # Replicas can exchange bounds outside of a loop only: those of the clean logits, and those after a round.
-        others = of_other_replicas(bounds(task, walks, wanted, reach, scale).standing)
+        others = of_other_replicas(bounds(task, walks, wanted, reach, stride.scale).standing)
         items, order = what_is_needed(walks)
         walks, *_ = one_round(walks, _at_least_one(items), order)
-        others = of_other_replicas(bounds(task, walks, wanted, reach, scale).standing)
-    at_most = wanted.at_most(tf.size(labels), clean.logits.shape[1])
-    few = tf.cast(reach.last * tf.cast(at_most, tf.float32), tf.int32)
-
-    def is_worth_a_call(walks: Walks, items: Tensor, urgency: Tensor) -> Tensor:
-        del urgency
-        is_far = tf.reduce_any(items, axis=1) & ~walks.progress.is_near
-        return tf.reduce_any(is_far) | (tf.math.count_nonzero(items, dtype=tf.int32) > few)
-
-    walks, items, _ = tf.while_loop(
-        is_worth_a_call,
+        others = of_other_replicas(bounds(task, walks, wanted, reach, stride.scale).standing)
+    walks, *_ = tf.while_loop(
+        lambda walks, items, urgency: tf.reduce_any(items),
         as_round(one_round),
         (walks, *what_is_needed(walks)),
         parallel_iterations=1,
     )
-    estimate = bounds(task, walks, wanted, reach, scale).estimate
-    path = _path(classifier, clean, task, walks, tf.reduce_any(items, axis=1), estimate, scale, max_iterations)
+    estimate = bounds(task, walks, wanted, reach, stride.scale).estimate
+    path = _path(classifier, clean, task, walks, estimate, stride)
     seen = gradient_norms.change(table, task.prediction, task.candidates, walks.classes.squared)
     return path._replace(gradient_norms=seen)
 
@@ -133,7 +127,7 @@ def _at_least_one(items: Tensor) -> Tensor:
 
 
 def _evaluate(
-    classifier: Classifier, task: Task, walks: Walks, items: Tensor, urgency: Tensor, scale: float, max_iterations: int
+    classifier: Classifier, task: Task, walks: Walks, items: Tensor, urgency: Tensor, stride: Stride
 ) -> Found:
     """What the items [B, k + 1] find; as many as fit go through the network as one batch."""
     size, columns = tf.shape(items)[0], items.shape[1]
@@ -149,7 +143,7 @@ def _evaluate(
     # From a boundary to itself is no step.
     has_moved = boundary.g != 0.0
 
-    point += _step(norm, _where(is_step, boundary.g), progress.squared, w, scale)
+    point += _step(norm, _where(is_step, boundary.g), progress.squared, w, stride.scale)
     logits, input_gradients = evaluate(classifier, point)
     reached, source, candidate, gap = _aim(task, boundary, classes, logits, is_step)
     candidate = tf.where(is_step, candidate, column)
@@ -158,11 +152,12 @@ def _evaluate(
     boundary, squared = Boundary(logit_difference(logits, source, target), source, candidate), norm.dual_squared(w)
 
     steps = progress.steps + tf.cast(is_step & has_moved, progress.steps.dtype)
-    outcome = tf.where(reached, REACHED, tf.where(steps >= max_iterations, FAILED, GOES_ON))
+    outcome = tf.where(reached, REACHED, tf.where(steps >= stride.at_most, FAILED, GOES_ON))
     far = distance(boundary.g, squared)
     goes_on = outcome == GOES_ON
-    way = point - task.x + _step(norm, _where(goes_on, boundary.g), squared, w, scale)
+    way = point - task.x + _step(norm, _where(goes_on, boundary.g), squared, w, stride.scale)
     norms = tf.where(goes_on & (far >= far.dtype.max), far.dtype.max, norm.of(way))
+    is_near = goes_on & (steps > 0) & (far <= stride.short * norms)
     return Found(
         sample=sample,
         counts=counts,
@@ -176,7 +171,7 @@ def _evaluate(
             distance=far,
             squared=squared,
             steps=steps,
-            outcome=tf.cast(outcome, norms.dtype),
+            outcome=tf.cast(tf.where(is_near, NEAR, outcome), norms.dtype),
         ),
         classes=Classes(tf.where(is_step[:, None], gap, classes.gap), classes.squared),
     )
@@ -216,24 +211,21 @@ def _path(
     clean: CleanPass,
     task: Task,
     walks: Walks,
-    unfinished: Tensor,
     estimate: Tensor,
-    scale: float,
-    max_iterations: int,
+    stride: Stride,
 ) -> Path:
     """What was found; a sample that is stuck counts as searched, for its attack can only fail.
 
-    The walks [B] that are unfinished take their next step, and count as if it reached the boundary.
+    Walks that are near take their next step, and count as if it reached the boundary.
     """
     progress, norm = walks.progress, norm_for(classifier)
-    ends = unfinished & ~progress.is_stuck
-    searched = progress.done | progress.is_stuck | ends
-    g, sources, candidates = tf.unstack(walks.boundaries[:max_iterations], axis=2)
+    searched = progress.done | progress.is_stuck
+    g, sources, candidates = tf.unstack(walks.boundaries[: stride.at_most], axis=2)
     sources, candidates = (tf.cast(part, tf.int32) for part in (sources, candidates))
     targets = tf.gather(task.candidates[None] + tf.zeros_like(candidates)[..., None], candidates, batch_dims=2)
     samples = tf.range(tf.size(progress.steps))
     w, boundary = walks.here(progress.steps, samples)
-    delta = walks.point - clean.x + _step(norm, _where(ends, boundary.g), progress.squared, w, scale)
+    delta = walks.point - clean.x + _step(norm, _where(progress.is_near, boundary.g), progress.squared, w, stride.scale)
     has_steps = walks.w.shape[0] > 1
     return Path(
         x=clean.x,
@@ -243,10 +235,10 @@ def _path(
         correct=task.correct,
         source=boundary.source,
         target=tf.gather(task.candidates, boundary.candidate, batch_dims=1),
-        iterations=tf.cast(progress.steps, tf.int32) + tf.cast(ends, tf.int32),
-        success=progress.success | ends,
+        iterations=tf.cast(progress.steps, tf.int32) + tf.cast(progress.is_near, tf.int32),
+        success=progress.success,
         searched=searched,
-        w=walks.w[:max_iterations] if has_steps else None,
+        w=walks.w[: stride.at_most] if has_steps else None,
         g=g if has_steps else None,
         targets=targets if has_steps else None,
         sources=sources if has_steps else None,

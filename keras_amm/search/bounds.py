@@ -19,14 +19,14 @@ class Reach(NamedTuple):
         gradients: of the norms of gradients and walks, in standard deviations.
         again: of the norms of gradients that were known at an earlier point of the walk, as a factor.
         ranks: of the norms of walks whose rank alone matters, in standard deviations; 0 takes estimates for norms.
-        last: when no more items are left than this part of the samples that may be selected, and all of these are
-            near their boundaries, they take the next step, and the search ends without another call; 0 computes all.
+        short: a step that is no longer than this part of the whole walk, and not its first, is taken without another
+            look at where it leads, and ends the walk; 0 looks at all.
     """
 
     gradients: float
     again: float
     ranks: float
-    last: float
+    short: float
 
 
 def bounds(task: Task, walks: Walks, wanted: Wanted, reach: Reach, scale: float) -> Known:

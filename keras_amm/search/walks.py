@@ -12,10 +12,22 @@ from keras_amm.execution.xla import put_rows
 from keras_amm.search.linearisation import logit_differences
 from keras_amm.typing import Tensor
 
-# What has become of a walk.
-GOES_ON, FAILED, REACHED = 0.0, 1.0, 2.0
-# DeepFool converges fast: what is left after a step as short as this, beside the whole walk, is small.
-_SHORT = 0.2
+# What has become of a walk. One that is near its goal ends with its next step, and counts as if that reached it.
+GOES_ON, FAILED, REACHED, NEAR = 0.0, 1.0, 2.0, 3.0
+
+
+class Stride(NamedTuple):
+    """How walks go on.
+
+    Attributes:
+        scale: a step goes to so many times the distance of the linear boundary.
+        at_most: the number of steps after which a walk has failed.
+        short: a walk is near its goal when the next step is no longer than this part of it.
+    """
+
+    scale: float
+    at_most: int
+    short: float
 
 
 class Task(NamedTuple):
@@ -50,7 +62,7 @@ class Progress(NamedTuple):
         distance: that of the nearest boundary known at the point; infinite before any is.
         squared: the squared norm of the gradient towards it.
         steps: the number of steps taken.
-        outcome: `GOES_ON`, `FAILED` or `REACHED`.
+        outcome: `GOES_ON`, `FAILED`, `REACHED` or `NEAR`.
     """
 
     norm: Tensor
@@ -66,19 +78,19 @@ class Progress(NamedTuple):
         return self.first < float("inf")
 
     @property
-    def is_near(self) -> Tensor:
-        """Whether a step was taken, and the next one is short beside the whole walk, boolean [b]."""
-        return (self.steps > 0.0) & (self.distance <= _SHORT * self.norm)
-
-    @property
     def done(self) -> Tensor:
         """Whether the walk has ended, boolean [b]."""
         return self.outcome > GOES_ON
 
     @property
     def success(self) -> Tensor:
-        """Whether it has reached its goal, boolean [b]."""
+        """Whether it has reached its goal, or is near it, boolean [b]."""
         return self.outcome >= REACHED
+
+    @property
+    def is_near(self) -> Tensor:
+        """Whether it ends with the step that is left, boolean [b]."""
+        return self.outcome >= NEAR
 
     @property
     def is_stuck(self) -> Tensor:

@@ -68,11 +68,6 @@ class Wanted(NamedTuple):
     wrong: bool
     unit: Tensor | None
 
-    def at_most(self, size: Tensor, num_classes: int) -> Tensor:
-        """How many correct samples of `size` may be selected, scalar int32; those of other replicas count too."""
-        number = size if self.top is None else tf.minimum(self.top, size)
-        return tf.minimum(number, num_classes) if self.one_per_label else number
-
 
 def limits(standing: Standing, wanted: Wanted, num_classes: int) -> Tensor:
     """The norms [B] beyond which a correct sample cannot be selected; infinite where a rank depends on the sample."""

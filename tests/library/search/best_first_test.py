@@ -16,7 +16,7 @@ from keras_amm.search.linearisation import clean_pass
 from tests.helpers import oracle, zoo
 
 EAGER, GRAPH, XLA = None, False, True
-EVERYTHING = Reach(*[float("inf")] * 3, last=0.0)
+EVERYTHING = Reach(*[float("inf")] * 3, short=0.0)
 
 
 @pytest.fixture
@@ -165,9 +165,9 @@ def test_other_attacks(attack):
 @pytest.mark.parametrize(
     ("name", "gradient", "mode"), [("softplus_mlp", "unrolled", EAGER), ("max_pool_cnn", "boundary", GRAPH)]
 )
-def test_the_last_few_samples_take_a_step_without_another_call(monkeypatch, name, gradient, mode):
-    """Those that are near their boundaries by then, so that a step ends nearly where DeepFool does."""
-    monkeypatch.setitem(best_first.REACHES, "ranks", EVERYTHING._replace(last=0.3))
+def test_short_last_steps_are_taken_without_another_look(monkeypatch, name, gradient, mode):
+    """They end nearly where DeepFool does, for they start near their boundaries."""
+    monkeypatch.setitem(best_first.REACHES, "ranks", EVERYTHING._replace(short=0.2))
     arguments = {"aggregation": "avg", "gradient": gradient, "misclassified": "none"}
     got, wanted = _results(*_zoo(name), mode=mode, search="ranks", **arguments), _exact(name, **arguments)
     counts = wanted["selected"]
