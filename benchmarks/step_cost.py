@@ -68,8 +68,8 @@ VARIANTS: dict[str, Regularizer] = {
     "paper, exact": _paper(),
     "paper, ranks": _paper(search="ranks"),
     "paper, ranks, boundary": _paper(search="ranks", gradient="boundary"),
-    "AVG+EXP, ranks": _paper("avg-exp", search="ranks"),
-    "AVG+EXP, ranks, boundary": _paper("avg-exp", search="ranks", gradient="boundary"),
+    "AVG+EXP, cheap": _paper("avg-exp", search="cheap"),
+    "AVG+EXP, cheap, boundary": _paper("avg-exp", search="cheap", gradient="boundary"),
 }
 SEARCHES: dict[str, Regularizer] = {
     "plain": None,

@@ -82,28 +82,27 @@ def search(
     walks = begin(task, clean.logits, depth=max_iterations + 1 if keep_path else 1)
     others: Standing | None = None
 
-    def what_is_needed(walks: Walks) -> tuple[Tensor, Tensor]:
+    def what_is_needed(walks: Walks) -> tuple[Tensor, Tensor, Tensor]:
         known = bounds(task, walks, wanted, reach, stride.scale)
         limit = limits(joined(known.standing, others), wanted, clean.logits.shape[1])[: tf.size(labels)]
-        return needed(known, limit, task.correct, wanted)
+        return *needed(known, limit, task.correct, wanted), known.estimate
 
-    def one_round(walks: Walks, items: Tensor, urgency: Tensor) -> tuple[Walks, Tensor, Tensor]:
+    def one_round(walks: Walks, items: Tensor, urgency: Tensor, _: Tensor) -> tuple[Walks, Tensor, Tensor, Tensor]:
         walks = walks.updated(_evaluate(classifier, task, walks, items, urgency, stride))
         return walks, *what_is_needed(walks)
 
     if replicas.are_several():
         # Replicas can exchange bounds outside of a loop only: those of the clean logits, and those after a round.
         others = of_other_replicas(bounds(task, walks, wanted, reach, stride.scale).standing)
-        items, order = what_is_needed(walks)
-        walks, *_ = one_round(walks, _at_least_one(items), order)
+        items, *rest = what_is_needed(walks)
+        walks, *_ = one_round(walks, _at_least_one(items), *rest)
         others = of_other_replicas(bounds(task, walks, wanted, reach, stride.scale).standing)
-    walks, *_ = tf.while_loop(
-        lambda walks, items, urgency: tf.reduce_any(items),
+    walks, *_, estimate = tf.while_loop(
+        lambda walks, items, *rest: tf.reduce_any(items),
         as_round(one_round),
         (walks, *what_is_needed(walks)),
         parallel_iterations=1,
     )
-    estimate = bounds(task, walks, wanted, reach, stride.scale).estimate
     path = _path(classifier, clean, task, walks, estimate, stride)
     seen = gradient_norms.change(table, task.prediction, task.candidates, walks.classes.squared)
     return path._replace(gradient_norms=seen)
