@@ -16,7 +16,7 @@ from keras_amm.network.classifier import Classifier
 from keras_amm.network.evaluation import difference_seeds, evaluate
 from keras_amm.network.inputs import finite_images
 from keras_amm.search import gradient_norms
-from keras_amm.search.bounds import Reach, bounds, joined, of_other_replicas
+from keras_amm.search.bounds import Reach, bounds, is_early, joined, of_other_replicas
 from keras_amm.search.geometry import distance, divide_by_squared_norm, expand_to
 from keras_amm.search.linearisation import CleanPass, logit_difference, logit_differences
 from keras_amm.search.loop import has_reached
@@ -80,10 +80,11 @@ def search(
     table = tf.zeros([gradient_norms.SIZE]) if table is None else table
     task = _task(clean, labels, num_candidates, table)
     walks = begin(task, clean.logits, depth=max_iterations + 1 if keep_path else 1)
+    early = is_early(task, walks.classes, wanted)
     others: Standing | None = None
 
     def what_is_needed(walks: Walks) -> tuple[Tensor, Tensor, Tensor]:
-        known = bounds(task, walks, wanted, reach, stride.scale)
+        known = bounds(task, walks, wanted, reach, stride.scale, early)
         limit = limits(joined(known.standing, others), wanted, clean.logits.shape[1])[: tf.size(labels)]
         return *needed(known, limit, task.correct, wanted), known.estimate
 
@@ -93,10 +94,10 @@ def search(
 
     if replicas.are_several():
         # Replicas can exchange bounds outside of a loop only: those of the clean logits, and those after a round.
-        others = of_other_replicas(bounds(task, walks, wanted, reach, stride.scale).standing)
+        others = of_other_replicas(bounds(task, walks, wanted, reach, stride.scale, early).standing)
         items, *rest = what_is_needed(walks)
         walks, *_ = one_round(walks, _at_least_one(items), *rest)
-        others = of_other_replicas(bounds(task, walks, wanted, reach, stride.scale).standing)
+        others = of_other_replicas(bounds(task, walks, wanted, reach, stride.scale, early).standing)
     walks, *_, estimate = tf.while_loop(
         lambda walks, items, *rest: tf.reduce_any(items),
         as_round(one_round),

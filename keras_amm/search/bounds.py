@@ -29,13 +29,12 @@ class Reach(NamedTuple):
     short: float
 
 
-def bounds(task: Task, walks: Walks, wanted: Wanted, reach: Reach, scale: float) -> Known:
-    """What is known of walks whose steps go to `scale` times the distance of a boundary."""
+def bounds(task: Task, walks: Walks, wanted: Wanted, reach: Reach, scale: float, early: Tensor) -> Known:
+    """What is known of walks whose steps go to `scale` times the distance of a boundary; `early` is `is_early`."""
     progress, classes = walks.progress, walks.classes.divided_by(task.expected)
     seen = spreads(classes.squared, progress.first, progress.norm, progress.success & task.correct)
     at_first_point = progress.steps == 0.0
-    is_early = _is_early(classes.gap[:, 0], task.correct, wanted)
-    of_classes, likely = (scale * distances for distances in _distances(progress, classes, is_early, seen, reach))
+    of_classes, likely = (scale * distances for distances in _distances(progress, classes, early, seen, reach))
     shrunk = progress.norm * seen.shrinkage.at(-reach.gradients)
     lower = tf.where(at_first_point, tf.minimum(shrunk, tf.reduce_min(of_classes, axis=1)), shrunk)
     lower = tf.where(progress.has_started, lower, of_classes[:, 0])
@@ -66,19 +65,18 @@ def bounds(task: Task, walks: Walks, wanted: Wanted, reach: Reach, scale: float)
     )
 
 
-def _is_early(gap: Tensor, correct: Tensor, wanted: Wanted) -> Tensor:
-    """Which correct samples have the least gaps [B] to the runner-up, as many as may be selected, boolean [B].
-
-    The gap of a sample that has started is infinite, so these are samples that start now.
-    """
+def is_early(task: Task, classes: Classes, wanted: Wanted) -> Tensor:
+    """Which correct samples seem nearest before anything is computed, as many as may be selected, boolean [B]."""
     if wanted.top is None:
-        return correct
-    gap = tf.where(correct, gap if wanted.unit is None else gap / wanted.unit, tf.constant(float("inf"), gap.dtype))
-    return correct & (gap <= nth_least(gap, tf.minimum(wanted.top, tf.size(gap))))
+        return task.correct
+    gap = classes.divided_by(task.expected).gap[:, 0]
+    gap = gap if wanted.unit is None else gap / wanted.unit
+    gap = tf.where(task.correct, gap, tf.constant(float("inf"), gap.dtype))
+    return task.correct & (gap <= nth_least(gap, tf.minimum(wanted.top, tf.size(gap))))
 
 
 def _distances(
-    progress: Progress, classes: Classes, is_early: Tensor, seen: Spreads, reach: Reach
+    progress: Progress, classes: Classes, early: Tensor, seen: Spreads, reach: Reach
 ) -> tuple[Tensor, Tensor]:
     """For each candidate [B, k] the least distance and the likely one, infinite where it is not to be probed.
 
@@ -94,7 +92,7 @@ def _distances(
         tf.where(is_known, norm, likely),
         tf.where(is_known, tf.constant(reach.again, norm.dtype), tf.exp(reach.gradients * doubt)),
     )
-    at_once = is_early[:, None] & (classes.gap < tf.exp(reach.gradients * seen.other.deviation) * classes.gap[:, :1])
+    at_once = early[:, None] & (classes.gap < tf.exp(reach.gradients * seen.other.deviation) * classes.gap[:, :1])
     is_first = tf.range(classes.gap.shape[1]) == 0
     is_open = (classes.gap < float("inf")) & (has_started | is_first | at_once)
     infinity = tf.constant(float("inf"), norm.dtype)
