@@ -3,14 +3,16 @@
     pip install absl-py psutil
     python -m benchmarks.step_cost --network=mlp-800 --network=lenet-mnist
     python -m benchmarks.step_cost --compare=searches --memory=false
+    python -m benchmarks.step_cost --amm_epochs=6 --jit_compile --variants=default --memory=false
     python -m benchmarks.step_cost --all --out=runs/step_cost.jsonl
 
 needs no data but the MNIST images in the repository. All variants start from the same weights, plainly trained for a
-few epochs, and take turns in one process, five steps each. So other programs on the machine slow all of them, and a
-ratio is taken within one round. Steps are those of `fit`: the function that it runs per batch, with loss, metrics,
-clipping and SGD with momentum. Peak memory is the largest resident set of a process of its own per variant. "Steps
-alone" subtracts what the process held before its first training step. What is left includes the traced function
-itself, which does not grow with the batch.
+few epochs and, with `--amm_epochs`, with the default penalty for some more, and take turns in one process, five steps
+each. So other programs on the machine slow all of them, and a ratio is taken within one round. Steps are those of
+`fit`: the function that it runs per batch, with loss, metrics, clipping and SGD with momentum. The first step traces
+and, under XLA, compiles. Peak memory is the largest resident set of a process of its own per variant. "Steps alone"
+subtracts what the process held before its first training step. What is left includes the traced function itself, which
+does not grow with the batch.
 
 `--all` measures every architecture of the examples in another way, on few steps of real images: see
 `every_architecture.py`. It needs `pip install -e ".[examples]"`, CIFAR-10 and several hours. What was measured is
@@ -42,10 +44,12 @@ _NETWORK = flags.DEFINE_multi_enum("network", ["mlp-800", "lenet-mnist"], MNIST,
 _ROUNDS = flags.DEFINE_integer("rounds", 40, "Rounds in which every variant takes its turn.", lower_bound=2)
 _STEPS = flags.DEFINE_integer("steps", 5, "Steps of a turn.", lower_bound=1)
 _EPOCHS = flags.DEFINE_integer("train_epochs", 8, "Epochs of plain training before the measurement.", lower_bound=0)
+_AMM_EPOCHS = flags.DEFINE_integer("amm_epochs", 0, "Epochs of training with AMM after these.", lower_bound=0)
 _BATCH_SIZE = flags.DEFINE_integer("batch", 100, "Images per batch.", lower_bound=1)
 _JIT = flags.DEFINE_bool("jit_compile", False, "Compile the steps with XLA.")
 _MEMORY = flags.DEFINE_bool("memory", True, "Whether to measure peak memory too.")
 _MEMORY_OF = flags.DEFINE_string("memory_of", None, "Print the peak memory of this one variant, and nothing else.")
+_VARIANTS = flags.DEFINE_list("variants", [], "These variants only, and the plain step.")
 _ALL = flags.DEFINE_bool("all", False, "Measure every architecture instead, on a few steps.")
 _COMPARE = flags.DEFINE_enum("compare", "settings", ["settings", "searches"], "What the variants differ in.")
 _ONLY = flags.DEFINE_list("only", [], "With --all: these networks only.")
@@ -101,16 +105,19 @@ def main(argv: list[str]) -> None:
         if _MEMORY_OF.value:
             print(*peak_memory(trained, images, variants()[_MEMORY_OF.value]))
             continue
-        steps = {name: stepper(trained, images, regularizer) for name, regularizer in variants().items()}
-        table = alternate(steps)
+        steppers = {name: stepper(trained, images, regularizer) for name, regularizer in variants().items()}
+        table = alternate({name: step for name, (step, _) in steppers.items()})
         memory = {name: memory_in_its_own_process(network, name) for name in variants()} if _MEMORY.value else {}
-        report(network, table, memory)
+        report(network, table, {name: first for name, (_, first) in steppers.items()}, memory)
         where_the_time_goes(trained, images)
 
 
 def variants() -> dict[str, Regularizer]:
     """What makes the regularizer, by the variant's name."""
-    return SEARCHES if _COMPARE.value == "searches" else VARIANTS
+    chosen = SEARCHES if _COMPARE.value == "searches" else VARIANTS
+    if unknown := set(_VARIANTS.value) - set(chosen):
+        raise app.UsageError(f"--variants must be among {list(chosen)}. Received: {sorted(unknown)}.")
+    return {name: made for name, made in chosen.items() if name in ("plain", *_VARIANTS.value) or not _VARIANTS.value}
 
 
 def train(network: str, images: Any) -> keras.Model:
@@ -118,7 +125,10 @@ def train(network: str, images: Any) -> keras.Model:
     keras.utils.set_random_seed(0)
     model = architectures.build(network)
     compiled(model, learning_rate=5e-3)
-    model.fit(images.x, images.y, batch_size=_BATCH_SIZE.value, epochs=_EPOCHS.value, verbose=0)
+    data = {"x": images.x, "y": images.y, "batch_size": _BATCH_SIZE.value, "verbose": 0}
+    model.fit(**data, epochs=_EPOCHS.value)
+    if _AMM_EPOCHS.value:
+        compiled(keras_amm.wrap(model), learning_rate=5e-3).fit(**data, epochs=_AMM_EPOCHS.value)
     return model
 
 
@@ -132,8 +142,11 @@ def compiled(model: keras.Model, learning_rate: float) -> keras.Model:
     return model
 
 
-def stepper(trained: keras.Model, images: Any, regularizer: Regularizer) -> Callable[[], Any]:
-    """One step of `fit` on a copy of the network; the learning rate is too small to change its state."""
+def stepper(trained: keras.Model, images: Any, regularizer: Regularizer) -> tuple[Callable[[], Any], float]:
+    """One step of `fit` on a copy of the network, and the seconds that the first one took.
+
+    The learning rate is too small to change the network's state.
+    """
     model = keras.models.clone_model(trained)
     model.set_weights(trained.get_weights())
     if regularizer is not None:
@@ -142,9 +155,12 @@ def stepper(trained: keras.Model, images: Any, regularizer: Regularizer) -> Call
     model.optimizer.build(model.trainable_variables)  # as `fit` does, before it traces
     model.make_train_function()
     run, batches = model.train_function, endless(images)
-    for _ in range(3):
+    start = time.perf_counter()
+    run(batches)
+    first = time.perf_counter() - start
+    for _ in range(2):
         run(batches)
-    return lambda: run(batches)
+    return lambda: run(batches), first
 
 
 def endless(images: Any) -> Iterator[Any]:
@@ -167,7 +183,7 @@ def alternate(steps: dict[str, Callable[[], Any]]) -> dict[str, np.ndarray]:
 def peak_memory(trained: keras.Model, images: Any, regularizer: Regularizer) -> tuple[int, int]:
     """Resident bytes before the first step of this variant, and at the peak of fifty."""
     before = psutil.Process().memory_info().rss
-    step = stepper(trained, images, regularizer)
+    step, _ = stepper(trained, images, regularizer)
     for _ in range(50):
         step()
     return before, peak_bytes()
@@ -190,16 +206,24 @@ def memory_in_its_own_process(network: str, variant: str) -> tuple[int, int]:
     return int(before), int(peak)
 
 
-def report(network: str, times: dict[str, np.ndarray], memory: dict[str, tuple[int, int]]) -> None:
+def report(
+    network: str, times: dict[str, np.ndarray], first: dict[str, float], memory: dict[str, tuple[int, int]]
+) -> None:
     print(
         f"\n{network}, batch {_BATCH_SIZE.value}, {_ROUNDS.value} rounds of {_STEPS.value} steps; median [quartiles]\n"
     )
-    columns = ["step", "ms", "/ plain", *(["peak memory, MB", "/ plain", "steps alone, / plain"] if memory else [])]
+    columns = [
+        "step",
+        "ms",
+        "/ plain",
+        "first step, s",
+        *(["peak memory, MB", "/ plain", "steps alone, / plain"] if memory else []),
+    ]
     print("| " + " | ".join(columns) + " |")
     print("| " + " | ".join(["---"] * len(columns)) + " |")
     for name, values in times.items():
         low, middle, high = np.percentile(values / times["plain"], [25, 50, 75])
-        cells = [name, f"{np.median(values):.1f}", f"{middle:.2f} [{low:.2f}, {high:.2f}]"]
+        cells = [name, f"{np.median(values):.1f}", f"{middle:.2f} [{low:.2f}, {high:.2f}]", f"{first[name]:.1f}"]
         if memory:
             (plain_before, plain), (before, peak) = memory["plain"], memory[name]
             alone = (peak - before) / (plain - plain_before)
