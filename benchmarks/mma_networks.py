@@ -3,6 +3,7 @@
     python -m benchmarks.mma_networks --network=lenet-mnist --out=runs/lenet-amm
     python -m benchmarks.mma_networks --network=lenet-mnist --noamm --out=runs/lenet-plain
     python -m benchmarks.mma_networks --max_influence=1 --top_fraction=0.5 --validation --out=runs/lenet-trial
+    python -m benchmarks.mma_networks --initial=runs/lenet-amm/model.keras --top_fraction=0.5 --out=runs/lenet-longer
 
 needs MNIST prepared by tensorflow-datasets (TFDS_DATA_DIR says where). Leaves `model.keras` and `result.json` in the
 folder `--out`. With `--validation`, 5,000 training images are held out, and the result has their error and the margins
@@ -33,6 +34,7 @@ _AMM = flags.DEFINE_bool("amm", True, "Whether to train for margin.")
 _INFLUENCE = flags.DEFINE_float("max_influence", 0.4, "As in MarginRegularizer.", lower_bound=0.0)
 _FRACTION = flags.DEFINE_float("top_fraction", 0.25, "As in MarginRegularizer.", lower_bound=0.0, upper_bound=1.0)
 _C = flags.DEFINE_float("c", 1.0, "As in MarginRegularizer.", lower_bound=0.0)
+_INITIAL = flags.DEFINE_string("initial", None, "A saved network to go on with; new weights by default.")
 _EPOCHS = flags.DEFINE_integer("epochs", 20, "Epochs.", lower_bound=1)
 _RATE = flags.DEFINE_float("learning_rate", 0.02, "The first learning rate.", lower_bound=0.0)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of initial weights and order.")
@@ -52,6 +54,8 @@ def main(argv: list[str]) -> None:
     keras.utils.set_random_seed(_SEED.value)
     images = arrays.load("mnist", f"train[:-{_NUM_HELD_OUT}]" if _VALIDATION.value else "train")
     network = architectures.build(_NETWORK.value)
+    if _INITIAL.value:
+        network.set_weights(keras.models.load_model(_INITIAL.value, compile=False).get_weights())
     settings = {"max_influence": _INFLUENCE.value, "top_fraction": _FRACTION.value, "c": _C.value}
     model = keras_amm.wrap(network, keras_amm.MarginRegularizer(**settings)) if _AMM.value else network
     steps = _EPOCHS.value * -(-len(images) // _BATCH_SIZE)
@@ -63,7 +67,7 @@ def main(argv: list[str]) -> None:
     )
     history = model.fit(images.x, images.y, batch_size=_BATCH_SIZE, epochs=_EPOCHS.value, verbose=2).history
     network.save(out / "model.keras")
-    flags_given = (_NETWORK, _AMM, _INFLUENCE, _FRACTION, _C, _EPOCHS, _RATE, _SEED, _VALIDATION)
+    flags_given = (_NETWORK, _AMM, _INFLUENCE, _FRACTION, _C, _INITIAL, _EPOCHS, _RATE, _SEED, _VALIDATION)
     result = {"settings": {flag.name: flag.value for flag in flags_given}, "versions": made_with, "history": history}
     if _VALIDATION.value:
         result["held_out"] = measured(network, arrays.load("mnist", f"train[-{_NUM_HELD_OUT}:]"))

@@ -88,8 +88,8 @@ def search(
         limit = limits(joined(known.standing, others), wanted, clean.logits.shape[1])[: tf.size(labels)]
         return *needed(known, limit, task.correct, wanted), known.estimate
 
-    def one_round(walks: Walks, items: Tensor, urgency: Tensor, _: Tensor) -> tuple[Walks, Tensor, Tensor, Tensor]:
-        walks = walks.updated(_evaluate(classifier, task, walks, items, urgency, stride))
+    def one_round(walks: Walks, items: Tensor, order: Tensor, _: Tensor) -> tuple[Walks, Tensor, Tensor, Tensor]:
+        walks = walks.updated(_evaluate(classifier, task, walks, items, order, stride))
         return walks, *what_is_needed(walks)
 
     if replicas.are_several():
@@ -105,7 +105,9 @@ def search(
         parallel_iterations=1,
     )
     path = _path(classifier, clean, task, walks, estimate, stride)
-    seen = gradient_norms.change(table, task.prediction, task.candidates, walks.classes.squared)
+    # A misclassified sample may have been in other classes since.
+    squared = tf.where(task.correct[:, None], walks.classes.squared, 0.0)
+    seen = gradient_norms.change(table, task.prediction, task.candidates, squared)
     return path._replace(gradient_norms=seen)
 
 
@@ -126,13 +128,11 @@ def _at_least_one(items: Tensor) -> Tensor:
     return tf.where(tf.reduce_any(items), items, first)
 
 
-def _evaluate(
-    classifier: Classifier, task: Task, walks: Walks, items: Tensor, urgency: Tensor, stride: Stride
-) -> Found:
+def _evaluate(classifier: Classifier, task: Task, walks: Walks, items: Tensor, order: Tensor, stride: Stride) -> Found:
     """What the items [B, k + 1] find; as many as fit go through the network as one batch."""
     size, columns = tf.shape(items)[0], items.shape[1]
     at_most = tf.minimum(tf.maximum(size // _PART, _LEAST), size * columns) if in_xla() else size
-    item, counts = choose(tf.reshape(items, [-1]), tf.reshape(urgency, [-1]), at_most)
+    item, counts = choose(tf.reshape(items, [-1]), tf.reshape(order, [-1]), at_most)
     sample, column = item // columns, item % columns
     is_step, norm = column == columns - 1, norm_for(classifier)
     task, point, progress, classes = tf.nest.map_structure(
@@ -157,7 +157,8 @@ def _evaluate(
     goes_on = outcome == GOES_ON
     way = point - task.x + _step(norm, _where(goes_on, boundary.g), squared, w, stride.scale)
     norms = tf.where(goes_on & (far >= far.dtype.max), far.dtype.max, norm.of(way))
-    is_near = goes_on & (steps > 0) & (far <= stride.short * norms)
+    # Half of the step before, too: a walk that creeps on by equal steps is near nothing.
+    is_near = goes_on & is_step & has_moved & (far <= stride.short * norms) & (2.0 * far <= progress.distance)
     return Found(
         sample=sample,
         counts=counts,
@@ -202,8 +203,10 @@ def _where(mask: Tensor, g: Tensor) -> Tensor:
 
 
 def _step(norm: Norm, g: Tensor, squared: Tensor, w: Tensor, scale: float) -> Tensor:
-    """The step [R, ...] beyond the linear boundary g = 0, given the squared dual norms of w; zero where w is."""
-    return -scale * expand_to(divide_by_squared_norm(g, squared), w) * norm.dual_map(w)
+    """The step [R, ...] beyond the linear boundary g = 0, given the squared dual norms of w; zero where g or w is."""
+    step = -scale * expand_to(divide_by_squared_norm(g, squared), w) * norm.dual_map(w)
+    # Where no step is taken, w may be NaN or infinite: at the end of a walk its gradient was never needed.
+    return tf.where(expand_to(g != 0.0, w), step, tf.zeros_like(step))
 
 
 def _path(

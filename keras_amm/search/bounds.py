@@ -35,8 +35,10 @@ def bounds(task: Task, walks: Walks, wanted: Wanted, reach: Reach, scale: float,
     seen = spreads(classes.squared, progress.first, progress.norm, progress.success & task.correct)
     at_first_point = progress.steps == 0.0
     of_classes, likely = (scale * distances for distances in _distances(progress, classes, early, seen, reach))
-    shrunk = progress.norm * seen.shrinkage.at(-reach.gradients)
-    lower = tf.where(at_first_point, tf.minimum(shrunk, tf.reduce_min(of_classes, axis=1)), shrunk)
+    # The next step may be towards a class that is nearer than the nearest boundary that is known.
+    nearest = tf.reduce_min(of_classes, axis=1)
+    instead = tf.where(progress.is_stuck, nearest, progress.norm - scale * progress.distance + nearest)
+    lower = tf.minimum(progress.norm * seen.shrinkage.at(-reach.gradients), instead)
     lower = tf.where(progress.has_started, lower, of_classes[:, 0])
     first = seen.growth.at(0.0) * tf.minimum(progress.norm, tf.reduce_min(likely, axis=1))
     estimate = tf.where(at_first_point, tf.minimum(first, first.dtype.max), progress.norm)
@@ -106,13 +108,11 @@ def _distances(
     return distances(likely * factor), distances(likely)
 
 
-def of_other_replicas(standing: Standing) -> Standing | None:
-    """The standing of the global batch, of which only the samples of other replicas count; None if there are none.
+def of_other_replicas(standing: Standing) -> Standing:
+    """The standing of the global batch, of which only the samples of other replicas count.
 
     Their walks are not known here, so the upper end of a likely norm stands for the estimate.
     """
-    if not replicas.are_several():
-        return None
     size = tf.size(standing.label)
     everyone = Standing(*(replicas.gather(values) for values in standing))
     number = tf.range(tf.size(everyone.label))

@@ -35,7 +35,7 @@ class Spreads(NamedTuple):
         runner_up: norms of the gradients towards the runner-up.
         other: norms of the gradients towards further classes, in units of the sample's own towards the runner-up.
         growth: norms of finished walks in units of their first step.
-        shrinkage: the same where the norm is less than the first step, and 1 elsewhere, about 1.
+        shrinkage: the same, where more than 1 counts as 1; its mean is taken for 1.
     """
 
     runner_up: Spread
@@ -53,7 +53,7 @@ def spreads(squared: Tensor, first: Tensor, norm: Tensor, finished: Tensor) -> S
         norm: float [B], the norm found.
         finished: boolean [B], the walks that succeeded.
     """
-    known = squared > 0.0
+    known = (squared > 0.0) & (squared < float("inf"))
     logs = 0.5 * tf.math.log(tf.where(known, squared, 1.0))
     moved = finished & (first > 0.0) & (norm > 0.0)
     growth = tf.math.log(tf.where(moved, norm, 1.0) / tf.where(moved, first, 1.0))
