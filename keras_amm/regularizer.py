@@ -60,7 +60,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         warmup_steps: int >= 0, updates in which the strength grows linearly to its full value.
         above_chance: bool, whether there is no penalty until the training's running accuracy is better than chance.
         search: `"exact"`, every sample; `"ranks"`, best first, those that the selection probably depends on;
-            `"cheap"`, fewer, by estimated ranks, which suit `"nearest"` and less so `"min"`.
+            `"cheap"`, fewer, by estimates, and without a look at where short last steps end; less for `"min"`.
         **kwargs: arguments of `keras.layers.Layer`, such as `name`.
 
     Raises:

@@ -19,7 +19,7 @@ class MarginStatistics(NamedTuple):
             correct one that was not searched, its estimate, times the share of the correct ones searched whose attack
             succeeded; of all others 0, as in `MarginReport.margins`.
         num_samples: how many samples there are.
-        num_success: how many attacks succeeded.
+        num_success: how many attacks succeeded, `Path.success`.
         num_searched: how many samples were attacked.
         num_stuck: how many of these could not take a step, for the gradient is zero.
         num_infinite: how many of these went infinitely far.

@@ -2,7 +2,7 @@
 
 MIN counts at most the nearest sample of each class, among the nearest of the batch, so most of what a full search finds
 is thrown away. The logits of the clean pass tell roughly which samples are near. The search goes on in rounds: what is
-needed (`work_list`), evaluate it, all of it in one call of the network, and update the walks. It ends when nothing is
+needed (`work_list`), evaluate it in one call of the network, and update the walks. It ends when nothing is
 needed. The cheap search does not look where the last, short step of a walk leads. Samples that were not searched have
 estimates for norms, which take part in the ranks, and are never selected.
 """
@@ -59,7 +59,7 @@ def search(
     keep_path: bool = True,
     table: Tensor | None = None,
 ) -> Path:
-    """Walk those samples to the nearest decision boundary that an aggregation may select (Equations 2-4).
+    """Walk to the nearest decision boundary, for those samples that an aggregation may select (Equations 2-4).
 
     Args:
         classifier: the network.

@@ -15,16 +15,16 @@ class Path(NamedTuple):
     Attributes:
         x: float tensor [B, ...], where the search started.
         delta: float tensor [B, ...], the perturbation.
-        norm: float tensor [B], its l2 norm.
+        norm: float tensor [B], its norm; an estimate where the sample was not searched.
         prediction: int32 tensor [B], the class predicted at `x`.
         correct: boolean tensor [B], whether that is the label; all True in a
             search without labels.
-        source: int32 tensor [B], the class the last step led away from.
-        target: int32 tensor [B], the class the last step aimed at.
+        source: int32 tensor [B], the class on this side of the boundary aimed at last.
+        target: int32 tensor [B], the class beyond it.
         iterations: int32 tensor [B], the number of steps taken.
-        success: boolean tensor [B], whether the goal was reached.
-        searched: boolean tensor [B], False for samples that were screened out;
-            their norm is the first-order estimate and their path is empty.
+        success: boolean tensor [B], whether the goal was reached, or only the last, short step was not looked at.
+        searched: boolean tensor [B], False for samples that were screened out, or whose
+            walk was given up since they are far; of these only the norm means something.
         w: float tensor [S, B, ...], per step the gradient of g with respect to the point. It is None if
             the path was not kept, and so are the next three.
         g: float tensor [S, B], per step the logit of the target minus that of the source.
@@ -33,7 +33,8 @@ class Path(NamedTuple):
         checks: what must hold for these values to mean anything.
         estimated: boolean tensor [B], samples that were not searched and whose norm, an estimate, takes part in the
             ranks of the others; None if there are none.
-        normal: float tensor [B, ...], the gradient of g at the end of the path, or None if it was not computed.
+        normal: float tensor [B, ...], the gradient of g at the end of the path, or one short step before; None if it
+            is not known.
         gradient_norms: float32 tensor, by which the search changes what is known of the norms of gradients; or None.
     """
 

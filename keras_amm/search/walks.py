@@ -58,9 +58,9 @@ class Progress(NamedTuple):
 
     Attributes:
         norm: the norm after the next step; of a walk that has ended, its norm; infinite before anything is computed.
-        first: the norm after the first step.
+        first: the norm after the first step, known before it is taken; infinite before anything is computed.
         distance: that of the nearest boundary known at the point; infinite before any is.
-        squared: the squared norm of the gradient towards it.
+        squared: the squared dual norm of the gradient towards it.
         steps: the number of steps taken.
         outcome: `GOES_ON`, `FAILED`, `REACHED` or `NEAR`.
     """
@@ -103,7 +103,7 @@ class Classes(NamedTuple):
 
     Attributes:
         gap: the logit difference at the point; infinite if the class is not to be probed (any more).
-        squared: the last known squared norm of its gradient; 0 where none is known.
+        squared: the last known squared dual norm of its gradient; 0 where none is known.
     """
 
     gap: Tensor
