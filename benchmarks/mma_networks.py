@@ -3,6 +3,7 @@
     python -m benchmarks.mma_networks --network=lenet-mnist --out=runs/lenet-amm
     python -m benchmarks.mma_networks --network=lenet-mnist --noamm --out=runs/lenet-plain
     python -m benchmarks.mma_networks --max_influence=1 --top_fraction=0.5 --validation --out=runs/lenet-trial
+    python -m benchmarks.mma_networks --network=mlp-800 --search=exact --top_fraction=0.35 --validation --out=runs/mlp-exact
     python -m benchmarks.mma_networks --initial=runs/lenet-amm/model.keras --top_fraction=0.5 --out=runs/lenet-longer
 
 needs MNIST prepared by tensorflow-datasets (TFDS_DATA_DIR says where). Leaves `model.keras` and `result.json` in the
@@ -15,6 +16,7 @@ gradient's norm is clipped to 10, as the paper's. Images are not augmented.
 """
 
 import pathlib
+import time
 from typing import Any
 
 import keras
@@ -33,6 +35,7 @@ _NETWORK = flags.DEFINE_enum("network", "lenet-mnist", MNIST, "The network.")
 _AMM = flags.DEFINE_bool("amm", True, "Whether to train for margin.")
 _INFLUENCE = flags.DEFINE_float("max_influence", 0.4, "As in MarginRegularizer.", lower_bound=0.0)
 _FRACTION = flags.DEFINE_float("top_fraction", 0.25, "As in MarginRegularizer.", lower_bound=0.0, upper_bound=1.0)
+_SEARCH = flags.DEFINE_enum("search", "cheap", ["exact", "ranks", "cheap"], "As in MarginRegularizer.")
 _C = flags.DEFINE_float("c", 1.0, "As in MarginRegularizer.", lower_bound=0.0)
 _INITIAL = flags.DEFINE_string("initial", None, "A saved network to go on with; new weights by default.")
 _EPOCHS = flags.DEFINE_integer("epochs", 20, "Epochs.", lower_bound=1)
@@ -56,7 +59,12 @@ def main(argv: list[str]) -> None:
     network = architectures.build(_NETWORK.value)
     if _INITIAL.value:
         network.set_weights(keras.models.load_model(_INITIAL.value, compile=False).get_weights())
-    settings = {"max_influence": _INFLUENCE.value, "top_fraction": _FRACTION.value, "c": _C.value}
+    settings = {
+        "max_influence": _INFLUENCE.value,
+        "top_fraction": _FRACTION.value,
+        "c": _C.value,
+        "search": _SEARCH.value,
+    }
     model = keras_amm.wrap(network, keras_amm.MarginRegularizer(**settings)) if _AMM.value else network
     steps = _EPOCHS.value * -(-len(images) // _BATCH_SIZE)
     rate = keras.optimizers.schedules.CosineDecay(_RATE.value, steps)
@@ -65,10 +73,17 @@ def main(argv: list[str]) -> None:
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
+    start = time.perf_counter(), time.process_time()
     history = model.fit(images.x, images.y, batch_size=_BATCH_SIZE, epochs=_EPOCHS.value, verbose=2).history
+    took = {"seconds": time.perf_counter() - start[0], "processor_seconds": time.process_time() - start[1]}
     network.save(out / "model.keras")
-    flags_given = (_NETWORK, _AMM, _INFLUENCE, _FRACTION, _C, _INITIAL, _EPOCHS, _RATE, _SEED, _VALIDATION)
-    result = {"settings": {flag.name: flag.value for flag in flags_given}, "versions": made_with, "history": history}
+    flags_given = (_NETWORK, _AMM, _INFLUENCE, _FRACTION, _SEARCH, _C, _INITIAL, _EPOCHS, _RATE, _SEED, _VALIDATION)
+    result = {
+        "settings": {flag.name: flag.value for flag in flags_given},
+        "versions": made_with,
+        **took,
+        "history": history,
+    }
     if _VALIDATION.value:
         result["held_out"] = measured(network, arrays.load("mnist", f"train[-{_NUM_HELD_OUT}:]"))
         print(result["held_out"])
