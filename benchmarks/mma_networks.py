@@ -3,7 +3,7 @@
     python -m benchmarks.mma_networks --network=lenet-mnist --out=runs/lenet-amm
     python -m benchmarks.mma_networks --network=lenet-mnist --noamm --out=runs/lenet-plain
     python -m benchmarks.mma_networks --max_influence=1 --top_fraction=0.5 --validation --out=runs/lenet-trial
-    python -m benchmarks.mma_networks --network=mlp-800 --search=exact --top_fraction=0.35 --validation --out=runs/mlp-exact
+    python -m benchmarks.mma_networks --network=mlp-800 --search=exact --top_fraction=0.35 --validation --out=runs/mlp
     python -m benchmarks.mma_networks --initial=runs/lenet-amm/model.keras --top_fraction=0.5 --out=runs/lenet-longer
 
 needs MNIST prepared by tensorflow-datasets (TFDS_DATA_DIR says where). Leaves `model.keras` and `result.json` in the
