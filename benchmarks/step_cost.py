@@ -49,7 +49,7 @@ _BATCH_SIZE = flags.DEFINE_integer("batch", 100, "Images per batch.", lower_boun
 _JIT = flags.DEFINE_bool("jit_compile", False, "Compile the steps with XLA.")
 _MEMORY = flags.DEFINE_bool("memory", True, "Whether to measure peak memory too.")
 _MEMORY_OF = flags.DEFINE_string("memory_of", None, "Print the peak memory of this one variant, and nothing else.")
-_VARIANTS = flags.DEFINE_list("variants", [], "These variants only, and the plain step.")
+_VARIANTS = flags.DEFINE_list("variants", [], "These variants and the plain step only, whole.")
 _ALL = flags.DEFINE_bool("all", False, "Measure every architecture instead, on a few steps.")
 _COMPARE = flags.DEFINE_enum("compare", "settings", ["settings", "searches"], "What the variants differ in.")
 _ONLY = flags.DEFINE_list("only", [], "With --all: these networks only.")
@@ -109,7 +109,8 @@ def main(argv: list[str]) -> None:
         table = alternate({name: step for name, (step, _) in steppers.items()})
         memory = {name: memory_in_its_own_process(network, name) for name in variants()} if _MEMORY.value else {}
         report(network, table, {name: first for name, (_, first) in steppers.items()}, memory)
-        where_the_time_goes(trained, images)
+        if not _VARIANTS.value:
+            where_the_time_goes(trained, images)
 
 
 def variants() -> dict[str, Regularizer]:
