@@ -14,7 +14,7 @@ from keras_amm.typing import Tensor
 
 # As many samples as the prior deviations count for.
 _PRIOR_WEIGHT = 4.0
-_RUNNER_UP, _OTHER, _GROWTH, _SHRINKAGE = 0.2, 0.2, 0.1, 0.01
+_RUNNER_UP, _OTHER, _GROWTH, _SHRINKAGE = 0.15, 0.15, 0.1, 0.01
 
 
 class Spread(NamedTuple):
