@@ -120,12 +120,12 @@ class Classifier:
 
     def output(self, x: Tensor, training: bool = False) -> Tensor:
         """The model's output [B, units] for images, in float32 and, if not told otherwise, in inference mode."""
-        kernels = {"max_pool": elementwise_max_pool} if in_xla() else {"convolution": cheap_gradient_convolution}
+        pooling = {"max_pool": elementwise_max_pool} if in_xla() else {}
         with (
             replaced(keras.Layer, **float32_properties),
             replaced(Functional, **uncast_functional),
             replaced(keras.Sequential, **uncast_sequential),
-            replaced(tf.nn, moments=twice_differentiable_moments, **kernels),
+            replaced(tf.nn, moments=twice_differentiable_moments, convolution=cheap_gradient_convolution, **pooling),
             normalising_by(self.statistics),
         ):
             x = self.for_model(x)

@@ -1,5 +1,8 @@
 """Convolutions of images against TensorFlow's own: values, first and second derivatives."""
 
+import functools
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -21,21 +24,56 @@ def _derivatives(x, kernel, seed, direction, **arguments):
     return (y, gradient, inner.gradient(total, kernel), *outer.gradient(along, [x, kernel]))
 
 
+def _compared(image, kernel, *, jit_compile, **arguments):
+    """Derivatives by the module and by TensorFlow, in double precision, of six filters."""
+    generator = np.random.default_rng(0)
+    x, direction = (tf.constant(generator.standard_normal((2, *image))) for _ in range(2))
+    weights = tf.constant(generator.standard_normal((*kernel, image[-1], 6)))
+    seed = tf.constant(generator.standard_normal(tf.nn.convolution(x, weights, **arguments).shape))
+    wanted = tf.function(_derivatives)(x, weights, seed, direction, **arguments)
+    with replaced(tf.nn, convolution=convolution.cheap_gradient_convolution):
+        compiled = tf.function(functools.partial(_derivatives, **arguments), jit_compile=jit_compile)
+        got = compiled(x, weights, seed, direction)
+    for a, b in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize("padding", ["VALID", "SAME"])
 @pytest.mark.parametrize(
     ("image", "kernel"),
     [((9, 8, 1), (5, 5)), ((8, 11, 3), (3, 4)), ((7, 7, 2), (2, 2)), ((6, 6, 4), (3, 3)), ((5, 6, 1), (5, 3))],
 )
 def test_equals_tensorflow(image, kernel, padding):
+    _compared(image, kernel, jit_compile=False, padding=padding)
+
+
+@pytest.mark.parametrize(
+    ("image", "kernel", "arguments"),
+    [
+        ((9, 8, 1), (5, 5), {"padding": "VALID"}),
+        ((8, 11, 3), (3, 4), {"padding": "SAME"}),
+        ((6, 5, 18), (3, 3), {"padding": "SAME"}),
+        ((9, 8, 5), (3, 3), {"padding": "SAME", "strides": 2}),
+        ((8, 10, 2), (4, 3), {"padding": "VALID", "strides": [3, 2]}),
+        ((7, 8, 3), (1, 1), {"padding": "SAME", "strides": 2}),
+        ((7, 8, 3), (1, 1), {"padding": "VALID", "strides": [1, 3]}),
+        ((7, 9, 1), (2, 3), {"padding": "SAME", "strides": 4}),
+    ],
+)
+def test_equals_tensorflow_under_xla_with_strides_and_many_channels(image, kernel, arguments):
+    _compared(image, kernel, jit_compile=True, **arguments)
+
+
+@pytest.mark.parametrize("padding", ["VALID", "SAME"])
+def test_input_gradient_is_adjoint_for_every_size(padding):
+    # <conv(x), seed> = <x, gradient(seed)> for all sizes, kernels and strides.
     generator = np.random.default_rng(0)
-    x, direction = (tf.constant(generator.standard_normal((2, *image))) for _ in range(2))
-    weights = tf.constant(generator.standard_normal((*kernel, image[-1], 6)))
-    seed = tf.constant(generator.standard_normal(tf.nn.convolution(x, weights, padding=padding).shape))
-    wanted = tf.function(_derivatives)(x, weights, seed, direction, padding=padding)
-    with replaced(tf.nn, convolution=convolution.cheap_gradient_convolution):
-        got = tf.function(_derivatives)(x, weights, seed, direction, padding=padding)
-    for a, b in zip(got, wanted, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
+    for size, extent, stride in itertools.product(range(4, 9), range(1, 5), range(1, 5)):
+        x, kernel = generator.standard_normal((2, size, 5, 3)), generator.standard_normal((extent, 2, 3, 4))
+        y = tf.nn.conv2d(x, kernel, [stride, 1], padding)
+        seed = generator.standard_normal(y.shape)
+        gradient = convolution.image_gradient(tf.constant(seed), kernel, (size, 5), padding, (stride, 1))
+        np.testing.assert_allclose(np.sum(y * seed), np.sum(x * gradient), rtol=1e-10)
 
 
 @pytest.mark.parametrize(
