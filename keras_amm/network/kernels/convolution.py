@@ -1,13 +1,13 @@
-"""Convolutions whose gradient with respect to their input is cheap on a CPU.
+"""Convolutions whose gradients are cheap on a CPU.
 
 Plain training never takes that gradient of its first layer, but a search for margins takes it once per
 candidate class. On a CPU, TensorFlow computes a whole vector of channels at a time, and since an image's
 gradient has only one channel or three, most of the vector is wasted. So several neighbouring pixels are
 computed as channels of one position (space to depth), which halves the time of the first layer's gradient.
 
-XLA has no fast code for that gradient on a CPU, of any layer, where it is taken in a loop, as a search does. It has
-fast code for a convolution by the flipped kernel, which gives the same numbers: of LeNet's second layer in a twentieth
-of the time.
+XLA has no fast code for the gradients of a convolution on a CPU where they are taken within a loop or a branch, as they
+are in a search and in a step that may do without the penalty. It has fast code for convolutions, and both gradients are
+convolutions: with the flipped kernel, and of channels with the batch in place of channels.
 """
 
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ def cheap_gradient_convolution(
         def gradients(seed: Tensor) -> tuple[Tensor, Tensor]:
             return (
                 image_gradient(seed, kernel, x.shape[1:3], padding, steps),
-                tf.compat.v1.nn.conv2d_backprop_filter(x, kernel.shape, seed, [1, *steps, 1], padding),
+                kernel_gradient(x, seed, kernel.shape, padding, steps),
             )
 
         return _convolution(x, kernel, steps, padding, name=name), gradients
@@ -92,15 +92,48 @@ def image_gradient(seed: Tensor, kernel: Tensor, size: Any, padding: str, stride
            [1., 2., 1.]], dtype=float32)
     """
     block = _block_size(kernel.shape[2])
-    paddings = [[0, 0]]
-    for length, number, extent, stride in zip(size, seed.shape[1:3], kernel.shape[:2], strides, strict=True):
-        spread = (number - 1) * stride + 1
-        missing = max(spread - 1 + extent - length, 0) if padding == "SAME" else 0
-        before = extent - 1 - missing // 2
-        paddings.append([before, -(-length // block) * block + extent - 1 - before - spread])
-    seed = tf.pad(_spread_out(seed, strides), [*paddings, [0, 0]])
-    blocks = tf.nn.conv2d(seed, _kernel_of_blocks(kernel, block), block, "VALID")
+    seed = _spread_out(seed, strides)
+    before, after = [], []
+    for length, number, extent in zip(size, seed.shape[1:3], kernel.shape[:2], strict=True):
+        before.append(extent - 1 - _padded_before(length, number, extent, padding))
+        after.append(-(-length // block) * block + extent - 1 - before[-1] - number)
+    blocks = cheap_gradient_convolution(_padded(seed, before, after), _kernel_of_blocks(kernel, block), block)
     return tf.nn.depth_to_space(blocks, block)[:, : size[0], : size[1]] if block > 1 else blocks
+
+
+def kernel_gradient(x: Tensor, seed: Tensor, shape: Any, padding: str, strides: Sequence[int] = (1, 1)) -> Tensor:
+    """The gradient of a convolution with respect to its kernel, of the given shape [kh, kw, in, out].
+
+    `x` is its input [B, height, width, in], and `seed` [B, h, w, out] the gradient with respect to its output.
+
+    Example:
+    >>> from keras_amm.network.kernels.convolution import kernel_gradient
+    >>> x = tf.reshape(tf.range(9.0), (1, 3, 3, 1))
+    >>> kernel_gradient(x, tf.ones((1, 2, 2, 1)), (2, 2, 1, 1), "VALID")[..., 0, 0].numpy()
+    array([[ 8., 12.],
+           [20., 24.]], dtype=float32)
+    """
+    if not in_xla():
+        return tf.compat.v1.nn.conv2d_backprop_filter(x, shape, seed, [1, *strides, 1], padding)
+    seed = _spread_out(seed, strides)
+    before, after = [], []
+    for length, number, extent in zip(x.shape[1:3], seed.shape[1:3], shape[:2], strict=True):
+        before.append(_padded_before(length, number, extent, padding))
+        after.append(number + extent - 1 - before[-1] - length)
+    channels = tf.transpose(_padded(x, before, after), [3, 1, 2, 0])
+    return tf.transpose(cheap_gradient_convolution(channels, tf.transpose(seed, [1, 2, 0, 3])), [1, 2, 0, 3])
+
+
+def _padded_before(length: int, number: int, extent: int, padding: str) -> int:
+    """How many zeros precede an input of a length whose outputs, and places that strides leave out, are `number`."""
+    return max(number + extent - 1 - length, 0) // 2 if padding == "SAME" else 0
+
+
+def _padded(x: Tensor, before: Sequence[int], after: Sequence[int]) -> Tensor:
+    """The images [B, height, width, channels] with zeros around them; without their last rows where `after` < 0."""
+    ends = [length + min(added, 0) for length, added in zip(x.shape[1:3], after, strict=True)]
+    widths = [[first, max(last, 0)] for first, last in zip(before, after, strict=True)]
+    return tf.pad(x[:, : ends[0], : ends[1]], [[0, 0], *widths, [0, 0]])
 
 
 def _spread_out(seed: Tensor, strides: Sequence[int]) -> Tensor:

@@ -65,15 +65,17 @@ def test_equals_tensorflow_under_xla_with_strides_and_many_channels(image, kerne
 
 
 @pytest.mark.parametrize("padding", ["VALID", "SAME"])
-def test_input_gradient_is_adjoint_for_every_size(padding):
-    # <conv(x), seed> = <x, gradient(seed)> for all sizes, kernels and strides.
+def test_gradients_are_adjoint_for_every_size(padding, monkeypatch):
+    # <conv(x, kernel), seed> = <x, gradient of x> = <kernel, gradient of kernel>, since it is bilinear.
+    monkeypatch.setattr(convolution, "in_xla", lambda: True)
     generator = np.random.default_rng(0)
     for size, extent, stride in itertools.product(range(4, 9), range(1, 5), range(1, 5)):
         x, kernel = generator.standard_normal((2, size, 5, 3)), generator.standard_normal((extent, 2, 3, 4))
         y = tf.nn.conv2d(x, kernel, [stride, 1], padding)
         seed = generator.standard_normal(y.shape)
-        gradient = convolution.image_gradient(tf.constant(seed), kernel, (size, 5), padding, (stride, 1))
-        np.testing.assert_allclose(np.sum(y * seed), np.sum(x * gradient), rtol=1e-10)
+        of_x = convolution.image_gradient(tf.constant(seed), tf.constant(kernel), (size, 5), padding, (stride, 1))
+        of_kernel = convolution.kernel_gradient(tf.constant(x), tf.constant(seed), kernel.shape, padding, (stride, 1))
+        np.testing.assert_allclose([np.sum(x * of_x), np.sum(kernel * of_kernel)], np.sum(y * seed), rtol=1e-9)
 
 
 @pytest.mark.parametrize(
