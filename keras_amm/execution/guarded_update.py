@@ -57,23 +57,38 @@ class GuardedUpdate:
         Raises:
             ValueError: in eager mode, a check fails.
         """
-
-        def update(gradients: list[Tensor | None]) -> int:
-            optimizer.apply(gradients, weights)
-            if also is not None:
-                also()
-            return 0
-
         if in_xla():
-            if not optimizer.built:
-                # A branch of `tf.cond` cannot make variables.
-                optimizer.build(weights)
-            is_faulty = self._keep_first_fault(checks, tf.cast(optimizer.iterations, tf.int64) + 1)
-            tf.cond(is_faulty, lambda: _restore(saved_values), lambda: update(gradients))
+            self._apply_in_xla(optimizer, gradients, weights, checks, saved_values, also)
             return
         with tf.control_dependencies([*enforce(checks), *([] if wait_for is None else [wait_for])]):
             # Copies made here, so that they are computed only if the checks hold.
-            update([g if g is None else tf.identity(g) for g in gradients])
+            optimizer.apply([g if g is None else tf.identity(g) for g in gradients], weights)
+            if also is not None:
+                also()
+
+    def _apply_in_xla(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        gradients: list[Tensor | None],
+        weights: list[Variable],
+        checks: list[Check],
+        saved_values: list[tuple[Variable, Tensor]],
+        also: Callable[[], None] | None,
+    ) -> None:
+        """`apply`, by putting back what the update changed.
+
+        The update is in no branch: XLA would compute the gradients there, and on a CPU it has no fast code for
+        the gradients of convolutions within a branch.
+        """
+        if not optimizer.built:
+            optimizer.build(weights)
+        is_faulty = self._keep_first_fault(checks, tf.cast(optimizer.iterations, tf.int64) + 1)
+        saved_values = [*saved_values, *save_values([*optimizer.variables, *weights])]
+        optimizer.apply(gradients, weights)
+        for variable, value in saved_values:
+            variable.assign(tf.where(is_faulty, value, tf.convert_to_tensor(variable)))
+        if also is not None:
+            tf.cond(is_faulty, lambda: 0, lambda: _done(also))
 
     def _keep_first_fault(self, checks: list[Check], step: Tensor) -> Tensor:
         """Note the first check that fails, unless an earlier step failed; returns whether any did, a scalar boolean."""
@@ -106,9 +121,8 @@ def save_values(variables: list[Variable]) -> list[tuple[Variable, Tensor]]:
     return [(variable, tf.identity(variable)) for variable in variables] if in_xla() else []
 
 
-def _restore(saved_values: list[tuple[Variable, Tensor]]) -> int:
-    for variable, value in saved_values:
-        variable.assign(value)
+def _done(also: Callable[[], None]) -> int:
+    also()
     return 0
 
 
