@@ -134,6 +134,8 @@ def test_a_nan_of_the_penalty_never_reaches_the_weights(jit_compile):
         model.fit(x, y, batch_size=16, verbose=0)
     for a, b in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+    iterations, _, *momentums = model.optimizer.variables
+    assert momentums and not any(np.any(variable) for variable in (iterations, *momentums))
 
 
 @pytest.mark.usefixtures("eagerly")
