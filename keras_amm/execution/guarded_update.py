@@ -77,13 +77,15 @@ class GuardedUpdate:
     ) -> None:
         """`apply`, by putting back what the update changed.
 
-        The update is in no branch: XLA would compute the gradients there, and on a CPU it has no fast code for
-        the gradients of convolutions within a branch.
+        The update is in no branch: in the steps of `fit`, XLA computes what only a branch uses within it, and on a CPU
+        it has no fast code for the gradients of convolutions there. `also` changes variables that are not saved, so it
+        is in a branch.
         """
         if not optimizer.built:
+            # Now, so that its variables can be saved.
             optimizer.build(weights)
         is_faulty = self._keep_first_fault(checks, tf.cast(optimizer.iterations, tf.int64) + 1)
-        saved_values = [*saved_values, *save_values([*optimizer.variables, *weights])]
+        saved_values = [*saved_values, *save_values(_changed_by(optimizer, weights))]
         optimizer.apply(gradients, weights)
         for variable, value in saved_values:
             variable.assign(tf.where(is_faulty, value, tf.convert_to_tensor(variable)))
@@ -116,9 +118,17 @@ class GuardedUpdate:
 def save_values(variables: list[Variable]) -> list[tuple[Variable, Tensor]]:
     """Variables with their present values, which a failed step under XLA restores; an empty list elsewhere.
 
-    Such variables are the statistics of a BatchNormalization, which change before the checks are known.
+    Such variables are the statistics of a BatchNormalization, which change before the checks are known, and what an
+    update changes.
     """
     return [(variable, tf.identity(variable)) for variable in variables] if in_xla() else []
+
+
+def _changed_by(optimizer: keras.optimizers.Optimizer, weights: list[Variable]) -> list[Variable]:
+    """The weights, and the variables of an optimizer and of others that it wraps, each once."""
+    parts = tf.train.TrackableView(optimizer).descendants()
+    own = [part for part in parts if isinstance(part, tf.Variable | keras.Variable)]
+    return [*{id(variable): variable for variable in (*weights, *optimizer.variables, *own)}.values()]
 
 
 def _done(also: Callable[[], None]) -> int:

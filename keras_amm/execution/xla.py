@@ -5,8 +5,8 @@ depend on the values: the whole batch is computed there, and rows that do not ma
 module make that choice, so that their callers are written once.
 
 A few other modules ask `in_xla` themselves: `search.linearisation` (XLA linearises towards all classes),
-`network.classifier` (XLA needs other replacements of slow operations), and `execution.checks` and
-`execution.guarded_update` (an assertion is lost under XLA, so a fault is kept in a variable).
+`network.classifier` and `network.kernels.convolution` (XLA needs other replacements of slow operations), and
+`execution.checks` and `execution.guarded_update` (an assertion is lost under XLA, so a fault is kept in a variable).
 """
 
 from collections.abc import Callable

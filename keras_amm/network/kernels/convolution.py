@@ -1,18 +1,20 @@
 """Convolutions whose gradients are cheap on a CPU.
 
-Plain training never takes that gradient of its first layer, but a search for margins takes it once per
-candidate class. On a CPU, TensorFlow computes a whole vector of channels at a time, and since an image's
+Plain training never needs the gradient of its first layer with respect to the images, but a search for margins needs it
+once per candidate class. On a CPU, TensorFlow computes a whole vector of channels at a time, and since an image's
 gradient has only one channel or three, most of the vector is wasted. So several neighbouring pixels are
 computed as channels of one position (space to depth), which halves the time of the first layer's gradient.
 
-XLA has no fast code for the gradients of a convolution on a CPU where they are taken within a loop or a branch, as they
-are in a search and in a step that may do without the penalty. It has fast code for convolutions, and both gradients are
-convolutions: with the flipped kernel, and of channels with the batch in place of channels.
+XLA on a CPU has no fast code for the gradients of a convolution within a loop, such as a search, or within a branch,
+such as that of a penalty whose strength may be 0. It has fast code for convolutions, so the gradients are written as
+such. The gradient with respect to the input is a convolution of the seed with the flipped kernel. That with respect to
+the kernel is a convolution of the input with the seed, in which batch and channels have changed places.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_amm.execution.xla import in_xla
@@ -34,9 +36,9 @@ def cheap_gradient_convolution(
     dilations: Any = None,
     name: str | None = None,
 ) -> Tensor:
-    """`tf.nn.convolution` with that gradient where it applies.
+    """`tf.nn.convolution`, with the gradients of this module where they apply.
 
-    It applies to two-dimensional convolutions, channels last, without dilations or groups: under XLA to all of them,
+    They apply to two-dimensional convolutions, channels last, without dilations or groups: under XLA to all of them,
     otherwise to those of at most four channels without strides. Every other one, and every one where there is a
     GPU, is TensorFlow's own.
     """
@@ -64,6 +66,7 @@ def _applies(x: Tensor, kernel: Tensor, strides: Any, padding: Any, data_format:
         and not tf.config.list_physical_devices("GPU")
         and data_format in (None, "NHWC")
         and padding in ("SAME", "VALID")
+        and len(_of_axes(strides)) == 2
         and _of_axes(dilations) == (1, 1)
         and x.shape[1:].is_fully_defined()
         and x.shape[3] == kernel.shape[2]
@@ -73,7 +76,7 @@ def _applies(x: Tensor, kernel: Tensor, strides: Any, padding: Any, data_format:
 
 def _of_axes(steps: Any) -> tuple[int, ...]:
     """Strides or dilations of both axes, which may be given as one number, or not at all."""
-    steps = tuple(tf.nest.flatten([1 if steps is None else steps]))
+    steps = tuple(int(step) for step in np.ravel(1 if steps is None else steps))
     return steps * 2 if len(steps) == 1 else steps
 
 
@@ -125,7 +128,10 @@ def kernel_gradient(x: Tensor, seed: Tensor, shape: Any, padding: str, strides: 
 
 
 def _padded_before(length: int, number: int, extent: int, padding: str) -> int:
-    """How many zeros precede an input of a length whose outputs, and places that strides leave out, are `number`."""
+    """How many zeros precede an axis of `length` pixels, by a kernel of `extent`.
+
+    `number` counts its outputs as if there were no strides, up to the last that there is.
+    """
     return max(number + extent - 1 - length, 0) // 2 if padding == "SAME" else 0
 
 

@@ -24,15 +24,27 @@ def _derivatives(x, kernel, seed, direction, **arguments):
     return (y, gradient, inner.gradient(total, kernel), *outer.gradient(along, [x, kernel]))
 
 
-def _compared(image, kernel, *, jit_compile, **arguments):
+def _compared(image, kernel, *, jit_compile, batch=2, **arguments):
     """Derivatives by the module and by TensorFlow, in double precision, of six filters."""
     generator = np.random.default_rng(0)
     x, direction = (tf.constant(generator.standard_normal((2, *image))) for _ in range(2))
     weights = tf.constant(generator.standard_normal((*kernel, image[-1], 6)))
     seed = tf.constant(generator.standard_normal(tf.nn.convolution(x, weights, **arguments).shape))
-    wanted = tf.function(_derivatives)(x, weights, seed, direction, **arguments)
+    derivatives = functools.partial(_derivatives, **arguments)
+    wanted = tf.function(derivatives)(x, weights, seed, direction)
     with replaced(tf.nn, convolution=convolution.cheap_gradient_convolution):
-        compiled = tf.function(functools.partial(_derivatives, **arguments), jit_compile=jit_compile)
+        any_batch = [tf.TensorSpec([None, *x.shape[1:]], x.dtype)]
+        signature = [
+            *any_batch,
+            tf.TensorSpec(weights.shape, x.dtype),
+            tf.TensorSpec([None, *seed.shape[1:]], x.dtype),
+            *any_batch,
+        ]
+        compiled = tf.function(
+            derivatives,
+            jit_compile=jit_compile,
+            input_signature=signature if batch is None else None,
+        )
         got = compiled(x, weights, seed, direction)
     for a, b in zip(got, wanted, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
@@ -58,10 +70,16 @@ def test_equals_tensorflow(image, kernel, padding):
         ((7, 8, 3), (1, 1), {"padding": "SAME", "strides": 2}),
         ((7, 8, 3), (1, 1), {"padding": "VALID", "strides": [1, 3]}),
         ((7, 9, 1), (2, 3), {"padding": "SAME", "strides": 4}),
+        ((8, 8, 4), (3, 3), {"padding": "SAME", "strides": [1, 2, 2, 1]}),
+        ((8, 8, 4), (3, 3), {"padding": "SAME", "strides": np.array([2, 1])}),
     ],
 )
 def test_equals_tensorflow_under_xla_with_strides_and_many_channels(image, kernel, arguments):
     _compared(image, kernel, jit_compile=True, **arguments)
+
+
+def test_equals_tensorflow_under_xla_for_any_number_of_images():
+    _compared((8, 7, 3), (3, 2), jit_compile=True, batch=None, padding="SAME", strides=2)
 
 
 @pytest.mark.parametrize("padding", ["VALID", "SAME"])
@@ -84,6 +102,7 @@ def test_gradients_are_adjoint_for_every_size(padding, monkeypatch):
         ((8, 8, 1), 1, {"strides": 2}),
         ((8, 8, 1), 1, {"strides": [1, 2], "padding": "SAME"}),
         ((8, 8, 1), 1, {"dilations": 2}),
+        ((8, 8, 6), 6, {"strides": [1, 2, 2, 1], "padding": "SAME"}),
         ((8, 8, 6), 6, {}),
         ((8, 8, 4), 2, {}),
         ((8, 3), 3, {}),

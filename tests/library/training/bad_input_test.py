@@ -296,6 +296,41 @@ def test_under_xla_the_step_is_named_and_no_later_one_is_applied():
     assert int(model.optimizer.iterations) == 4
 
 
+class Wrapped(keras.optimizers.Optimizer):
+    """Another optimizer's steps, and a count of them of its own, which are not among its `variables`."""
+
+    def __init__(self, inner):
+        super().__init__(learning_rate=1.0)
+        self.inner, self.count = inner, tf.Variable(0)
+
+    def build(self, variables):
+        self.inner.build(variables)
+        super().build(variables)
+
+    def apply(self, grads, trainable_variables=None):
+        self.inner.apply(grads, trainable_variables)
+        self.count.assign_add(1)
+        self.iterations.assign_add(1)
+
+
+def test_under_xla_a_refused_update_leaves_nothing_behind():
+    """Each optimizer keeps its state otherwise: beside its moments, averages, sums, scales, or another optimizer's."""
+    x, y = small_data(16)
+    adam = keras.optimizers.Adam(1e-3, use_ema=True, gradient_accumulation_steps=2)
+    inner = keras.optimizers.SGD(1e-3, momentum=0.9)
+    for optimizer in (adam, keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(1e-3)), Wrapped(inner)):
+        model = wrap_lightly(_dense_network())
+        model.compile(optimizer, LOSS, jit_compile=True)
+        model.fit(x, y, batch_size=16, verbose=0)
+        state = [*optimizer.variables, *inner.variables, *getattr(optimizer, "inner_optimizer", inner).variables]
+        state += [optimizer.count] if isinstance(optimizer, Wrapped) else []
+        before = [np.array(variable) for variable in (*state, *model.weights)]
+        with pytest.raises(ValueError, match="Labels must lie in"):
+            model.fit(x, np.full_like(y, 7), batch_size=16, verbose=0)
+        for a, b in zip(before, (*state, *model.weights), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.usefixtures("eagerly")
 def test_labels_do_not_wrap_around():
     x, _ = small_data(1)
