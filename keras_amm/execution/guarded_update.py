@@ -58,39 +58,24 @@ class GuardedUpdate:
             ValueError: in eager mode, a check fails.
         """
         if in_xla():
-            self._apply_in_xla(optimizer, gradients, weights, checks, saved_values, also)
+            if not optimizer.built:
+                # Now, so that its variables can be saved.
+                optimizer.build(weights)
+            is_faulty = self._keep_first_fault(checks, tf.cast(optimizer.iterations, tf.int64) + 1)
+            saved_values = [*saved_values, *save_values(_changed_by(optimizer, weights))]
+            # In no branch, but put back: in the steps of `fit`, XLA computes what only a branch uses within it, and
+            # on a CPU it has no fast code for the gradients of convolutions there.
+            optimizer.apply(gradients, weights)
+            _put_back(saved_values, is_faulty)
+            if also is not None:
+                # It changes variables that are not saved.
+                tf.cond(is_faulty, lambda: 0, lambda: _done(also))
             return
         with tf.control_dependencies([*enforce(checks), *([] if wait_for is None else [wait_for])]):
             # Copies made here, so that they are computed only if the checks hold.
             optimizer.apply([g if g is None else tf.identity(g) for g in gradients], weights)
             if also is not None:
                 also()
-
-    def _apply_in_xla(
-        self,
-        optimizer: keras.optimizers.Optimizer,
-        gradients: list[Tensor | None],
-        weights: list[Variable],
-        checks: list[Check],
-        saved_values: list[tuple[Variable, Tensor]],
-        also: Callable[[], None] | None,
-    ) -> None:
-        """`apply`, by putting back what the update changed.
-
-        The update is in no branch: in the steps of `fit`, XLA computes what only a branch uses within it, and on a CPU
-        it has no fast code for the gradients of convolutions there. `also` changes variables that are not saved, so it
-        is in a branch.
-        """
-        if not optimizer.built:
-            # Now, so that its variables can be saved.
-            optimizer.build(weights)
-        is_faulty = self._keep_first_fault(checks, tf.cast(optimizer.iterations, tf.int64) + 1)
-        saved_values = [*saved_values, *save_values(_changed_by(optimizer, weights))]
-        optimizer.apply(gradients, weights)
-        for variable, value in saved_values:
-            variable.assign(tf.where(is_faulty, value, tf.convert_to_tensor(variable)))
-        if also is not None:
-            tf.cond(is_faulty, lambda: 0, lambda: _done(also))
 
     def _keep_first_fault(self, checks: list[Check], step: Tensor) -> Tensor:
         """Note the first check that fails, unless an earlier step failed; returns whether any did, a scalar boolean."""
@@ -129,6 +114,11 @@ def _changed_by(optimizer: keras.optimizers.Optimizer, weights: list[Variable]) 
     parts = tf.train.TrackableView(optimizer).descendants()
     own = [part for part in parts if isinstance(part, tf.Variable | keras.Variable)]
     return [*{id(variable): variable for variable in (*weights, *optimizer.variables, *own)}.values()]
+
+
+def _put_back(saved_values: list[tuple[Variable, Tensor]], is_faulty: Tensor) -> None:
+    for variable, value in saved_values:
+        variable.assign(tf.where(is_faulty, value, tf.convert_to_tensor(variable)))
 
 
 def _done(also: Callable[[], None]) -> int:
