@@ -40,7 +40,9 @@ from keras_amm.search.work_list import Standing, Wanted, limits, needed
 from keras_amm.typing import Tensor
 
 # By the names of `MarginRegularizer(search=...)`.
-REACHES = {"ranks": Reach(3.0, 1.0, 2.0, short=0.0), "cheap": Reach(2.0, 1.0, 0.0, short=0.1)}
+REACHES = {"ranks": Reach(3.0, 1.0, 2.0, short=0.0), "cheap": Reach(1.5, 1.0, 0.0, short=0.1)}
+# Where all samples count, no error changes which do, and those of single samples hardly matter.
+_WHERE_ALL_COUNT = {"cheap": Reach(1.0, 1.0, 0.0, short=0.2)}
 
 # Under XLA a round takes as many items as this part of the batch, and at least so many.
 _PART, _LEAST = 5, 8
@@ -109,6 +111,11 @@ def search(
     squared = tf.where(task.correct[:, None], walks.classes.squared, 0.0)
     seen = gradient_norms.change(table, task.prediction, task.candidates, squared)
     return path._replace(gradient_norms=seen)
+
+
+def reach_of(method: str, wanted: Wanted) -> Reach:
+    """The reach of a search by its name, "ranks" or "cheap", for what the aggregation may select."""
+    return _WHERE_ALL_COUNT.get(method, REACHES[method]) if wanted.top is None else REACHES[method]
 
 
 def _task(clean: CleanPass, labels: Tensor, num_candidates: int, table: Tensor) -> Task:

@@ -66,6 +66,18 @@ def test_a_walk_that_creeps_on_is_near_nothing(reach):
     assert not path.success.numpy().any()
 
 
+@pytest.mark.parametrize("name", ["tanh_mlp", "max_pool_cnn", "residual"])
+def test_where_all_samples_count_the_cheap_search_hardly_changes_their_margins(name):
+    """It leaves out boundaries that are hardly the nearest, and ends walks before they have fully converged."""
+    model, x, y = _zoo(name)
+    cheap, exact = (
+        results(model, x, y, search=search, aggregation="avg", misclassified="none") for search in ("cheap", "exact")
+    )
+    assert cheap["success"].all() and cheap["selected"].all()
+    np.testing.assert_allclose(cheap["norm"].mean(), exact["norm"].mean(), rtol=2e-3)
+    np.testing.assert_allclose(cheap["norm"], exact["norm"], rtol=0.05)
+
+
 @pytest.mark.parametrize(
     ("name", "gradient", "mode"),
     [("softplus_mlp", "unrolled", EAGER), ("max_pool_cnn", "boundary", GRAPH), ("max_pool_cnn", "boundary", XLA)],
