@@ -15,9 +15,10 @@ from keras_amm.execution.gradients import weight_gradients
 from keras_amm.execution.guarded_update import save_values
 from keras_amm.execution.keras_hooks import KerasHooks
 from keras_amm.gradient import metrics
+from keras_amm.gradient.current_strength import accuracy_of
 from keras_amm.gradient.health import HealthWatch
 from keras_amm.gradient.metric_names import metric_names
-from keras_amm.gradient.penalty import MarginPenalty, accuracy_of, find_penalty
+from keras_amm.gradient.penalty import MarginPenalty, find_penalty
 from keras_amm.gradient.searching import require_trainable
 from keras_amm.network.batch_statistics import recorded_statistics
 from keras_amm.network.classifier import Classifier

@@ -28,9 +28,9 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
 
     Args:
         strength: float >= 0, lambda, or a `keras.optimizers.schedules.LearningRateSchedule` of the optimizer's
-            iterations. While it is 0 nothing is searched. `"auto"` gives each sample the strength by which it is
-            pulled with `max_influence * R'(t)`, of which R'(t) counts up to 1: a correct sample at the boundary is
-            pulled by `max_influence`, one further away by less.
+            iterations. While it is 0 nothing is searched. `"auto"` pulls each sample with `max_influence * R'(t)`, of
+            which R'(t) counts up to 1: a correct sample at the boundary by `max_influence`, one further away by less.
+            With two classes, times `(1 - 2e)**3`, e the running training error: the more they overlap, the less.
         aggregation: `"min"`, `"avg"`, `"nearest"`, or a callable `(norm, labels, correct, success, *, top_fraction)
             -> mask [B]`.
         shrinkage: `"lin"`, `"exp"`, `"inv"`, `"hinge"`, or a callable of `t = -c ||delta||` or `t = d ||delta||`.
@@ -122,8 +122,8 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
 
     def prepare(self) -> None:
         """Make the weights that the arguments need; `AMMModel` does, in the scope of its strategy."""
-        if self.running is None and (self.normalize == "median" or self.above_chance or self.search != "exact"):
-            self.running = RunningStatistics(name="running")
+        remembers = self.normalize == "median", self.above_chance, self.is_automatic, self.search != "exact"
+        self.running = self.running or (RunningStatistics(name="running") if any(remembers) else None)
 
     def select(self, norm: Tensor, labels: Tensor, correct: Tensor, success: Tensor) -> Tensor:
         """Which samples the penalty counts.

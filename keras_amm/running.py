@@ -19,6 +19,7 @@ class RunningStatistics(keras.layers.Layer):
     Attributes:
         margin: scalar weight, the running mean of the batches' median margins; 0 while none is known.
         accuracy: scalar weight, the running mean of the batches' accuracy, from 0 on.
+        seen: scalar weight, how much of `accuracy` comes from batches and not from the 0 at its start, in [0, 1].
         gradient_norms: weight, by which the best-first searches know which gradients are long; see
             `keras_amm.search.gradient_norms`.
     """
@@ -29,6 +30,7 @@ class RunningStatistics(keras.layers.Layer):
         self.margin = self.add_weight(name="margin", **scalar)
         self.accuracy = self.add_weight(name="accuracy", **scalar)
         self.gradient_norms = self.add_weight(name="gradient_norms", **{**scalar, "shape": (gradient_norms.SIZE,)})
+        self.seen = self.add_weight(name="seen", **scalar)
         self.built = True
 
     def margin_or(self, of_batch: Tensor) -> Tensor:
@@ -37,6 +39,11 @@ class RunningStatistics(keras.layers.Layer):
         known = ops.cast(self.margin, of_batch.dtype)
         return ops.where(known > 0.0, known, of_batch)
 
+    def accuracy_or(self, of_batch: Tensor) -> Tensor:
+        """The mean accuracy of the batches so far, a scalar; before there are any, this batch's."""
+        known = ops.where(self.seen > 0.0, self.seen, ops.ones_like(self.seen))
+        return ops.where(self.seen > 0.0, self.accuracy / known, ops.cast(of_batch, "float32"))
+
     def update(self, margin: Tensor, accuracy: Tensor, of_gradients: Tensor | None = None) -> None:
         """Add a batch: scalars, its median margin, 0 for none, and its accuracy; what changes of the gradients."""
         margin, accuracy = ops.cast(margin, "float32"), ops.cast(accuracy, "float32")
@@ -44,6 +51,7 @@ class RunningStatistics(keras.layers.Layer):
         first = ops.where(self.margin > 0.0, moved, margin)
         self.margin.assign(ops.where(margin > 0.0, first, ops.convert_to_tensor(self.margin)))
         self.accuracy.assign(_MOMENTUM * self.accuracy + (1.0 - _MOMENTUM) * accuracy)
+        self.seen.assign(_MOMENTUM * self.seen + (1.0 - _MOMENTUM))
         if of_gradients is not None:
             self.gradient_norms.assign(self.gradient_norms + of_gradients)
 

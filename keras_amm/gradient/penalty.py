@@ -12,6 +12,7 @@ from keras_amm.execution import replicas
 from keras_amm.execution.checks import Check, enforce, first_failure
 from keras_amm.execution.xla import indices
 from keras_amm.gradient import adjoint, boundary, influence
+from keras_amm.gradient.current_strength import strength_of
 from keras_amm.gradient.metrics import MarginStatistics, batch_statistics, median_of
 from keras_amm.gradient.searching import norms_of_images, search, walk_of
 from keras_amm.network.classifier import Classifier
@@ -108,28 +109,12 @@ def find_penalty(
     Raises:
         ValueError: images or labels are not fit for the network.
     """
-    strength = regularizer.strength_at(step)
-    if regularizer.above_chance and regularizer.running is not None:
-        waits = tf.convert_to_tensor(regularizer.running.accuracy) <= _clearly_above_chance(clean.logits.shape[1])
-        strength = tf.where(waits, tf.zeros_like(strength), strength)
+    strength = strength_of(regularizer, clean, y, step)
     sources = [*weights, *classifier.sources]
     compute = functools.partial(_compute, classifier, attack, regularizer, clean, y, sources, strength, loss_scale)
     found = unless_off(strength, sources, compute, clean.logits.dtype) if regularizer.is_scheduled else compute()
     gradients, through_batch = found.gradients[: len(weights)], found.gradients[len(weights) :]
     return found._replace(gradients=gradients, through_batch=through_batch)
-
-
-def accuracy_of(clean: CleanPass, y: TensorLike) -> Tensor:
-    """The fraction of the global batch that is classified correctly, a scalar."""
-    labels, _ = clean.class_indices(y)
-    correct = tf.equal(tf.argmax(clean.logits, axis=1, output_type=tf.int32), labels)
-    return tf.reduce_mean(tf.cast(replicas.gather(correct), tf.float32))
-
-
-def _clearly_above_chance(num_classes: int) -> float:
-    """An accuracy that guessing among the classes hardly reaches over many batches."""
-    chance = 1.0 / num_classes
-    return chance + 0.1 * (1.0 - chance)
 
 
 def _compute(

@@ -90,7 +90,8 @@ def search(
         limit = limits(joined(known.standing, others), wanted, clean.logits.shape[1])[: tf.size(labels)]
         return *needed(known, limit, task.correct, wanted), known.estimate
 
-    def one_round(walks: Walks, items: Tensor, order: Tensor, _: Tensor) -> tuple[Walks, Tensor, Tensor, Tensor]:
+    def one_round(walks: Walks, items: Tensor, order: Tensor, estimate: Tensor) -> tuple[Walks, Tensor, Tensor, Tensor]:
+        del estimate
         walks = walks.updated(_evaluate(classifier, task, walks, items, order, stride))
         return walks, *what_is_needed(walks)
 

@@ -20,10 +20,13 @@ def linear(scale=1.0):
     return model
 
 
-def gradient_of(model, x, y, **arguments):
-    """The penalty and its gradient in kernel and bias."""
+def gradient_of(model, x, y, *, accuracy=None, **arguments):
+    """The penalty and its gradient in kernel and bias, where the training's accuracy was this so far."""
     regularizer = keras_amm.MarginRegularizer.from_paper("min-exp", **{"aggregation": "avg", **arguments})
     wrapped = keras_amm.wrap(model, regularizer=regularizer, attack=keras_amm.DeepFool(2, overshoot=1e-4))
+    if accuracy is not None:
+        wrapped.regularizer.running.accuracy.assign(accuracy)
+        wrapped.regularizer.running.seen.assign(1.0)
     with tf.GradientTape() as tape:
         penalty = wrapped.margin_penalty(x, y)
     return float(penalty), [g.numpy() for g in tape.gradient(penalty, model.trainable_variables)]
@@ -78,7 +81,7 @@ def test_an_automatic_strength_pulls_without_units(gradient, shrinkage, steepnes
 
 def test_wrong_samples_are_pulled_by_no_more_than_the_influence():
     y = (X @ (KERNEL[:, 0] - KERNEL[:, 1]) + 0.5 > 0).astype("int32")
-    got = pulls(linear(), X, y, strength="auto", max_influence=0.3, gradient="boundary")
+    got = pulls(linear(), X, y, accuracy=1.0, strength="auto", max_influence=0.3, gradient="boundary")
     np.testing.assert_allclose(np.abs(got), 0.3, rtol=2e-3)
     # They are pulled towards their label: class 1 where the first logit is larger.
     assert np.all(np.sign(got) == np.where(y == 1, 1.0, -1.0))
@@ -161,6 +164,48 @@ def test_no_penalty_before_the_classifier_is_better_than_chance():
     model = keras_amm.wrap(small_network(), keras_amm.MarginRegularizer.from_paper("min-exp", above_chance=True))
     model.compile(keras.optimizers.SGD(0.0), LOSS)
     assert model.fit(x, y, batch_size=16, verbose=0).history["margin_penalty"] == [0.0]
+
+
+def _two_classes(error):
+    """A linear classifier of two classes, with inputs and labels of which it has this part wrong."""
+    x = np.random.default_rng(1).normal(size=(40, 3)).astype("float32")
+    model = linear()
+    y = np.argmax(model(x), axis=1).astype("int32")
+    wrong = round(error * len(y))
+    y[:wrong] = 1 - y[:wrong]
+    return model, x, y
+
+
+@pytest.mark.parametrize("error", [0.0, 0.1, 0.3, 0.5, 0.8])
+def test_overlapping_classes_are_pulled_less(error):
+    """The pull on the correct samples is that of separable classes, times the cube of what the labels tell."""
+    arguments = {"strength": "auto", "max_influence": 0.5, "misclassified": "none", "gradient": "boundary"}
+    model, x, y = _two_classes(error)
+    regularizer = keras_amm.MarginRegularizer(aggregation="avg", normalize=None, **arguments)
+    wrapped = keras_amm.wrap(model, regularizer, keras_amm.DeepFool(5))
+    wrapped.compile(keras.optimizers.SGD(0.0), LOSS)
+    before = [float(wrapped.margin_penalty(x, y)) for _ in range(2)]
+    # Now by what is remembered of ten batches.
+    wrapped.fit(np.tile(x, (10, 1)), np.tile(y, 10), batch_size=40, shuffle=False, verbose=0)
+    running = wrapped.regularizer.running
+    np.testing.assert_allclose(running.accuracy_or(0.123), 1.0 - error, rtol=1e-5)
+    after = float(wrapped.margin_penalty(x, y))
+    remaining = max(1.0 - 2.0 * error, 0.0) ** 3
+    norms = np.abs(x @ (KERNEL[:, 0] - KERNEL[:, 1]) + 0.5) / np.linalg.norm(KERNEL[:, 0] - KERNEL[:, 1])
+    norms = norms[np.argmax(model(x), axis=1) == y]
+    np.testing.assert_allclose([*before, after], 0.5 * remaining * np.exp(-norms).sum() / len(x), rtol=2e-2)
+
+
+def test_more_than_two_classes_are_pulled_whatever_their_error():
+    x, y = small_data()
+    model = small_network()
+    regularizer = keras_amm.MarginRegularizer(aggregation="avg", normalize=None)
+    wrapped = keras_amm.wrap(model, regularizer)
+    correct = np.argmax(model(x), axis=1) == y
+    assert 0 < correct.mean() < 0.9
+    report = keras_amm.evaluate_margins(model, (x, y), keras_amm.DeepFool(), verbose=0)
+    wanted = 0.4 * np.exp(-report.norms[correct]).sum() / len(x)
+    np.testing.assert_allclose(wrapped.margin_penalty(x, y), wanted, rtol=2e-2)
 
 
 @pytest.mark.parametrize("rule", ["all", "farthest", "none"])

@@ -1,0 +1,55 @@
+"""The strength of the penalty in one step of the training, as the classifier's accuracy so far allows it."""
+
+import tensorflow as tf
+
+from keras_amm.execution import replicas
+from keras_amm.regularizer import MarginRegularizer
+from keras_amm.search.linearisation import CleanPass
+from keras_amm.typing import Tensor, TensorLike
+
+
+def strength_of(regularizer: MarginRegularizer, clean: CleanPass, y: TensorLike, step: TensorLike) -> Tensor:
+    """The strength in the step of this number, a scalar; of an automatic one, the largest influence.
+
+    Args:
+        regularizer: has the schedule, and remembers the accuracy.
+        clean: the network's pass over the batch.
+        y: its labels, in any of Keras's forms.
+        step: scalar, the number of updates so far.
+    """
+    strength, running = regularizer.strength_at(step), regularizer.running
+    num_classes = clean.logits.shape[1]
+    if regularizer.above_chance and running is not None:
+        waits = tf.convert_to_tensor(running.accuracy) <= _clearly_above_chance(num_classes)
+        strength = tf.where(waits, tf.zeros_like(strength), strength)
+    if regularizer.is_automatic and num_classes == 2:
+        accuracy = accuracy_of(clean, y)
+        strength *= where_two_classes_overlap(accuracy if running is None else running.accuracy_or(accuracy))
+    return strength
+
+
+def where_two_classes_overlap(accuracy: Tensor) -> Tensor:
+    """What remains of the influence, in [0, 1], where two classes are told apart with this accuracy.
+
+    Two classes have one boundary, and all misclassified images are beyond it. To push it away from the images on one
+    side is to push it over images of the other, so the more of these there are, the less it is pushed. With e the part
+    that is wrong, `1 - 2e` is what the labels still tell; its cube was chosen on held-out images.
+
+    Example:
+    >>> float(keras_amm.gradient.current_strength.where_two_classes_overlap(tf.constant(0.75)))
+    0.125
+    """
+    return tf.maximum(2.0 * accuracy - 1.0, 0.0) ** 3
+
+
+def accuracy_of(clean: CleanPass, y: TensorLike) -> Tensor:
+    """The fraction of the global batch that is classified correctly, a scalar."""
+    labels, _ = clean.class_indices(y)
+    correct = tf.equal(tf.argmax(clean.logits, axis=1, output_type=tf.int32), labels)
+    return tf.reduce_mean(tf.cast(replicas.gather(correct), tf.float32))
+
+
+def _clearly_above_chance(num_classes: int) -> float:
+    """An accuracy that guessing among the classes hardly reaches over many batches."""
+    chance = 1.0 / num_classes
+    return chance + 0.1 * (1.0 - chance)
