@@ -40,7 +40,7 @@ from keras_amm.search.work_list import Standing, Wanted, limits, needed
 from keras_amm.typing import Tensor
 
 # By the names of `MarginRegularizer(search=...)`.
-REACHES = {"ranks": Reach(3.0, 1.0, 2.0, short=0.0), "cheap": Reach(1.5, 1.0, 0.0, short=0.1)}
+REACHES = {"ranks": Reach(3.0, 1.0, 2.0, short=0.0), "cheap": Reach(2.0, 1.0, 0.0, short=0.1)}
 # Where all samples count, no error changes which do, and those of single samples hardly matter.
 _WHERE_ALL_COUNT = {"cheap": Reach(1.0, 1.0, 0.0, short=0.2)}
 
