@@ -55,13 +55,12 @@ def search(
         return attack.path(classifier, clean, labels)
     if attack.bounds is not None or regularizer.search == "exact":
         return attack.path(classifier, clean, labels, screening=regularizer.screening, keep_path=keep_path)
-    wanted = _wanted(classifier, regularizer, clean.x)
     return best_first.search(
         classifier,
         clean,
         labels,
-        wanted,
-        best_first.reach_of(regularizer.search, wanted),
+        _wanted(classifier, regularizer, clean.x),
+        best_first.REACHES[regularizer.search],
         max_iterations=attack.max_iterations,
         num_candidates=attack.num_candidates,
         overshoot=attack.overshoot,

@@ -41,8 +41,6 @@ from keras_amm.typing import Tensor
 
 # By the names of `MarginRegularizer(search=...)`.
 REACHES = {"ranks": Reach(3.0, 1.0, 2.0, short=0.0), "cheap": Reach(2.0, 1.0, 0.0, short=0.1)}
-# Where all samples count, no error changes which do, and those of single samples hardly matter.
-_WHERE_ALL_COUNT = {"cheap": Reach(1.0, 1.0, 0.0, short=0.2)}
 
 # Under XLA a round takes as many items as this part of the batch, and at least so many.
 _PART, _LEAST = 5, 8
@@ -114,11 +112,6 @@ def search(
     return path._replace(gradient_norms=seen)
 
 
-def reach_of(method: str, wanted: Wanted) -> Reach:
-    """The reach of a search by its name, "ranks" or "cheap", for what the aggregation may select."""
-    return _WHERE_ALL_COUNT.get(method, REACHES[method]) if wanted.top is None else REACHES[method]
-
-
 def _task(clean: CleanPass, labels: Tensor, num_candidates: int, table: Tensor) -> Task:
     """What each sample is to reach."""
     _, ranked = tf.math.top_k(clean.logits, min(num_candidates, clean.logits.shape[1]))
@@ -165,8 +158,10 @@ def _evaluate(classifier: Classifier, task: Task, walks: Walks, items: Tensor, o
     goes_on = outcome == GOES_ON
     way = point - task.x + _step(norm, _where(goes_on, boundary.g), squared, w, stride.scale)
     norms = tf.where(goes_on & (far >= far.dtype.max), far.dtype.max, norm.of(way))
-    # Half of the step before, too: a walk that creeps on by equal steps is near nothing.
-    is_near = goes_on & is_step & has_moved & (far <= stride.short * norms) & (2.0 * far <= progress.distance)
+    # Half of the step before, too: a walk that creeps on by equal steps is near nothing. Misclassified samples are
+    # looked at to the end, because a penalty may grow fast with their norms.
+    is_near = goes_on & is_step & has_moved & task.correct
+    is_near &= (far <= stride.short * norms) & (2.0 * far <= progress.distance)
     return Found(
         sample=sample,
         counts=counts,

@@ -66,9 +66,22 @@ def test_a_walk_that_creeps_on_is_near_nothing(reach):
     assert not path.success.numpy().any()
 
 
+@pytest.mark.parametrize("name", ["softplus_mlp", "max_pool_cnn"])
+def test_the_cheap_search_follows_misclassified_samples_to_their_end(name):
+    model, x, y = _zoo(name)
+    cheap, exact = (
+        results(model, x, (y + 1) % zoo.CLASSES, search=search, aggregation="avg", misclassified="all")
+        for search in ("cheap", "exact")
+    )
+    assert not exact["correct"].any() and exact["success"].mean() > 0.5
+    both = cheap["success"] & exact["success"]
+    np.testing.assert_array_equal(cheap["success"], exact["success"])
+    np.testing.assert_allclose(cheap["norm"][both], exact["norm"][both], rtol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["tanh_mlp", "max_pool_cnn", "residual"])
 def test_where_all_samples_count_the_cheap_search_hardly_changes_their_margins(name):
-    """It leaves out boundaries that are hardly the nearest, and ends walks before they have fully converged."""
+    """It leaves out boundaries that are hardly the nearest, and does not look where short last steps lead."""
     model, x, y = _zoo(name)
     cheap, exact = (
         results(model, x, y, search=search, aggregation="avg", misclassified="none") for search in ("cheap", "exact")
