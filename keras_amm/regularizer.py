@@ -28,7 +28,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
 
     Args:
         strength: float >= 0, lambda, or a `keras.optimizers.schedules.LearningRateSchedule` of the optimizer's
-            iterations. While it is 0 nothing is searched. `"auto"` pulls each sample with `max_influence * R'(t)`, of
+            iterations. While that is 0 nothing is searched. `"auto"` pulls each sample with `max_influence * R'(t)`, of
             which R'(t) counts up to 1: a correct sample at the boundary by `max_influence`, one further away by less.
             With two classes, times `(1 - 2e)**3`, e the running training error: the more they overlap, the less.
         aggregation: `"min"`, `"avg"`, `"nearest"`, or a callable `(norm, labels, correct, success, *, top_fraction)
@@ -60,7 +60,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         warmup_steps: int >= 0, updates in which the strength grows linearly to its full value.
         above_chance: bool, whether there is no penalty until the training's running accuracy is better than chance.
         search: `"exact"`, every sample; `"ranks"`, best first, those that the selection probably depends on;
-            `"cheap"`, fewer, by estimates, and without a look at where short last steps end; less for `"min"`.
+            `"cheap"`, fewer, by estimates, and of correct ones not where short last steps end; less for `"min"`.
         **kwargs: arguments of `keras.layers.Layer`, such as `name`.
 
     Raises:
@@ -122,8 +122,9 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
 
     def prepare(self) -> None:
         """Make the weights that the arguments need; `AMMModel` does, in the scope of its strategy."""
-        remembers = self.normalize == "median", self.above_chance, self.is_automatic, self.search != "exact"
-        self.running = self.running or (RunningStatistics(name="running") if any(remembers) else None)
+        needs = (self.normalize == "median", self.above_chance, self.is_automatic, self.search != "exact")
+        if self.running is None and any(needs):
+            self.running = RunningStatistics(name="running")
 
     def select(self, norm: Tensor, labels: Tensor, correct: Tensor, success: Tensor) -> Tensor:
         """Which samples the penalty counts.

@@ -19,7 +19,8 @@ class RunningStatistics(keras.layers.Layer):
     Attributes:
         margin: scalar weight, the running mean of the batches' median margins; 0 while none is known.
         accuracy: scalar weight, the running mean of the batches' accuracy, from 0 on.
-        seen: scalar weight, how much of `accuracy` comes from batches and not from the 0 at its start, in [0, 1].
+        seen: scalar weight, the sum of the weights that the batches have in `accuracy`, in [0, 1]; `accuracy / seen` is
+            their mean accuracy.
         gradient_norms: weight, by which the best-first searches know which gradients are long; see
             `keras_amm.search.gradient_norms`.
     """
@@ -41,8 +42,14 @@ class RunningStatistics(keras.layers.Layer):
 
     def accuracy_or(self, of_batch: Tensor) -> Tensor:
         """The mean accuracy of the batches so far, a scalar; before there are any, this batch's."""
-        known = ops.where(self.seen > 0.0, self.seen, ops.ones_like(self.seen))
-        return ops.where(self.seen > 0.0, self.accuracy / known, ops.cast(of_batch, "float32"))
+        seen = self._seen()
+        mean = self.accuracy / ops.where(seen > 0.0, seen, ops.ones_like(seen))
+        return ops.where(seen > 0.0, ops.minimum(mean, 1.0), ops.cast(of_batch, "float32"))
+
+    def _seen(self) -> Tensor:
+        # Files from before this weight have an accuracy, of so many batches that their weights sum up to about 1.
+        seen = ops.convert_to_tensor(self.seen)
+        return ops.where((seen == 0.0) & (self.accuracy > 0.0), ops.ones_like(seen), seen)
 
     def update(self, margin: Tensor, accuracy: Tensor, of_gradients: Tensor | None = None) -> None:
         """Add a batch: scalars, its median margin, 0 for none, and its accuracy; what changes of the gradients."""
@@ -50,8 +57,8 @@ class RunningStatistics(keras.layers.Layer):
         moved = _MOMENTUM * self.margin + (1.0 - _MOMENTUM) * margin
         first = ops.where(self.margin > 0.0, moved, margin)
         self.margin.assign(ops.where(margin > 0.0, first, ops.convert_to_tensor(self.margin)))
+        self.seen.assign(_MOMENTUM * self._seen() + (1.0 - _MOMENTUM))
         self.accuracy.assign(_MOMENTUM * self.accuracy + (1.0 - _MOMENTUM) * accuracy)
-        self.seen.assign(_MOMENTUM * self.seen + (1.0 - _MOMENTUM))
         if of_gradients is not None:
             self.gradient_norms.assign(self.gradient_norms + of_gradients)
 

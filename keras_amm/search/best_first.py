@@ -3,7 +3,7 @@
 MIN counts at most the nearest sample of each class, among the nearest of the batch, so most of what a full search finds
 is thrown away. The logits of the clean pass tell roughly which samples are near. The search goes on in rounds: what is
 needed (`work_list`), evaluate it in one call of the network, and update the walks. It ends when nothing is
-needed. The cheap search does not look where the last, short step of a walk leads. Samples that were not searched have
+needed. The cheap search does not look where the last, short step of a correct sample leads. Samples that were not searched have
 estimates for norms, which take part in the ranks, and are never selected.
 """
 
@@ -89,6 +89,7 @@ def search(
         return *needed(known, limit, task.correct, wanted), known.estimate
 
     def one_round(walks: Walks, items: Tensor, order: Tensor, estimate: Tensor) -> tuple[Walks, Tensor, Tensor, Tensor]:
+        # A round takes all that one returns. TensorFlow warns of arguments with the name `_`.
         del estimate
         walks = walks.updated(_evaluate(classifier, task, walks, items, order, stride))
         return walks, *what_is_needed(walks)

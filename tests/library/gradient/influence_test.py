@@ -196,6 +196,18 @@ def test_overlapping_classes_are_pulled_less(error):
     np.testing.assert_allclose([*before, after], 0.5 * remaining * np.exp(-norms).sum() / len(x), rtol=2e-2)
 
 
+def test_one_unit_is_pulled_as_two_logits_are():
+    two, x, y = _two_classes(0.2)
+    one = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    one.set_weights([KERNEL[:, 1:] - KERNEL[:, :1], BIAS[1:] - BIAS[:1]])
+    wanted, got = (
+        keras_amm.wrap(model, keras_amm.MarginRegularizer(aggregation="avg")).margin_penalty(x, y)
+        for model in (two, one)
+    )
+    assert float(wanted) > 0.0
+    np.testing.assert_allclose(got, wanted, rtol=1e-4)
+
+
 def test_more_than_two_classes_are_pulled_whatever_their_error():
     x, y = small_data()
     model = small_network()

@@ -103,5 +103,8 @@ def test_files_from_before_it_was_remembered_are_read():
     running.load_own_variables({"0": np.float32(0.7), "1": np.float32(0.9)})
     assert float(running.margin) == np.float32(0.7) and float(running.accuracy) == np.float32(0.9)
     assert np.all(running.gradient_norms == 1.0)
+    # Of how many batches the accuracy is, such files do not say.
+    running.update(0.7, 0.4)
+    np.testing.assert_allclose(running.accuracy_or(0.1), 0.98 * 0.9 + 0.02 * 0.4, rtol=1e-6)
     running.load_own_variables({})
     assert float(running.margin) == np.float32(0.7)
