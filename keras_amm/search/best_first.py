@@ -3,8 +3,8 @@
 MIN counts at most the nearest sample of each class, among the nearest of the batch, so most of what a full search finds
 is thrown away. The logits of the clean pass tell roughly which samples are near. The search goes on in rounds: what is
 needed (`work_list`), evaluate it in one call of the network, and update the walks. It ends when nothing is
-needed. The cheap search does not look where the last, short step of a correct sample leads. Samples that were not searched have
-estimates for norms, which take part in the ranks, and are never selected.
+needed. The cheap search does not look where the last, short step of a correct sample leads. Samples that were not
+searched have estimates for norms, which take part in the ranks, and are never selected.
 """
 
 import tensorflow as tf
