@@ -52,9 +52,8 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         misclassified: which misclassified samples count: `"all"`; `"farthest"`, those farthest from their label, one
             of each label and among the first `top_fraction` of the batch (the authors' code under MIN); `"none"`
             (their option `--pos-only`); None for what the aggregation itself does.
-        normalize: the unit of the norms that c and d scale: None for the units of the images (Equation 6);
-            `"input"`, the norm of the image itself (Equation 5 of Deep Defense); `"median"`, the running mean of the
-            batches' median margins, a weight of this layer.
+        normalize: the unit of the norms that c and d scale: None for that of the images (Equation 6); `"input"`, the
+            norm of the image (Deep Defense, Equation 5); `"median"`, the running mean of the batches' median margins.
         max_influence: float > 0, how hard the penalty may pull on a sample's logits at the boundary, as a multiple
             of the most that cross-entropy can; None for no bound. The bound has no units.
         warmup_steps: int >= 0, updates in which the strength grows linearly to its full value.
