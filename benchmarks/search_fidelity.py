@@ -26,6 +26,7 @@ from absl import app, flags
 from keras import layers
 
 import keras_amm
+from benchmarks import threads
 from examples.paper import architectures
 from examples.paper.data import arrays
 from examples.paper.json_files import write_json
@@ -68,8 +69,7 @@ NETWORKS: Mapping[str, tuple[str, Callable[[], keras.Model], int]] = {
 def main(argv: list[str]) -> None:
     del argv
     tf.get_logger().setLevel("ERROR")
-    tf.config.threading.set_intra_op_parallelism_threads(flags.FLAGS.threads)
-    tf.config.threading.set_inter_op_parallelism_threads(flags.FLAGS.threads)
+    threads.set_as_told()
     # Asked for now: another commit may be checked out by the time a state is reached.
     made_with = versions()
     print("| network | setting | updates | accuracy | search | same | equal batches | cosine | least | penalty |")
@@ -180,7 +180,7 @@ def _define_flags() -> None:
     flags.DEFINE_integer("batches", 300, "Batches compared in each state.", lower_bound=1)
     flags.DEFINE_integer("seed", 100, "Seed of weights and orders.")
     flags.DEFINE_string("json", None, "A file of records, to which those of the run are added.")
-    flags.DEFINE_integer("threads", 1, "Threads of TensorFlow; 0 for as many as there are cores.", lower_bound=0)
+    threads.define_flag()
 
 
 if __name__ == "__main__":

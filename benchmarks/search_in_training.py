@@ -25,6 +25,7 @@ import tensorflow as tf
 from absl import app, flags
 
 import keras_amm
+from benchmarks import threads
 from examples.paper.command_line import numbers
 from examples.paper.data.sources import NotPreparedError
 from examples.paper.json_files import write_json
@@ -57,8 +58,7 @@ def main(argv: list[str]) -> None:
             sys.exit(f"Expected of {', '.join(known)}. Received: --{what}={','.join(unknown)}.")
     # TensorFlow warns of many compiled functions; here each network has its own on purpose.
     tf.get_logger().setLevel("ERROR")
-    tf.config.threading.set_intra_op_parallelism_threads(flags.FLAGS.threads)
-    tf.config.threading.set_inter_op_parallelism_threads(flags.FLAGS.threads)
+    threads.set_as_told()
     folder = pathlib.Path(flags.FLAGS.records)
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -139,7 +139,7 @@ def _define_flags() -> None:
     flags.DEFINE_list("searches", list(SEARCHES), "What searches while training.")
     flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of initial weights and order.")
     flags.DEFINE_string("records", "results/search_in_training", "Folder of the records.")
-    flags.DEFINE_integer("threads", 1, "Threads of TensorFlow; 0 for as many as there are cores.", lower_bound=0)
+    threads.define_flag()
 
 
 if __name__ == "__main__":

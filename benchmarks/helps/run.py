@@ -14,6 +14,7 @@ import sys
 import tensorflow as tf
 from absl import app, flags, logging
 
+from benchmarks import threads
 from examples.paper.command_line import numbers
 from examples.paper.data.sources import NotPreparedError
 
@@ -26,11 +27,11 @@ _CELLS = flags.DEFINE_list("cells", list(CELLS), "Cells.")
 _ARMS = flags.DEFINE_list("arms", list(ARMS), "What to train in each.")
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of initial weights and order.")
 _TEST = flags.DEFINE_bool("test", False, "Measure test images, in place of training images that are held out.")
-_THREADS = flags.DEFINE_integer("threads", 1, "Threads of TensorFlow; 0 for as many as there are cores.", lower_bound=0)
 _WEIGHTS = flags.DEFINE_string(
     "weights", "runs/helps", "Folder of trained weights, which --test measures without training again; empty for none."
 )
 _RECORDS = flags.DEFINE_string("records", str(FOLDER), "Folder of the records.")
+threads.define_flag()
 
 
 def main(argv: list[str]) -> None:
@@ -40,12 +41,11 @@ def main(argv: list[str]) -> None:
     tf.get_logger().setLevel("ERROR")
     # tensorflow-datasets tells of every data set that it reads.
     logging.set_verbosity(logging.WARNING)
-    tf.config.threading.set_intra_op_parallelism_threads(_THREADS.value)
-    tf.config.threading.set_inter_op_parallelism_threads(_THREADS.value)
+    threads.set_as_told()
     try:
         keys = trainings.plan(_CELLS.value, _ARMS.value, numbers("seeds", _SEEDS.value, int), _TEST.value)
         weights = pathlib.Path(_WEIGHTS.value) if _WEIGHTS.value else None
-        left = trainings.run(keys, pathlib.Path(_RECORDS.value), _THREADS.value, weights)
+        left = trainings.run(keys, pathlib.Path(_RECORDS.value), flags.FLAGS.threads, weights)
     except (NotPreparedError, ValueError) as error:
         sys.exit(str(error))
     sys.exit(1 if left else 0)

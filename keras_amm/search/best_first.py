@@ -18,7 +18,7 @@ from keras_amm.network.inputs import finite_images
 from keras_amm.search import gradient_norms
 from keras_amm.search.bounds import Reach, bounds, is_early, joined, of_other_replicas
 from keras_amm.search.geometry import distance, divide_by_squared_norm, expand_to
-from keras_amm.search.linearisation import CleanPass, logit_difference, logit_differences
+from keras_amm.search.linearisation import CleanPass, goal_of, logit_difference, logit_differences
 from keras_amm.search.loop import has_reached
 from keras_amm.search.norms import Norm, norm_for
 from keras_amm.search.path import Path
@@ -115,13 +115,9 @@ def search(
 
 def _task(clean: CleanPass, labels: Tensor, num_candidates: int, table: Tensor) -> Task:
     """What each sample is to reach."""
-    _, ranked = tf.math.top_k(clean.logits, min(num_candidates, clean.logits.shape[1]))
-    correct = tf.equal(ranked[:, 0], labels)
-    # A misclassified sample has one candidate, its label.
-    candidates = tf.where(correct[:, None], ranked[:, 1:], labels[:, None])
-    allowed = correct[:, None] | (tf.range(candidates.shape[1]) == 0)
-    expected = tf.cast(gradient_norms.expected(table, ranked[:, 0], candidates), clean.x.dtype)
-    return Task(clean.x, labels, ranked[:, 0], correct, candidates, allowed, expected)
+    goal = goal_of(clean.logits, labels, num_candidates)
+    expected = tf.cast(gradient_norms.expected(table, goal.prediction, goal.candidates), clean.x.dtype)
+    return Task(x=clean.x, expected=expected, **goal._asdict())
 
 
 def _at_least_one(items: Tensor) -> Tensor:

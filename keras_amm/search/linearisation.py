@@ -49,6 +49,24 @@ class CleanPass(NamedTuple):
         return binary_class_indices(y) if self.has_one_unit else class_indices(y, self.logits.shape[1])
 
 
+class Goal(NamedTuple):
+    """What the search of each sample is to reach, the same in all steps.
+
+    Attributes:
+        prediction: int32 tensor [B], the class predicted at the start.
+        label: int32 tensor [B], the label; the prediction in a search without labels.
+        correct: boolean tensor [B], whether these are equal.
+        candidates: int32 tensor [B, k], the classes that a step may aim at.
+        allowed: boolean tensor [B, k], False where a candidate repeats another one.
+    """
+
+    prediction: Tensor
+    label: Tensor
+    correct: Tensor
+    candidates: Tensor
+    allowed: Tensor
+
+
 class NearestBoundary(NamedTuple):
     """The nearest linear boundary of each of b samples, among those towards k candidate classes.
 
@@ -78,6 +96,21 @@ def pass_of(classifier: Classifier, x: Tensor, output: Any, tape: tf.GradientTap
     with tape:
         logits, checks = classifier.read(output)
     return CleanPass(x, logits, checks, tape, has_one_unit=only_entry(output).shape[1] == 1)
+
+
+def goal_of(logits: Tensor, labels: Tensor | None, num_candidates: int) -> Goal:
+    """The classes that may be reached from clean logits [B, C], among those of the largest logits.
+
+    A correct sample is to leave its class; a misclassified one is to reach its label [B]. Without labels all leave.
+    """
+    _, ranked = tf.math.top_k(logits, min(num_candidates, logits.shape[1]))
+    prediction = ranked[:, 0]
+    label = prediction if labels is None else labels
+    correct = tf.equal(prediction, label)
+    # A misclassified sample aims at its label alone: all of its candidates are the label, and the first one is allowed.
+    candidates = tf.where(correct[:, None], ranked[:, 1:], label[:, None])
+    allowed = correct[:, None] | (tf.range(candidates.shape[1]) == 0)
+    return Goal(prediction, label, correct, candidates, allowed)
 
 
 def linearise_towards_all(

@@ -13,29 +13,18 @@ from keras_amm.execution.xla import Rows
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.inputs import finite_images
 from keras_amm.search.box import Box, shortest_step
-from keras_amm.search.linearisation import CleanPass, NearestBoundary, linearise_again, linearise_towards_all
+from keras_amm.search.linearisation import (
+    CleanPass,
+    Goal,
+    NearestBoundary,
+    goal_of,
+    linearise_again,
+    linearise_towards_all,
+)
 from keras_amm.search.norms import norm_for
 from keras_amm.search.path import Path, Step, empty_record, with_step
 from keras_amm.search.screening import screen
 from keras_amm.typing import Tensor
-
-
-class _Goal(NamedTuple):
-    """What the search of each sample is to reach, the same in all steps.
-
-    Attributes:
-        prediction: int32 tensor [B], the class predicted at the start.
-        label: int32 tensor [B], the label; the prediction in a search without labels.
-        correct: boolean tensor [B], whether these are equal.
-        candidates: int32 tensor [B, k], the classes that a step may aim at.
-        allowed: boolean tensor [B, k], False where a candidate repeats another one.
-    """
-
-    prediction: Tensor
-    label: Tensor
-    correct: Tensor
-    candidates: Tensor
-    allowed: Tensor
 
 
 class _State(NamedTuple):
@@ -93,7 +82,8 @@ def search(
     Returns:
         The `Path`.
     """
-    goal, state = _begin(clean, labels, num_candidates)
+    goal = goal_of(clean.logits, labels, num_candidates)
+    state = _begin(clean, goal)
     # The variables of tf.while_loop cannot be None, so an empty tuple stands for no record.
     record: Any = empty_record(clean.x, max_iterations) if keep_path else ()
     walk = _Walk(classifier, goal, overshoot, box)
@@ -117,33 +107,25 @@ def search(
     return _path(classifier, clean, goal, state, record, estimate, searched)
 
 
-def _begin(clean: CleanPass, labels: Tensor | None, num_candidates: int) -> tuple[_Goal, _State]:
-    """The goal of each sample, and its state before the first step."""
-    _, ranked = tf.math.top_k(clean.logits, min(num_candidates, clean.logits.shape[1]))
-    prediction = ranked[:, 0]
-    correct = tf.ones_like(prediction, tf.bool) if labels is None else tf.equal(prediction, labels)
-    label = prediction if labels is None else labels
-    # A misclassified sample aims at its label alone: all of its candidates are the label, and the first one is allowed.
-    candidates = tf.where(correct[:, None], ranked[:, 1:], label[:, None])
-    allowed = correct[:, None] | (tf.range(candidates.shape[1]) == 0)
-    state = _State(
+def _begin(clean: CleanPass, goal: Goal) -> _State:
+    """The state of each sample before the first step."""
+    return _State(
         point=clean.x,
         logits=clean.logits,
-        squared=tf.zeros_like(candidates, clean.x.dtype),
-        current=prediction,
-        source=prediction,
-        target=candidates[:, 0],
-        iterations=tf.zeros_like(prediction),
-        active=tf.ones_like(correct),
+        squared=tf.zeros_like(goal.candidates, clean.x.dtype),
+        current=goal.prediction,
+        source=goal.prediction,
+        target=goal.candidates[:, 0],
+        iterations=tf.zeros_like(goal.prediction),
+        active=tf.ones_like(goal.correct),
     )
-    return _Goal(prediction, label, correct, candidates, allowed), state
 
 
 class _Walk(NamedTuple):
     """The steps of a search. Its methods take and return the loop's variables: step number, state and record."""
 
     classifier: Classifier
-    goal: _Goal
+    goal: Goal
     overshoot: float
     box: Box | None
 
@@ -178,7 +160,7 @@ class _Walk(NamedTuple):
 def _beyond(
     nearest: NearestBoundary,
     classifier: Classifier,
-    goal: _Goal,
+    goal: Goal,
     state: _State,
     overshoot: float,
     box: Box | None,
@@ -213,7 +195,7 @@ def has_reached(logits: Tensor, correct: Tensor, label: Tensor, current: Tensor)
 def _path(
     classifier: Classifier,
     clean: CleanPass,
-    goal: _Goal,
+    goal: Goal,
     state: _State,
     record: Any,
     estimate: Tensor,

@@ -1,0 +1,17 @@
+"""The flag of how many threads TensorFlow has: figures are compared by one."""
+
+import tensorflow as tf
+from absl import flags
+
+
+def define_flag() -> None:
+    """Define `--threads`."""
+    flags.DEFINE_integer("threads", 1, "Threads of TensorFlow; 0 for as many as there are cores.", lower_bound=0)
+
+
+def set_as_told() -> int:
+    """Give TensorFlow the threads of the flag, and return their number. Only before TensorFlow starts."""
+    number: int = flags.FLAGS.threads
+    tf.config.threading.set_intra_op_parallelism_threads(number)
+    tf.config.threading.set_inter_op_parallelism_threads(number)
+    return number
