@@ -28,9 +28,8 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
 
     Args:
         strength: float >= 0, lambda, or a `keras.optimizers.schedules.LearningRateSchedule` of the optimizer's
-            iterations. While that is 0 nothing is searched. `"auto"` pulls each sample with `max_influence * R'(t)`, of
-            which R'(t) counts up to 1: a correct sample at the boundary by `max_influence`, one further away by less.
-            With two classes, times `(1 - 2e)**3`, e the running training error: the more they overlap, the less.
+            iterations. While that is 0 nothing is searched. `"auto"` pulls each sample by the influence times R'(t), of
+            which R'(t) counts up to 1: a correct sample at the boundary by the influence, one further away by less.
         aggregation: `"min"`, `"avg"`, `"nearest"`, or a callable `(norm, labels, correct, success, *, top_fraction)
             -> mask [B]`.
         shrinkage: `"lin"`, `"exp"`, `"inv"`, `"hinge"`, or a callable of `t = -c ||delta||` or `t = d ||delta||`.
@@ -54,8 +53,9 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
             (their option `--pos-only`); None for what the aggregation itself does.
         normalize: the unit of the norms that c and d scale: None for that of the images (Equation 6); `"input"`, the
             norm of the image (Deep Defense, Equation 5); `"median"`, the running mean of the batches' median margins.
-        max_influence: float > 0, how hard the penalty may pull on a sample's logits at the boundary, as a multiple
-            of the most that cross-entropy can; None for no bound. The bound has no units.
+        max_influence: float > 0, the most by which the penalty may pull on a sample's logits at the boundary, as a
+            multiple of the most that cross-entropy can; None for no bound. It has no units. Where the running training
+            error e is above 2%, the influence is `max(0.02 / e, 0.2)` of it; with two classes, `(1 - 2e)**3` of that.
         warmup_steps: int >= 0, updates in which the strength grows linearly to its full value.
         above_chance: bool, whether there is no penalty until the training's running accuracy is better than chance.
         search: `"exact"`, every sample; `"ranks"`, best first, those that the selection probably depends on;
@@ -89,7 +89,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         interval: int = 1,
         misclassified: str | None = "none",
         normalize: str | None = "median",
-        max_influence: float | None = 0.4,
+        max_influence: float | None = 2.0,
         warmup_steps: int = 0,
         above_chance: bool = False,
         search: str = "cheap",
@@ -121,7 +121,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
 
     def prepare(self) -> None:
         """Make the weights that the arguments need; `AMMModel` does, in the scope of its strategy."""
-        needs = (self.normalize == "median", self.above_chance, self.is_automatic, self.search != "exact")
+        needs = (self.normalize == "median", self.above_chance, self.max_influence, self.search != "exact")
         if self.running is None and any(needs):
             self.running = RunningStatistics(name="running")
 

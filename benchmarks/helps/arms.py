@@ -17,7 +17,7 @@ from .rivals import AdversarialTraining, JacobianPenalty, with_noise, with_smoot
 AMM: Mapping[str, Any] = MappingProxyType(
     {
         "strength": "auto",
-        "max_influence": 0.4,
+        "max_influence": 2.0,
         "aggregation": "nearest",
         "top_fraction": 0.35,
         "shrinkage": "exp",

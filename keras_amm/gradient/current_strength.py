@@ -7,6 +7,9 @@ from keras_amm.regularizer import MarginRegularizer
 from keras_amm.search.linearisation import CleanPass
 from keras_amm.typing import Tensor, TensorLike
 
+# Up to this training error all of the influence remains; the least that remains, however large the error is.
+_FITS, _LEAST = 0.02, 0.2
+
 
 def strength_of(regularizer: MarginRegularizer, clean: CleanPass, y: TensorLike, step: TensorLike) -> Tensor:
     """The strength in the step of this number, a scalar; of an automatic one, the largest influence.
@@ -22,10 +25,38 @@ def strength_of(regularizer: MarginRegularizer, clean: CleanPass, y: TensorLike,
     if regularizer.above_chance and running is not None:
         waits = tf.convert_to_tensor(running.accuracy) <= _clearly_above_chance(num_classes)
         strength = tf.where(waits, tf.zeros_like(strength), strength)
-    if regularizer.is_automatic and num_classes == 2:
-        accuracy = accuracy_of(clean, y)
-        strength *= where_two_classes_overlap(accuracy if running is None else running.accuracy_or(accuracy))
-    return strength
+    return strength * share_of_influence(regularizer, clean, y) if regularizer.is_automatic else strength
+
+
+def share_of_influence(regularizer: MarginRegularizer, clean: CleanPass, y: TensorLike) -> Tensor:
+    """The part of `max_influence` that the training error so far allows, a scalar in [0, 1].
+
+    Args:
+        regularizer: remembers the accuracy.
+        clean: the network's pass over the batch, whose accuracy stands for that of the training while none is known.
+        y: the batch's labels, in any of Keras's forms.
+    """
+    accuracy = accuracy_of(clean, y)
+    if regularizer.running is not None:
+        accuracy = regularizer.running.accuracy_or(accuracy)
+    share = where_training_fits(accuracy)
+    return share * where_two_classes_overlap(accuracy) if clean.logits.shape[1] == 2 else share
+
+
+def where_training_fits(accuracy: Tensor) -> Tensor:
+    """What remains of the influence, in [0.2, 1], at this accuracy on training images.
+
+    Cross-entropy hardly pulls at images that are classified well. So where nearly all are, a weak penalty takes long
+    to reach its margins; and where many are wrong, a strong one hinders their learning. Between these, the influence is
+    in inverse proportion to the training error. Its two ends were chosen on held-out images.
+
+    Example:
+    >>> [round(float(keras_amm.gradient.current_strength.where_training_fits(tf.constant(accuracy))), 3)
+    ...  for accuracy in (0.99, 0.96, 0.7)]
+    [1.0, 0.5, 0.2]
+    """
+    error = tf.maximum(1.0 - accuracy, _FITS)
+    return tf.maximum(_FITS / error, _LEAST)
 
 
 def where_two_classes_overlap(accuracy: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from keras_amm.execution import replicas
 from keras_amm.execution.checks import Check, enforce, first_failure
 from keras_amm.execution.xla import indices
 from keras_amm.gradient import adjoint, boundary, influence
-from keras_amm.gradient.current_strength import strength_of
+from keras_amm.gradient.current_strength import share_of_influence, strength_of
 from keras_amm.gradient.metrics import MarginStatistics, batch_statistics, median_of
 from keras_amm.gradient.searching import norms_of_images, search, walk_of
 from keras_amm.network.classifier import Classifier
@@ -137,7 +137,7 @@ def _compute(
     index = indices(selected, regularizer.max_selected(clean.x.shape[0] or tf.shape(labels)[0], num_classes))
     loss_scale = tf.cast(loss_scale, slope.dtype)
     factor = tf.gather(tf.where(selected, slope, tf.zeros_like(slope)), index) * loss_scale
-    pull = _pull(regularizer, labels, loss_scale)
+    pull = _pull(regularizer, clean, y, loss_scale)
     sum_of_cosines = tf.zeros((), slope.dtype)
     if regularizer.gradient == "boundary":
         gradients, cosines = boundary.differentiate(classifier, path, index, factor, weights, pull=pull)
@@ -162,15 +162,18 @@ def _compute(
     return MarginPenalty(value, gradients, statistics, checks, selected=selected, gradient_norms=seen)
 
 
-def _pull(regularizer: MarginRegularizer, labels: Tensor, loss_scale: Tensor) -> influence.Pull:
-    """What becomes of the factors, which are scaled by `loss_scale`, of this replica's samples with labels [b]."""
+def _pull(regularizer: MarginRegularizer, clean: CleanPass, y: TensorLike, loss_scale: Tensor) -> influence.Pull:
+    """What becomes of the factors, which are scaled by `loss_scale`, of this replica's samples."""
     if regularizer.is_automatic:
         return influence.given
     if regularizer.max_influence is None:
         return influence.unbounded
     # Only the bound needs the number of samples of all replicas, which they have to exchange.
-    of_cross_entropy = loss_scale / tf.cast(tf.size(replicas.gather(labels)), loss_scale.dtype)
-    return influence.bounded(regularizer.interval * regularizer.max_influence * of_cross_entropy)
+    labels, _ = clean.class_indices(y)
+    size = tf.size(replicas.gather(labels))
+    share = tf.cast(share_of_influence(regularizer, clean, y), loss_scale.dtype)
+    limit = regularizer.max_influence * share * loss_scale / tf.cast(size, loss_scale.dtype)
+    return influence.bounded(regularizer.interval * limit)
 
 
 def _penalize(

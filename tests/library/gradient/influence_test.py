@@ -178,7 +178,7 @@ def _two_classes(error):
 
 @pytest.mark.parametrize("error", [0.0, 0.1, 0.3, 0.5, 0.8])
 def test_overlapping_classes_are_pulled_less(error):
-    """The pull on the correct samples is that of separable classes, times the cube of what the labels tell."""
+    """Times the cube of what the labels tell, beside what holds for any number of classes."""
     arguments = {"strength": "auto", "max_influence": 0.5, "misclassified": "none", "gradient": "boundary"}
     model, x, y = _two_classes(error)
     regularizer = keras_amm.MarginRegularizer(aggregation="avg", normalize=None, **arguments)
@@ -190,7 +190,7 @@ def test_overlapping_classes_are_pulled_less(error):
     running = wrapped.regularizer.running
     np.testing.assert_allclose(running.accuracy_or(0.123), 1.0 - error, rtol=1e-5)
     after = float(wrapped.margin_penalty(x, y))
-    remaining = max(1.0 - 2.0 * error, 0.0) ** 3
+    remaining = max(1.0 - 2.0 * error, 0.0) ** 3 * _share(error)
     norms = np.abs(x @ (KERNEL[:, 0] - KERNEL[:, 1]) + 0.5) / np.linalg.norm(KERNEL[:, 0] - KERNEL[:, 1])
     norms = norms[np.argmax(model(x), axis=1) == y]
     np.testing.assert_allclose([*before, after], 0.5 * remaining * np.exp(-norms).sum() / len(x), rtol=2e-2)
@@ -208,16 +208,43 @@ def test_one_unit_is_pulled_as_two_logits_are():
     np.testing.assert_allclose(got, wanted, rtol=1e-4)
 
 
-def test_more_than_two_classes_are_pulled_whatever_their_error():
+def _share(error):
+    return 1.0 if error <= 0.02 else max(0.02 / error, 0.2)
+
+
+@pytest.mark.parametrize("error", [0.0, 0.01, 0.04, 0.08, 0.3, 1.0])
+def test_the_fewer_training_images_are_wrong_the_harder_is_the_pull(error):
+    x, y = small_data()
+    regularizer = keras_amm.MarginRegularizer(aggregation="avg", normalize=None, max_influence=1.5)
+    model = keras_amm.wrap(small_network(), regularizer)
+    model.regularizer.running.seen.assign(0.5)
+    model.regularizer.running.accuracy.assign(0.5 * (1.0 - error))
+    correct = np.argmax(model(x), axis=1) == y
+    report = keras_amm.evaluate_margins(model.base_model, (x, y), keras_amm.DeepFool(), verbose=0)
+    wanted = 1.5 * _share(error) * np.exp(-report.norms[correct]).sum() / len(x)
+    np.testing.assert_allclose(model.margin_penalty(x, y), wanted, rtol=2e-2)
+
+
+def test_before_anything_is_remembered_the_batch_tells_how_many_are_wrong():
     x, y = small_data()
     model = small_network()
-    regularizer = keras_amm.MarginRegularizer(aggregation="avg", normalize=None)
-    wrapped = keras_amm.wrap(model, regularizer)
+    wrapped = keras_amm.wrap(model, keras_amm.MarginRegularizer(aggregation="avg", normalize=None))
     correct = np.argmax(model(x), axis=1) == y
     assert 0 < correct.mean() < 0.9
     report = keras_amm.evaluate_margins(model, (x, y), keras_amm.DeepFool(), verbose=0)
     wanted = 0.4 * np.exp(-report.norms[correct]).sum() / len(x)
     np.testing.assert_allclose(wrapped.margin_penalty(x, y), wanted, rtol=2e-2)
+
+
+@pytest.mark.parametrize("accuracy", [1.0, 0.95])
+def test_the_bound_of_a_numeric_strength_follows_the_training_error_too(accuracy):
+    model = linear(0.01)
+    y = (X @ (KERNEL[:, 0] - KERNEL[:, 1]) + 0.5 < 0).astype("int32")
+    strong = {"strength": 1e4, "max_penalty": 1e9, "max_influence": 0.5, "gradient": "boundary"}
+    got = pulls(model, X, y, accuracy=accuracy, **strong)
+    # Of two classes, times the cube of what the labels tell.
+    wanted = 0.5 if accuracy == 1.0 else 0.5 * 0.02 / 0.05 * 0.9**3
+    np.testing.assert_allclose(np.abs(got), wanted, rtol=2e-3)
 
 
 @pytest.mark.parametrize("rule", ["all", "farthest", "none"])
