@@ -33,7 +33,7 @@ from .networks import MNIST
 
 _NETWORK = flags.DEFINE_enum("network", "lenet-mnist", MNIST, "The network.")
 _AMM = flags.DEFINE_bool("amm", True, "Whether to train for margin.")
-_INFLUENCE = flags.DEFINE_float("max_influence", 0.4, "As in MarginRegularizer.", lower_bound=0.0)
+_INFLUENCE = flags.DEFINE_float("max_influence", 2.0, "As in MarginRegularizer.", lower_bound=0.0)
 _FRACTION = flags.DEFINE_float("top_fraction", 0.25, "As in MarginRegularizer.", lower_bound=0.0, upper_bound=1.0)
 _SEARCH = flags.DEFINE_enum("search", "cheap", ["exact", "ranks", "cheap"], "As in MarginRegularizer.")
 _C = flags.DEFINE_float("c", 1.0, "As in MarginRegularizer.", lower_bound=0.0)
