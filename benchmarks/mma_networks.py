@@ -33,10 +33,10 @@ from .networks import MNIST
 
 _NETWORK = flags.DEFINE_enum("network", "lenet-mnist", MNIST, "The network.")
 _AMM = flags.DEFINE_bool("amm", True, "Whether to train for margin.")
-_INFLUENCE = flags.DEFINE_float("max_influence", 2.0, "As in MarginRegularizer.", lower_bound=0.0)
+_INFLUENCE = flags.DEFINE_float("max_influence", 4.0, "As in MarginRegularizer.", lower_bound=0.0)
 _FRACTION = flags.DEFINE_float("top_fraction", 0.25, "As in MarginRegularizer.", lower_bound=0.0, upper_bound=1.0)
 _SEARCH = flags.DEFINE_enum("search", "cheap", ["exact", "ranks", "cheap"], "As in MarginRegularizer.")
-_C = flags.DEFINE_float("c", 1.0, "As in MarginRegularizer.", lower_bound=0.0)
+_C = flags.DEFINE_float("c", 3.0, "As in MarginRegularizer.", lower_bound=0.0)
 _INITIAL = flags.DEFINE_string("initial", None, "A saved network to go on with; new weights by default.")
 _EPOCHS = flags.DEFINE_integer("epochs", 20, "Epochs.", lower_bound=1)
 _RATE = flags.DEFINE_float("learning_rate", 0.02, "The first learning rate.", lower_bound=0.0)

@@ -53,9 +53,9 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
             (their option `--pos-only`); None for what the aggregation itself does.
         normalize: the unit of the norms that c and d scale: None for that of the images (Equation 6); `"input"`, the
             norm of the image (Deep Defense, Equation 5); `"median"`, the running mean of the batches' median margins.
-        max_influence: float > 0, the most by which the penalty may pull on a sample's logits at the boundary, as a
-            multiple of the most that cross-entropy can; None for no bound. It has no units. Where the running training
-            error e is above 2%, the influence is `max(0.02 / e, 0.2)` of it; with two classes, `(1 - 2e)**3` of that.
+        max_influence: float > 0, the most by which the penalty may pull on a sample's logits, as a multiple of the most
+            that cross-entropy can; None for no bound. At a running training error e above 2%, `s = max(0.02 / e, 0.1)`
+            of it, for two classes times `(1 - 2e)**3`; `"auto"` also multiplies c and d by the root of s.
         warmup_steps: int >= 0, updates in which the strength grows linearly to its full value.
         above_chance: bool, whether there is no penalty until the training's running accuracy is better than chance.
         search: `"exact"`, every sample; `"ranks"`, best first, those that the selection probably depends on;
@@ -79,7 +79,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         strength: float | keras.optimizers.schedules.LearningRateSchedule | str = "auto",
         aggregation: str | aggregations.Aggregation = "nearest",
         shrinkage: str | shrinkages.Shrinkage = "exp",
-        c: float = 1.0,
+        c: float = 3.0,
         d: float = 1.0,
         top_fraction: float = 0.35,
         max_penalty: float = 50.0,
@@ -89,7 +89,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         interval: int = 1,
         misclassified: str | None = "none",
         normalize: str | None = "median",
-        max_influence: float | None = 2.0,
+        max_influence: float | None = 4.0,
         warmup_steps: int = 0,
         above_chance: bool = False,
         search: str = "cheap",

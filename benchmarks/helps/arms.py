@@ -17,11 +17,11 @@ from .rivals import AdversarialTraining, JacobianPenalty, with_noise, with_smoot
 AMM: Mapping[str, Any] = MappingProxyType(
     {
         "strength": "auto",
-        "max_influence": 2.0,
+        "max_influence": 4.0,
         "aggregation": "nearest",
         "top_fraction": 0.35,
         "shrinkage": "exp",
-        "c": 1.0,
+        "c": 3.0,
         "normalize": "median",
         "misclassified": "none",
         "gradient": "boundary",

@@ -8,7 +8,7 @@ from keras_amm.search.linearisation import CleanPass
 from keras_amm.typing import Tensor, TensorLike
 
 # Up to this training error all of the influence remains; the least that remains, however large the error is.
-_FITS, _LEAST = 0.02, 0.2
+_FITS, _LEAST = 0.02, 0.1
 
 
 def strength_of(regularizer: MarginRegularizer, clean: CleanPass, y: TensorLike, step: TensorLike) -> Tensor:
@@ -36,15 +36,23 @@ def share_of_influence(regularizer: MarginRegularizer, clean: CleanPass, y: Tens
         clean: the network's pass over the batch, whose accuracy stands for that of the training while none is known.
         y: the batch's labels, in any of Keras's forms.
     """
-    accuracy = accuracy_of(clean, y)
-    if regularizer.running is not None:
-        accuracy = regularizer.running.accuracy_or(accuracy)
+    accuracy = _accuracy_so_far(regularizer, clean, y)
     share = where_training_fits(accuracy)
     return share * where_two_classes_overlap(accuracy) if clean.logits.shape[1] == 2 else share
 
 
+def scale_of_margins(regularizer: MarginRegularizer, clean: CleanPass, y: TensorLike) -> Tensor:
+    """What c and d are multiplied by, a scalar: of an automatic strength, the root of the share of its influence.
+
+    So a pull that is harder falls more steeply: it moves the nearest images, and leaves the others to cross-entropy.
+    """
+    if not regularizer.is_automatic:
+        return tf.ones(())
+    return tf.sqrt(where_training_fits(_accuracy_so_far(regularizer, clean, y)))
+
+
 def where_training_fits(accuracy: Tensor) -> Tensor:
-    """What remains of the influence, in [0.2, 1], at this accuracy on training images.
+    """What remains of the influence, in [0.1, 1], at this accuracy on training images.
 
     Cross-entropy hardly pulls at images that are classified well. So where nearly all are, a weak penalty takes long
     to reach its margins; and where many are wrong, a strong one hinders their learning. Between these, the influence is
@@ -53,7 +61,7 @@ def where_training_fits(accuracy: Tensor) -> Tensor:
     Example:
     >>> [round(float(keras_amm.gradient.current_strength.where_training_fits(tf.constant(accuracy))), 3)
     ...  for accuracy in (0.99, 0.96, 0.7)]
-    [1.0, 0.5, 0.2]
+    [1.0, 0.5, 0.1]
     """
     error = tf.maximum(1.0 - accuracy, _FITS)
     return tf.maximum(_FITS / error, _LEAST)
@@ -78,6 +86,11 @@ def accuracy_of(clean: CleanPass, y: TensorLike) -> Tensor:
     labels, _ = clean.class_indices(y)
     correct = tf.equal(tf.argmax(clean.logits, axis=1, output_type=tf.int32), labels)
     return tf.reduce_mean(tf.cast(replicas.gather(correct), tf.float32))
+
+
+def _accuracy_so_far(regularizer: MarginRegularizer, clean: CleanPass, y: TensorLike) -> Tensor:
+    accuracy = accuracy_of(clean, y)
+    return accuracy if regularizer.running is None else regularizer.running.accuracy_or(accuracy)
 
 
 def _clearly_above_chance(num_classes: int) -> float:

@@ -12,7 +12,7 @@ from keras_amm.execution import replicas
 from keras_amm.execution.checks import Check, enforce, first_failure
 from keras_amm.execution.xla import indices
 from keras_amm.gradient import adjoint, boundary, influence
-from keras_amm.gradient.current_strength import share_of_influence, strength_of
+from keras_amm.gradient.current_strength import scale_of_margins, share_of_influence, strength_of
 from keras_amm.gradient.metrics import MarginStatistics, batch_statistics, median_of
 from keras_amm.gradient.searching import norms_of_images, search, walk_of
 from keras_amm.network.classifier import Classifier
@@ -131,7 +131,8 @@ def _compute(
     num_classes = clean.logits.shape[1]
     labels, checks = clean.class_indices(y)
     path = search(classifier, attack, regularizer, clean, labels)
-    value, slope, selected, median = _penalize(classifier, regularizer, path, labels, strength)
+    scale = scale_of_margins(regularizer, clean, y)
+    value, slope, selected, median = _penalize(classifier, regularizer, path, labels, strength, scale)
     is_finite = tf.reduce_all(tf.math.is_finite(slope)) & tf.math.is_finite(value)
     checks = [*path.checks, *checks, Check(is_finite, "The margin penalty must be finite.", (value,))]
     index = indices(selected, regularizer.max_selected(clean.x.shape[0] or tf.shape(labels)[0], num_classes))
@@ -177,7 +178,7 @@ def _pull(regularizer: MarginRegularizer, clean: CleanPass, y: TensorLike, loss_
 
 
 def _penalize(
-    classifier: Classifier, regularizer: MarginRegularizer, path: Path, labels: Tensor, strength: Tensor
+    classifier: Classifier, regularizer: MarginRegularizer, path: Path, labels: Tensor, strength: Tensor, scale: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The global batch's penalty, the factors of this replica's samples [b], which of them count [b], the median norm.
 
@@ -187,13 +188,13 @@ def _penalize(
     norm, labels, correct, success = (replicas.gather(part) for part in (path.norm, labels, path.correct, path.success))
     if path.estimated is None:
         median = median_of(norm, correct & success)
-        unit = _unit_of_margins(classifier, regularizer, path, median)
+        unit = _unit_of_margins(classifier, regularizer, path, median) / tf.cast(scale, norm.dtype)
         selected = regularizer.select(norm / unit, labels, correct, success)
     else:
         # An estimate takes part in the ranks of the batch, as if of a class of its own, and is never selected.
         estimated = replicas.gather(path.estimated)
         median = median_of(norm, correct & (success | estimated))
-        unit = _unit_of_margins(classifier, regularizer, path, median)
+        unit = _unit_of_margins(classifier, regularizer, path, median) / tf.cast(scale, norm.dtype)
         labels = tf.where(estimated, -tf.ones_like(labels), labels)
         selected = regularizer.select(norm / unit, labels, correct, success | estimated) & ~estimated
     with tf.GradientTape() as tape:

@@ -181,7 +181,7 @@ def test_overlapping_classes_are_pulled_less(error):
     """Times the cube of what the labels tell, beside what holds for any number of classes."""
     arguments = {"strength": "auto", "max_influence": 0.5, "misclassified": "none", "gradient": "boundary"}
     model, x, y = _two_classes(error)
-    regularizer = keras_amm.MarginRegularizer(aggregation="avg", normalize=None, **arguments)
+    regularizer = keras_amm.MarginRegularizer(aggregation="avg", normalize=None, c=1.0, **arguments)
     wrapped = keras_amm.wrap(model, regularizer, keras_amm.DeepFool(5))
     wrapped.compile(keras.optimizers.SGD(0.0), LOSS)
     before = [float(wrapped.margin_penalty(x, y)) for _ in range(2)]
@@ -193,7 +193,8 @@ def test_overlapping_classes_are_pulled_less(error):
     remaining = max(1.0 - 2.0 * error, 0.0) ** 3 * _share(error)
     norms = np.abs(x @ (KERNEL[:, 0] - KERNEL[:, 1]) + 0.5) / np.linalg.norm(KERNEL[:, 0] - KERNEL[:, 1])
     norms = norms[np.argmax(model(x), axis=1) == y]
-    np.testing.assert_allclose([*before, after], 0.5 * remaining * np.exp(-norms).sum() / len(x), rtol=2e-2)
+    wanted = 0.5 * remaining * np.exp(-np.sqrt(_share(error)) * norms).sum() / len(x)
+    np.testing.assert_allclose([*before, after], wanted, rtol=2e-2)
 
 
 def test_one_unit_is_pulled_as_two_logits_are():
@@ -209,19 +210,20 @@ def test_one_unit_is_pulled_as_two_logits_are():
 
 
 def _share(error):
-    return 1.0 if error <= 0.02 else max(0.02 / error, 0.2)
+    return 1.0 if error <= 0.02 else max(0.02 / error, 0.1)
 
 
 @pytest.mark.parametrize("error", [0.0, 0.01, 0.04, 0.08, 0.3, 1.0])
 def test_the_fewer_training_images_are_wrong_the_harder_is_the_pull(error):
     x, y = small_data()
-    regularizer = keras_amm.MarginRegularizer(aggregation="avg", normalize=None, max_influence=1.5)
+    regularizer = keras_amm.MarginRegularizer(aggregation="avg", normalize=None, max_influence=1.5, c=2.0)
     model = keras_amm.wrap(small_network(), regularizer)
     model.regularizer.running.seen.assign(0.5)
     model.regularizer.running.accuracy.assign(0.5 * (1.0 - error))
     correct = np.argmax(model(x), axis=1) == y
     report = keras_amm.evaluate_margins(model.base_model, (x, y), keras_amm.DeepFool(), verbose=0)
-    wanted = 1.5 * _share(error) * np.exp(-report.norms[correct]).sum() / len(x)
+    share = _share(error)
+    wanted = 1.5 * share * np.exp(-2.0 * np.sqrt(share) * report.norms[correct]).sum() / len(x)
     np.testing.assert_allclose(model.margin_penalty(x, y), wanted, rtol=2e-2)
 
 
@@ -232,7 +234,7 @@ def test_before_anything_is_remembered_the_batch_tells_how_many_are_wrong():
     correct = np.argmax(model(x), axis=1) == y
     assert 0 < correct.mean() < 0.9
     report = keras_amm.evaluate_margins(model, (x, y), keras_amm.DeepFool(), verbose=0)
-    wanted = 0.4 * np.exp(-report.norms[correct]).sum() / len(x)
+    wanted = 0.4 * np.exp(-3.0 * np.sqrt(0.1) * report.norms[correct]).sum() / len(x)
     np.testing.assert_allclose(wrapped.margin_penalty(x, y), wanted, rtol=2e-2)
 
 
