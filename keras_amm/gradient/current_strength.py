@@ -11,44 +11,34 @@ from keras_amm.typing import Tensor, TensorLike
 _FITS, _LEAST = 0.02, 0.1
 
 
-def strength_of(regularizer: MarginRegularizer, clean: CleanPass, y: TensorLike, step: TensorLike) -> Tensor:
-    """The strength in the step of this number, a scalar; of an automatic one, the largest influence.
+def strength_of(regularizer: MarginRegularizer, accuracy: Tensor, num_classes: int, step: TensorLike) -> Tensor:
+    """The strength in the step of this number, a scalar; of an automatic one, the influence.
 
     Args:
-        regularizer: has the schedule, and remembers the accuracy.
-        clean: the network's pass over the batch.
-        y: its labels, in any of Keras's forms.
+        regularizer: has the schedule, and remembers how long it has to wait.
+        accuracy: scalar, that of the training so far.
+        num_classes: number of classes.
         step: scalar, the number of updates so far.
     """
     strength, running = regularizer.strength_at(step), regularizer.running
-    num_classes = clean.logits.shape[1]
     if regularizer.above_chance and running is not None:
         waits = tf.convert_to_tensor(running.accuracy) <= _clearly_above_chance(num_classes)
         strength = tf.where(waits, tf.zeros_like(strength), strength)
-    return strength * share_of_influence(regularizer, clean, y) if regularizer.is_automatic else strength
+    return strength * share_of_influence(accuracy, num_classes) if regularizer.is_automatic else strength
 
 
-def share_of_influence(regularizer: MarginRegularizer, clean: CleanPass, y: TensorLike) -> Tensor:
-    """The part of `max_influence` that the training error so far allows, a scalar in [0, 1].
-
-    Args:
-        regularizer: remembers the accuracy.
-        clean: the network's pass over the batch, whose accuracy stands for that of the training while none is known.
-        y: the batch's labels, in any of Keras's forms.
-    """
-    accuracy = _accuracy_so_far(regularizer, clean, y)
+def share_of_influence(accuracy: Tensor, num_classes: int) -> Tensor:
+    """The part of `max_influence` that remains at this accuracy of the training, a scalar in [0, 1]."""
     share = where_training_fits(accuracy)
-    return share * where_two_classes_overlap(accuracy) if clean.logits.shape[1] == 2 else share
+    return share * where_two_classes_overlap(accuracy) if num_classes == 2 else share
 
 
-def scale_of_margins(regularizer: MarginRegularizer, clean: CleanPass, y: TensorLike) -> Tensor:
+def scale_of_margins(regularizer: MarginRegularizer, accuracy: Tensor) -> Tensor:
     """What c and d are multiplied by, a scalar: of an automatic strength, the root of the share of its influence.
 
     So a pull that is harder falls more steeply: it moves the nearest images, and leaves the others to cross-entropy.
     """
-    if not regularizer.is_automatic:
-        return tf.ones(())
-    return tf.sqrt(where_training_fits(_accuracy_so_far(regularizer, clean, y)))
+    return tf.sqrt(where_training_fits(accuracy)) if regularizer.is_automatic else tf.ones(())
 
 
 def where_training_fits(accuracy: Tensor) -> Tensor:
@@ -81,16 +71,19 @@ def where_two_classes_overlap(accuracy: Tensor) -> Tensor:
     return tf.maximum(2.0 * accuracy - 1.0, 0.0) ** 3
 
 
+def accuracy_so_far(regularizer: MarginRegularizer, clean: CleanPass, y: TensorLike) -> Tensor:
+    """The accuracy of the training, a scalar: while nothing is remembered, that of the batch; 1 if nothing needs it."""
+    if regularizer.max_influence is None:
+        return tf.ones(())
+    of_batch = accuracy_of(clean, y)
+    return of_batch if regularizer.running is None else regularizer.running.accuracy_or(of_batch)
+
+
 def accuracy_of(clean: CleanPass, y: TensorLike) -> Tensor:
     """The fraction of the global batch that is classified correctly, a scalar."""
     labels, _ = clean.class_indices(y)
     correct = tf.equal(tf.argmax(clean.logits, axis=1, output_type=tf.int32), labels)
     return tf.reduce_mean(tf.cast(replicas.gather(correct), tf.float32))
-
-
-def _accuracy_so_far(regularizer: MarginRegularizer, clean: CleanPass, y: TensorLike) -> Tensor:
-    accuracy = accuracy_of(clean, y)
-    return accuracy if regularizer.running is None else regularizer.running.accuracy_or(accuracy)
 
 
 def _clearly_above_chance(num_classes: int) -> float:

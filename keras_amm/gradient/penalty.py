@@ -12,7 +12,7 @@ from keras_amm.execution import replicas
 from keras_amm.execution.checks import Check, enforce, first_failure
 from keras_amm.execution.xla import indices
 from keras_amm.gradient import adjoint, boundary, influence
-from keras_amm.gradient.current_strength import scale_of_margins, share_of_influence, strength_of
+from keras_amm.gradient.current_strength import accuracy_so_far, scale_of_margins, share_of_influence, strength_of
 from keras_amm.gradient.metrics import MarginStatistics, batch_statistics, median_of
 from keras_amm.gradient.searching import norms_of_images, search, walk_of
 from keras_amm.network.classifier import Classifier
@@ -109,9 +109,12 @@ def find_penalty(
     Raises:
         ValueError: images or labels are not fit for the network.
     """
-    strength = strength_of(regularizer, clean, y, step)
+    accuracy = accuracy_so_far(regularizer, clean, y)
+    strength = strength_of(regularizer, accuracy, clean.logits.shape[1], step)
     sources = [*weights, *classifier.sources]
-    compute = functools.partial(_compute, classifier, attack, regularizer, clean, y, sources, strength, loss_scale)
+    compute = functools.partial(
+        _compute, classifier, attack, regularizer, clean, y, sources, accuracy, strength, loss_scale
+    )
     found = unless_off(strength, sources, compute, clean.logits.dtype) if regularizer.is_scheduled else compute()
     gradients, through_batch = found.gradients[: len(weights)], found.gradients[len(weights) :]
     return found._replace(gradients=gradients, through_batch=through_batch)
@@ -124,21 +127,22 @@ def _compute(
     clean: CleanPass,
     y: TensorLike,
     weights: list[Variable],
+    accuracy: Tensor,
     strength: Tensor,
     loss_scale: TensorLike,
 ) -> MarginPenalty:
-    """The penalty at a strength that is a scalar tensor."""
+    """The penalty at a strength and an accuracy so far that are scalar tensors."""
     num_classes = clean.logits.shape[1]
     labels, checks = clean.class_indices(y)
     path = search(classifier, attack, regularizer, clean, labels)
-    scale = scale_of_margins(regularizer, clean, y)
+    scale = scale_of_margins(regularizer, accuracy)
     value, slope, selected, median = _penalize(classifier, regularizer, path, labels, strength, scale)
     is_finite = tf.reduce_all(tf.math.is_finite(slope)) & tf.math.is_finite(value)
     checks = [*path.checks, *checks, Check(is_finite, "The margin penalty must be finite.", (value,))]
     index = indices(selected, regularizer.max_selected(clean.x.shape[0] or tf.shape(labels)[0], num_classes))
     loss_scale = tf.cast(loss_scale, slope.dtype)
     factor = tf.gather(tf.where(selected, slope, tf.zeros_like(slope)), index) * loss_scale
-    pull = _pull(regularizer, clean, y, loss_scale)
+    pull = _pull(regularizer, labels, share_of_influence(accuracy, num_classes), loss_scale)
     sum_of_cosines = tf.zeros((), slope.dtype)
     if regularizer.gradient == "boundary":
         gradients, cosines = boundary.differentiate(classifier, path, index, factor, weights, pull=pull)
@@ -163,18 +167,16 @@ def _compute(
     return MarginPenalty(value, gradients, statistics, checks, selected=selected, gradient_norms=seen)
 
 
-def _pull(regularizer: MarginRegularizer, clean: CleanPass, y: TensorLike, loss_scale: Tensor) -> influence.Pull:
-    """What becomes of the factors, which are scaled by `loss_scale`, of this replica's samples."""
+def _pull(regularizer: MarginRegularizer, labels: Tensor, share: Tensor, loss_scale: Tensor) -> influence.Pull:
+    """What becomes of the factors, which are scaled by `loss_scale`, of this replica's samples with labels [b]."""
     if regularizer.is_automatic:
         return influence.given
     if regularizer.max_influence is None:
         return influence.unbounded
     # Only the bound needs the number of samples of all replicas, which they have to exchange.
-    labels, _ = clean.class_indices(y)
-    size = tf.size(replicas.gather(labels))
-    share = tf.cast(share_of_influence(regularizer, clean, y), loss_scale.dtype)
-    limit = regularizer.max_influence * share * loss_scale / tf.cast(size, loss_scale.dtype)
-    return influence.bounded(regularizer.interval * limit)
+    of_cross_entropy = loss_scale / tf.cast(tf.size(replicas.gather(labels)), loss_scale.dtype)
+    limit = regularizer.max_influence * tf.cast(share, loss_scale.dtype)
+    return influence.bounded(regularizer.interval * limit * of_cross_entropy)
 
 
 def _penalize(
