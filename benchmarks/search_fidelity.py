@@ -10,7 +10,9 @@ own, is computed by every search: `"cheap"`, `"ranks"`, and the exact search of 
 beside the exact search of all samples.
 
 *Same* is the number of samples that both searches select over the number that either does. The cosine is that of the
-penalty's gradients. *Penalty* is the sum of all penalties over that of the exact search's. A network with
+penalty's gradients. *Penalty* is the sum of all penalties over that of the exact search's, with the same running median
+for all; *median* is the mean of the batches' own medians over that of the exact search's, and shows how another running
+median would come about. A network with
 BatchNormalization is normalised by the batch, as in training. At the end of each state a row is shown, and saved.
 """
 
@@ -31,6 +33,7 @@ from examples.paper import architectures
 from examples.paper.data import arrays
 from examples.paper.json_files import write_json
 from examples.paper.training.run_records import versions
+from keras_amm import aggregation
 from keras_amm.gradient.penalty import find_penalty
 from keras_amm.search.linearisation import clean_pass
 
@@ -72,8 +75,10 @@ def main(argv: list[str]) -> None:
     threads.set_as_told()
     # Asked for now: another commit may be checked out by the time a state is reached.
     made_with = versions()
-    print("| network | setting | updates | accuracy | search | same | equal batches | cosine | least | penalty |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    print(
+        "| network | setting | updates | accuracy | search | same | equal batches | cosine | least | penalty | median |"
+    )
+    print("|" + 11 * " --- |")
     for name in flags.FLAGS.network:
         for setting in flags.FLAGS.setting:
             for row in compare_in_training(name, setting):
@@ -128,32 +133,36 @@ def _batches(images: arrays.Images, orders: np.random.Generator) -> Iterator[tup
 def compare(model: keras_amm.AMMModel, setting: str, batches: list[Any]) -> dict[str, dict[str, str]]:
     """For each search but the exact one, how it compares over the batches."""
     # A screening leaves out samples that AVG counts.
-    allowed = {name: search for name, search in SEARCHES.items() if setting != "avg-exp" or "screening" not in search}
+    near_only = aggregation.find_entry(SETTINGS[setting]().aggregation).counts_near_only
+    allowed = {name: search for name, search in SEARCHES.items() if near_only or "screening" not in search}
     searches = {name: _searcher(model, SETTINGS[setting](**search)) for name, search in allowed.items()}
     overlaps: dict[str, list[Any]] = {name: [] for name in searches}
     for x, y in batches:
         found = {name: [part.numpy() for part in search(x, y)] for name, search in searches.items()}
-        selected, gradient, penalty = found["exact"]
-        for name, (other, another, value) in found.items():
+        selected, gradient, penalty, median = found["exact"]
+        for name, (other, another, value, its_median) in found.items():
             cosine = gradient @ another / max(np.linalg.norm(gradient) * np.linalg.norm(another), 1e-30)
             counts = (selected & other).sum(), (selected | other).sum()
-            overlaps[name].append((*counts, np.array_equal(selected, other), cosine, penalty, value))
+            overlaps[name].append(
+                (*counts, np.array_equal(selected, other), cosine, penalty, value, median, its_median)
+            )
     return {name: _figures(np.array(rows, float)) for name, rows in overlaps.items() if name != "exact"}
 
 
 def _figures(rows: np.ndarray) -> dict[str, str]:
-    both, either, equal, cosine, penalty, value = rows.T
+    both, either, equal, cosine, penalty, value, median, its_median = rows.T
     return {
         "same": f"{both.sum() / either.sum():.1%}",
         "equal_batches": f"{equal.mean():.1%}",
         "cosine": f"{cosine.mean():.4f}",
         "least_cosine": f"{cosine.min():.3f}",
         "penalty": f"{value.sum() / penalty.sum():.4f}",
+        "median": f"{its_median.sum() / median.sum():.4f}",
     }
 
 
 def _searcher(model: keras_amm.AMMModel, regularizer: keras_amm.MarginRegularizer) -> Callable[..., Any]:
-    """A compiled function of a batch: the samples selected [B], the penalty's gradient, flat, and the penalty."""
+    """A compiled function of a batch: the samples selected [B], the penalty's flat gradient, its value, the median."""
     # The unit of the margins is the training's.
     regularizer.running = model.regularizer.running
     weights = model.trainable_weights
@@ -167,7 +176,7 @@ def _searcher(model: keras_amm.AMMModel, regularizer: keras_amm.MarginRegularize
             classifier, model.attack, regularizer, clean_pass(classifier, images), y, weights, step=0, loss_scale=1.0
         )
         gradients = [tf.reshape(part, [-1]) for part in found.gradients if part is not None]
-        return found.selected, tf.concat(gradients, 0), found.value
+        return found.selected, tf.concat(gradients, 0), found.value, found.statistics.median
 
     return search
 

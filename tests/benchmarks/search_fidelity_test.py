@@ -9,14 +9,15 @@ from benchmarks import search_fidelity
 
 
 def test_figures():
-    # Selected by both, selected by either, equal, cosine, the exact penalty, the other's.
-    rows = np.array([[3, 4, 0, 0.9, 2.0, 2.0], [4, 4, 1, 1.0, 2.0, 3.0]])
+    # Selected by both, selected by either, equal, cosine, the exact penalty, the other's, and so the medians.
+    rows = np.array([[3, 4, 0, 0.9, 2.0, 2.0, 1.0, 1.5], [4, 4, 1, 1.0, 2.0, 3.0, 1.0, 0.7]])
     assert search_fidelity._figures(rows) == {
         "same": "87.5%",
         "equal_batches": "50.0%",
         "cosine": "0.9500",
         "least_cosine": "0.900",
         "penalty": "1.2500",
+        "median": "1.1000",
     }
 
 
