@@ -87,7 +87,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         screening: float | None = None,
         only_successful: bool = True,
         interval: int = 1,
-        misclassified: str | None = "none",
+        misclassified: str | None = "farthest",
         normalize: str | None = "median",
         max_influence: float | None = 4.0,
         warmup_steps: int = 0,
@@ -180,7 +180,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
             norm: float tensor [B].
             correct: boolean tensor [B].
             selected: boolean tensor [B].
-            strength: scalar float tensor, lambda.
+            strength: scalar float tensor, lambda, or that of each sample, [B].
             batch_size: scalar, the size of the whole (global) batch.
 
         Returns:

@@ -23,7 +23,7 @@ AMM: Mapping[str, Any] = MappingProxyType(
         "shrinkage": "exp",
         "c": 3.0,
         "normalize": "median",
-        "misclassified": "none",
+        "misclassified": "farthest",
         "gradient": "boundary",
         "search": "cheap",
     }

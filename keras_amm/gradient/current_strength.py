@@ -1,5 +1,7 @@
 """The strength of the penalty in one step of the training, as the classifier's accuracy so far allows it."""
 
+from typing import NamedTuple
+
 import tensorflow as tf
 
 from keras_amm.execution import replicas
@@ -11,34 +13,58 @@ from keras_amm.typing import Tensor, TensorLike
 _FITS, _LEAST = 0.02, 0.1
 
 
-def strength_of(regularizer: MarginRegularizer, accuracy: Tensor, num_classes: int, step: TensorLike) -> Tensor:
-    """The strength in the step of this number, a scalar; of an automatic one, the influence.
+class CurrentStrength(NamedTuple):
+    """How strong the penalty is in one step, as scalar tensors.
+
+    Attributes:
+        strength: of Equation 6; of an automatic strength, the influence, 0 in steps without a penalty.
+        max_influence: what remains of it; 0 if there is no bound.
+        of_misclassified: by what part of the influence misclassified samples are pulled.
+        scale: what c and d are multiplied by.
+    """
+
+    strength: Tensor
+    max_influence: Tensor
+    of_misclassified: Tensor
+    scale: Tensor
+
+
+def strength_in_step(
+    regularizer: MarginRegularizer, clean: CleanPass, y: TensorLike, step: TensorLike
+) -> CurrentStrength:
+    """How strong the penalty is in the step of this number.
+
+    With an automatic strength, the pull on the nearest samples gets harder and steeper as training fits: it moves the
+    nearest images, and leaves the others to cross-entropy. Misclassified samples are left to cross-entropy where many
+    are wrong, since to pull them costs margin. Where training fits, a hard pull on the correct ones would keep the few
+    that are wrong from being learned, so they are pulled towards their labels.
 
     Args:
-        regularizer: has the schedule, and remembers how long it has to wait.
-        accuracy: scalar, that of the training so far.
-        num_classes: number of classes.
+        regularizer: has the schedule, and remembers the accuracy.
+        clean: the network's pass over the batch, whose accuracy stands for that of the training while none is known.
+        y: the batch's labels, in any of Keras's forms.
         step: scalar, the number of updates so far.
     """
+    strength, one = _scheduled_strength(regularizer, clean.logits.shape[1], step), tf.ones(())
+    if regularizer.max_influence is None:
+        return CurrentStrength(strength, tf.zeros(()), one, one)
+    accuracy = accuracy_of(clean, y)
+    if regularizer.running is not None:
+        accuracy = regularizer.running.accuracy_or(accuracy)
+    fits = where_training_fits(accuracy)
+    share = fits * where_two_classes_overlap(accuracy) if clean.logits.shape[1] == 2 else fits
+    max_influence = regularizer.max_influence * share
+    if not regularizer.is_automatic:
+        return CurrentStrength(strength, max_influence, one, one)
+    return CurrentStrength(strength * share, max_influence, (fits - _LEAST) / (1.0 - _LEAST), tf.sqrt(fits))
+
+
+def _scheduled_strength(regularizer: MarginRegularizer, num_classes: int, step: TensorLike) -> Tensor:
     strength, running = regularizer.strength_at(step), regularizer.running
     if regularizer.above_chance and running is not None:
         waits = tf.convert_to_tensor(running.accuracy) <= _clearly_above_chance(num_classes)
         strength = tf.where(waits, tf.zeros_like(strength), strength)
-    return strength * share_of_influence(accuracy, num_classes) if regularizer.is_automatic else strength
-
-
-def share_of_influence(accuracy: Tensor, num_classes: int) -> Tensor:
-    """The part of `max_influence` that remains at this accuracy of the training, a scalar in [0, 1]."""
-    share = where_training_fits(accuracy)
-    return share * where_two_classes_overlap(accuracy) if num_classes == 2 else share
-
-
-def scale_of_margins(regularizer: MarginRegularizer, accuracy: Tensor) -> Tensor:
-    """What c and d are multiplied by, a scalar: of an automatic strength, the root of the share of its influence.
-
-    So a pull that is harder falls more steeply: it moves the nearest images, and leaves the others to cross-entropy.
-    """
-    return tf.sqrt(where_training_fits(accuracy)) if regularizer.is_automatic else tf.ones(())
+    return strength
 
 
 def where_training_fits(accuracy: Tensor) -> Tensor:
@@ -69,14 +95,6 @@ def where_two_classes_overlap(accuracy: Tensor) -> Tensor:
     0.125
     """
     return tf.maximum(2.0 * accuracy - 1.0, 0.0) ** 3
-
-
-def accuracy_so_far(regularizer: MarginRegularizer, clean: CleanPass, y: TensorLike) -> Tensor:
-    """The accuracy of the training, a scalar: while nothing is remembered, that of the batch; 1 if nothing needs it."""
-    if regularizer.max_influence is None:
-        return tf.ones(())
-    of_batch = accuracy_of(clean, y)
-    return of_batch if regularizer.running is None else regularizer.running.accuracy_or(of_batch)
 
 
 def accuracy_of(clean: CleanPass, y: TensorLike) -> Tensor:

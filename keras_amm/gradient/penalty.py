@@ -12,7 +12,7 @@ from keras_amm.execution import replicas
 from keras_amm.execution.checks import Check, enforce, first_failure
 from keras_amm.execution.xla import indices
 from keras_amm.gradient import adjoint, boundary, influence
-from keras_amm.gradient.current_strength import accuracy_so_far, scale_of_margins, share_of_influence, strength_of
+from keras_amm.gradient.current_strength import CurrentStrength, strength_in_step
 from keras_amm.gradient.metrics import MarginStatistics, batch_statistics, median_of
 from keras_amm.gradient.searching import norms_of_images, search, walk_of
 from keras_amm.network.classifier import Classifier
@@ -109,13 +109,10 @@ def find_penalty(
     Raises:
         ValueError: images or labels are not fit for the network.
     """
-    accuracy = accuracy_so_far(regularizer, clean, y)
-    strength = strength_of(regularizer, accuracy, clean.logits.shape[1], step)
+    now = strength_in_step(regularizer, clean, y, step)
     sources = [*weights, *classifier.sources]
-    compute = functools.partial(
-        _compute, classifier, attack, regularizer, clean, y, sources, accuracy, strength, loss_scale
-    )
-    found = unless_off(strength, sources, compute, clean.logits.dtype) if regularizer.is_scheduled else compute()
+    compute = functools.partial(_compute, classifier, attack, regularizer, clean, y, sources, now, loss_scale)
+    found = unless_off(now.strength, sources, compute, clean.logits.dtype) if regularizer.is_scheduled else compute()
     gradients, through_batch = found.gradients[: len(weights)], found.gradients[len(weights) :]
     return found._replace(gradients=gradients, through_batch=through_batch)
 
@@ -127,22 +124,21 @@ def _compute(
     clean: CleanPass,
     y: TensorLike,
     weights: list[Variable],
-    accuracy: Tensor,
-    strength: Tensor,
+    now: CurrentStrength,
     loss_scale: TensorLike,
 ) -> MarginPenalty:
-    """The penalty at a strength and an accuracy so far that are scalar tensors."""
+    """The penalty at a strength."""
     num_classes = clean.logits.shape[1]
     labels, checks = clean.class_indices(y)
-    path = search(classifier, attack, regularizer, clean, labels)
-    scale = scale_of_margins(regularizer, accuracy)
-    value, slope, selected, median = _penalize(classifier, regularizer, path, labels, strength, scale)
+    wrong_count = now.of_misclassified > 0.0
+    path = search(classifier, attack, regularizer, clean, labels, wrong_count)
+    value, slope, selected, median = _penalize(classifier, regularizer, path, labels, now)
     is_finite = tf.reduce_all(tf.math.is_finite(slope)) & tf.math.is_finite(value)
     checks = [*path.checks, *checks, Check(is_finite, "The margin penalty must be finite.", (value,))]
     index = indices(selected, regularizer.max_selected(clean.x.shape[0] or tf.shape(labels)[0], num_classes))
     loss_scale = tf.cast(loss_scale, slope.dtype)
     factor = tf.gather(tf.where(selected, slope, tf.zeros_like(slope)), index) * loss_scale
-    pull = _pull(regularizer, labels, share_of_influence(accuracy, num_classes), loss_scale)
+    pull = _pull(regularizer, labels, now.max_influence, loss_scale)
     sum_of_cosines = tf.zeros((), slope.dtype)
     if regularizer.gradient == "boundary":
         gradients, cosines = boundary.differentiate(classifier, path, index, factor, weights, pull=pull)
@@ -167,7 +163,7 @@ def _compute(
     return MarginPenalty(value, gradients, statistics, checks, selected=selected, gradient_norms=seen)
 
 
-def _pull(regularizer: MarginRegularizer, labels: Tensor, share: Tensor, loss_scale: Tensor) -> influence.Pull:
+def _pull(regularizer: MarginRegularizer, labels: Tensor, limit: Tensor, loss_scale: Tensor) -> influence.Pull:
     """What becomes of the factors, which are scaled by `loss_scale`, of this replica's samples with labels [b]."""
     if regularizer.is_automatic:
         return influence.given
@@ -175,12 +171,11 @@ def _pull(regularizer: MarginRegularizer, labels: Tensor, share: Tensor, loss_sc
         return influence.unbounded
     # Only the bound needs the number of samples of all replicas, which they have to exchange.
     of_cross_entropy = loss_scale / tf.cast(tf.size(replicas.gather(labels)), loss_scale.dtype)
-    limit = regularizer.max_influence * tf.cast(share, loss_scale.dtype)
-    return influence.bounded(regularizer.interval * limit * of_cross_entropy)
+    return influence.bounded(regularizer.interval * tf.cast(limit, loss_scale.dtype) * of_cross_entropy)
 
 
 def _penalize(
-    classifier: Classifier, regularizer: MarginRegularizer, path: Path, labels: Tensor, strength: Tensor, scale: Tensor
+    classifier: Classifier, regularizer: MarginRegularizer, path: Path, labels: Tensor, now: CurrentStrength
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The global batch's penalty, the factors of this replica's samples [b], which of them count [b], the median norm.
 
@@ -190,15 +185,17 @@ def _penalize(
     norm, labels, correct, success = (replicas.gather(part) for part in (path.norm, labels, path.correct, path.success))
     if path.estimated is None:
         median = median_of(norm, correct & success)
-        unit = _unit_of_margins(classifier, regularizer, path, median) / tf.cast(scale, norm.dtype)
+        unit = _unit_of_margins(classifier, regularizer, path, median) / tf.cast(now.scale, norm.dtype)
         selected = regularizer.select(norm / unit, labels, correct, success)
     else:
         # An estimate takes part in the ranks of the batch, as if of a class of its own, and is never selected.
         estimated = replicas.gather(path.estimated)
         median = median_of(norm, correct & (success | estimated))
-        unit = _unit_of_margins(classifier, regularizer, path, median) / tf.cast(scale, norm.dtype)
+        unit = _unit_of_margins(classifier, regularizer, path, median) / tf.cast(now.scale, norm.dtype)
         labels = tf.where(estimated, -tf.ones_like(labels), labels)
         selected = regularizer.select(norm / unit, labels, correct, success | estimated) & ~estimated
+    selected &= correct | (now.of_misclassified > 0.0)
+    strength = now.strength * tf.where(correct, 1.0, now.of_misclassified)
     with tf.GradientTape() as tape:
         tape.watch(norm)
         value = regularizer.penalize(norm / unit, correct, selected, strength, tf.shape(norm)[0])
@@ -219,7 +216,7 @@ def _unit_of_margins(classifier: Classifier, regularizer: MarginRegularizer, pat
 
 
 def _automatic_pull(regularizer: MarginRegularizer, margin: Tensor, correct: Tensor, influence: Tensor) -> Tensor:
-    """The pull of each sample, [B]: `influence * R'(t) / B`, R' counted up to 1; negative for correct samples."""
+    """The pull of each sample, [B]: `influence [B] * R'(t) / B`, R' counted up to 1; negative for correct samples."""
     shrinkage = shrinkages.find_entry(regularizer.shrinkage)
     t = shrinkage.argument(margin, correct, regularizer.c, regularizer.d)
     with tf.GradientTape() as tape:

@@ -44,9 +44,16 @@ def require_trainable(attack: Attack, regularizer: MarginRegularizer) -> Attack:
 
 
 def search(
-    classifier: Classifier, attack: Attack, regularizer: MarginRegularizer, clean: CleanPass, labels: Tensor
+    classifier: Classifier,
+    attack: Attack,
+    regularizer: MarginRegularizer,
+    clean: CleanPass,
+    labels: Tensor,
+    wrong_count: Tensor,
 ) -> Path:
     """The paths of a batch with labels [B]; their steps are recorded if the regularizer differentiates them.
+
+    Misclassified samples that the regularizer may select count if `wrong_count`, a scalar, is True.
 
     Only DeepFool without bounds can be taken best first: all other searches are exact.
     """
@@ -59,7 +66,7 @@ def search(
         classifier,
         clean,
         labels,
-        _wanted(classifier, regularizer, clean.x),
+        _wanted(classifier, regularizer, clean.x, wrong_count),
         best_first.REACHES[regularizer.search],
         max_iterations=attack.max_iterations,
         num_candidates=attack.num_candidates,
@@ -69,7 +76,7 @@ def search(
     )
 
 
-def _wanted(classifier: Classifier, regularizer: MarginRegularizer, x: Tensor) -> Wanted:
+def _wanted(classifier: Classifier, regularizer: MarginRegularizer, x: Tensor, wrong_count: Tensor) -> Wanted:
     """What the regularizer may select of the global batch, of which images x [b, ...] are this replica's part."""
     entry = aggregation.find_entry(regularizer.aggregation)
     batch_size = x.shape[0] or tf.shape(x)[0]
@@ -78,7 +85,7 @@ def _wanted(classifier: Classifier, regularizer: MarginRegularizer, x: Tensor) -
     return Wanted(
         top=aggregation.num_selected_per_side(batch_size, regularizer.top_fraction) if entry.counts_near_only else None,
         one_per_label=entry.counts_one_per_label,
-        wrong=regularizer.misclassified != "none",
+        wrong=wrong_count & (regularizer.misclassified != "none"),
         unit=norms_of_images(classifier, x) if regularizer.normalize == "input" else None,
     )
 

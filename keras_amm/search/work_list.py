@@ -59,13 +59,13 @@ class Wanted(NamedTuple):
     Attributes:
         top: scalar int, that many of the nearest correct samples of the global batch; None for all of them.
         one_per_label: whether only the nearest of each label.
-        wrong: whether any misclassified sample.
+        wrong: scalar boolean, whether any misclassified sample.
         unit: float [B], in which the norms are compared, or None where it is the same for all.
     """
 
     top: Any
     one_per_label: bool
-    wrong: bool
+    wrong: bool | Tensor
     unit: Tensor | None
 
 

@@ -216,7 +216,9 @@ def _share(error):
 @pytest.mark.parametrize("error", [0.0, 0.01, 0.04, 0.08, 0.3, 1.0])
 def test_the_fewer_training_images_are_wrong_the_harder_is_the_pull(error):
     x, y = small_data()
-    regularizer = keras_amm.MarginRegularizer(aggregation="avg", normalize=None, max_influence=1.5, c=2.0)
+    regularizer = keras_amm.MarginRegularizer(
+        aggregation="avg", normalize=None, max_influence=1.5, c=2.0, misclassified="none"
+    )
     model = keras_amm.wrap(small_network(), regularizer)
     model.regularizer.running.seen.assign(0.5)
     model.regularizer.running.accuracy.assign(0.5 * (1.0 - error))
@@ -225,6 +227,19 @@ def test_the_fewer_training_images_are_wrong_the_harder_is_the_pull(error):
     share = _share(error)
     wanted = 1.5 * share * np.exp(-2.0 * np.sqrt(share) * report.norms[correct]).sum() / len(x)
     np.testing.assert_allclose(model.margin_penalty(x, y), wanted, rtol=2e-2)
+
+
+@pytest.mark.parametrize("error", [0.0, 0.04, 0.1, 0.5])
+@pytest.mark.parametrize("search", ["exact", "cheap"])
+def test_misclassified_samples_are_pulled_only_where_training_fits(error, search):
+    """By the part of the influence that is above its least; without that they are not counted."""
+    y = (X @ (KERNEL[:, 0] - KERNEL[:, 1]) + 0.5 > 0).astype("int32")
+    arguments = {"max_influence": 1.5, "misclassified": "farthest", "gradient": "boundary", "search": search}
+    got = pulls(linear(), X, y, accuracy=1.0 - error, strength="auto", **arguments)
+    share = _share(error)
+    wanted = 1.5 * share * max(1.0 - 2.0 * error, 0.0) ** 3 * (share - 0.1) / 0.9
+    np.testing.assert_allclose(np.abs(got), wanted, rtol=2e-3)
+    assert np.all(np.sign(got) == (0.0 if wanted == 0.0 else np.where(y == 1, 1.0, -1.0)))
 
 
 def test_before_anything_is_remembered_the_batch_tells_how_many_are_wrong():
