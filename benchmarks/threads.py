@@ -3,6 +3,9 @@
 import tensorflow as tf
 from absl import flags
 
+# The flag belongs to the program that defines it, whose --help shows it.
+flags.disclaim_key_flags()
+
 
 def define_flag() -> None:
     """Define `--threads`."""
