@@ -12,8 +12,8 @@ beside the exact search of all samples.
 *Same* is the number of samples that both searches select over the number that either does. The cosine is that of the
 penalty's gradients. *Penalty* is the sum of all penalties over that of the exact search's, with the same running median
 for all; *median* is the mean of the batches' own medians over that of the exact search's, and shows how another running
-median would come about. A network with
-BatchNormalization is normalised by the batch, as in training. At the end of each state a row is shown, and saved.
+median would come about. A network with BatchNormalization is normalised by the batch, as in training. At the end of
+each state a row is shown, and saved.
 """
 
 import json

@@ -12,9 +12,8 @@ def define_flag() -> None:
     flags.DEFINE_integer("threads", 1, "Threads of TensorFlow; 0 for as many as there are cores.", lower_bound=0)
 
 
-def set_as_told() -> int:
-    """Give TensorFlow the threads of the flag, and return their number. Only before TensorFlow starts."""
-    number: int = flags.FLAGS.threads
+def set_as_told() -> None:
+    """Give TensorFlow the threads of the flag. Only before TensorFlow starts."""
+    number = flags.FLAGS.threads
     tf.config.threading.set_intra_op_parallelism_threads(number)
     tf.config.threading.set_inter_op_parallelism_threads(number)
-    return number
