@@ -10,7 +10,9 @@ from keras_amm.search.linearisation import CleanPass
 from keras_amm.typing import Tensor, TensorLike
 
 # Up to this training error all of the influence remains; the least that remains, however large the error is.
-_FITS, _LEAST = 0.02, 0.1
+_FITS, _LEAST = 0.01, 0.1
+# With the default `max_influence` of 4, misclassified samples are then pulled as hard as by cross-entropy at most.
+_OF_MISCLASSIFIED = 0.25
 
 
 class CurrentStrength(NamedTuple):
@@ -39,6 +41,9 @@ def strength_in_step(
     are wrong, since to pull them costs margin. Where training fits, a hard pull on the correct ones would keep the few
     that are wrong from being learned, so they are pulled towards their labels.
 
+    Two classes have one boundary, which is pulled from both sides: a harder pull gains no margin, and they are always
+    pulled by the least.
+
     Args:
         regularizer: has the schedule, and remembers the accuracy.
         clean: the network's pass over the batch, whose accuracy stands for that of the training while none is known.
@@ -51,12 +56,16 @@ def strength_in_step(
     accuracy = accuracy_of(clean, y)
     if regularizer.running is not None:
         accuracy = regularizer.running.accuracy_or(accuracy)
-    fits = where_training_fits(accuracy)
-    share = fits * where_two_classes_overlap(accuracy) if clean.logits.shape[1] == 2 else fits
+    if clean.logits.shape[1] == 2:
+        fits = tf.constant(_LEAST)
+        share = fits * where_two_classes_overlap(accuracy)
+    else:
+        share = fits = where_training_fits(accuracy)
     max_influence = regularizer.max_influence * share
     if not regularizer.is_automatic:
         return CurrentStrength(strength, max_influence, one, one)
-    return CurrentStrength(strength * share, max_influence, (fits - _LEAST) / (1.0 - _LEAST), tf.sqrt(fits))
+    of_misclassified = _OF_MISCLASSIFIED * (fits - _LEAST) / (1.0 - _LEAST)
+    return CurrentStrength(strength * share, max_influence, of_misclassified, tf.sqrt(fits))
 
 
 def _scheduled_strength(regularizer: MarginRegularizer, num_classes: int, step: TensorLike) -> Tensor:
@@ -76,7 +85,7 @@ def where_training_fits(accuracy: Tensor) -> Tensor:
 
     Example:
     >>> [round(float(keras_amm.gradient.current_strength.where_training_fits(tf.constant(accuracy))), 3)
-    ...  for accuracy in (0.99, 0.96, 0.7)]
+    ...  for accuracy in (0.99, 0.98, 0.7)]
     [1.0, 0.5, 0.1]
     """
     error = tf.maximum(1.0 - accuracy, _FITS)

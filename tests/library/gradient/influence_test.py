@@ -15,8 +15,16 @@ X = np.array([[1.0, 2.0, -1.0], [0.4, -1.0, 0.6], [2.0, 1.0, 0.3]], "float32")
 
 
 def linear(scale=1.0):
+    """Of three classes, for two have a rule of their own; the third is far from all inputs."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
+    kernel, bias = np.pad(KERNEL, ((0, 0), (0, 1))), np.append(BIAS, -100.0)
+    model.set_weights([scale * kernel, scale * bias])
+    return model
+
+
+def linear_of_two_classes():
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-    model.set_weights([scale * KERNEL, scale * BIAS])
+    model.set_weights([KERNEL, BIAS])
     return model
 
 
@@ -82,7 +90,7 @@ def test_an_automatic_strength_pulls_without_units(gradient, shrinkage, steepnes
 def test_wrong_samples_are_pulled_by_no_more_than_the_influence():
     y = (X @ (KERNEL[:, 0] - KERNEL[:, 1]) + 0.5 > 0).astype("int32")
     got = pulls(linear(), X, y, accuracy=1.0, strength="auto", max_influence=0.3, gradient="boundary")
-    np.testing.assert_allclose(np.abs(got), 0.3, rtol=2e-3)
+    np.testing.assert_allclose(np.abs(got), 0.25 * 0.3, rtol=2e-3)
     # They are pulled towards their label: class 1 where the first logit is larger.
     assert np.all(np.sign(got) == np.where(y == 1, 1.0, -1.0))
 
@@ -93,7 +101,8 @@ def test_the_pull_has_no_units():
     settings = {"strength": "auto", "max_influence": 0.3, "c": 1.0, "normalize": "median", "gradient": "boundary"}
     _, (_, here) = gradient_of(linear(), X, y, **settings)
     other = linear()
-    other.set_weights([KERNEL / 255.0, BIAS])
+    kernel, bias = other.get_weights()
+    other.set_weights([kernel / 255.0, bias])
     _, (_, there) = gradient_of(other, 255.0 * X, y, **settings)
     np.testing.assert_allclose(there, here, rtol=2e-3)
     value, _ = gradient_of(other, 255.0 * X, y, **settings)
@@ -169,7 +178,7 @@ def test_no_penalty_before_the_classifier_is_better_than_chance():
 def _two_classes(error):
     """A linear classifier of two classes, with inputs and labels of which it has this part wrong."""
     x = np.random.default_rng(1).normal(size=(40, 3)).astype("float32")
-    model = linear()
+    model = linear_of_two_classes()
     y = np.argmax(model(x), axis=1).astype("int32")
     wrong = round(error * len(y))
     y[:wrong] = 1 - y[:wrong]
@@ -178,7 +187,7 @@ def _two_classes(error):
 
 @pytest.mark.parametrize("error", [0.0, 0.1, 0.3, 0.5, 0.8])
 def test_overlapping_classes_are_pulled_less(error):
-    """Times the cube of what the labels tell, beside what holds for any number of classes."""
+    """By the least influence that there is, times the cube of what the labels tell, however small the error is."""
     arguments = {"strength": "auto", "max_influence": 0.5, "misclassified": "none", "gradient": "boundary"}
     model, x, y = _two_classes(error)
     regularizer = keras_amm.MarginRegularizer(aggregation="avg", normalize=None, c=1.0, **arguments)
@@ -190,10 +199,10 @@ def test_overlapping_classes_are_pulled_less(error):
     running = wrapped.regularizer.running
     np.testing.assert_allclose(running.accuracy_or(0.123), 1.0 - error, rtol=1e-5)
     after = float(wrapped.margin_penalty(x, y))
-    remaining = max(1.0 - 2.0 * error, 0.0) ** 3 * _share(error)
+    remaining = 0.1 * max(1.0 - 2.0 * error, 0.0) ** 3
     norms = np.abs(x @ (KERNEL[:, 0] - KERNEL[:, 1]) + 0.5) / np.linalg.norm(KERNEL[:, 0] - KERNEL[:, 1])
     norms = norms[np.argmax(model(x), axis=1) == y]
-    wanted = 0.5 * remaining * np.exp(-np.sqrt(_share(error)) * norms).sum() / len(x)
+    wanted = 0.5 * remaining * np.exp(-np.sqrt(0.1) * norms).sum() / len(x)
     np.testing.assert_allclose([*before, after], wanted, rtol=2e-2)
 
 
@@ -210,10 +219,10 @@ def test_one_unit_is_pulled_as_two_logits_are():
 
 
 def _share(error):
-    return 1.0 if error <= 0.02 else max(0.02 / error, 0.1)
+    return 1.0 if error <= 0.01 else max(0.01 / error, 0.1)
 
 
-@pytest.mark.parametrize("error", [0.0, 0.01, 0.04, 0.08, 0.3, 1.0])
+@pytest.mark.parametrize("error", [0.0, 0.01, 0.02, 0.05, 0.3, 1.0])
 def test_the_fewer_training_images_are_wrong_the_harder_is_the_pull(error):
     x, y = small_data()
     regularizer = keras_amm.MarginRegularizer(
@@ -229,15 +238,15 @@ def test_the_fewer_training_images_are_wrong_the_harder_is_the_pull(error):
     np.testing.assert_allclose(model.margin_penalty(x, y), wanted, rtol=2e-2)
 
 
-@pytest.mark.parametrize("error", [0.0, 0.04, 0.1, 0.5])
+@pytest.mark.parametrize("error", [0.0, 0.02, 0.05, 0.5])
 @pytest.mark.parametrize("search", ["exact", "cheap"])
 def test_misclassified_samples_are_pulled_only_where_training_fits(error, search):
-    """By the part of the influence that is above its least; without that they are not counted."""
+    """By a quarter of the part of the influence that is above its least; without that they are not counted."""
     y = (X @ (KERNEL[:, 0] - KERNEL[:, 1]) + 0.5 > 0).astype("int32")
     arguments = {"max_influence": 1.5, "misclassified": "farthest", "gradient": "boundary", "search": search}
     got = pulls(linear(), X, y, accuracy=1.0 - error, strength="auto", **arguments)
     share = _share(error)
-    wanted = 1.5 * share * max(1.0 - 2.0 * error, 0.0) ** 3 * (share - 0.1) / 0.9
+    wanted = 1.5 * share * 0.25 * (share - 0.1) / 0.9
     np.testing.assert_allclose(np.abs(got), wanted, rtol=2e-3)
     assert np.all(np.sign(got) == (0.0 if wanted == 0.0 else np.where(y == 1, 1.0, -1.0)))
 
@@ -259,8 +268,7 @@ def test_the_bound_of_a_numeric_strength_follows_the_training_error_too(accuracy
     y = (X @ (KERNEL[:, 0] - KERNEL[:, 1]) + 0.5 < 0).astype("int32")
     strong = {"strength": 1e4, "max_penalty": 1e9, "max_influence": 0.5, "gradient": "boundary"}
     got = pulls(model, X, y, accuracy=accuracy, **strong)
-    # Of two classes, times the cube of what the labels tell.
-    wanted = 0.5 if accuracy == 1.0 else 0.5 * 0.02 / 0.05 * 0.9**3
+    wanted = 0.5 if accuracy == 1.0 else 0.5 * 0.01 / 0.05
     np.testing.assert_allclose(np.abs(got), wanted, rtol=2e-3)
 
 
