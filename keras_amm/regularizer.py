@@ -54,8 +54,8 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         normalize: the unit of the norms that c and d scale: None for that of the images (Equation 6); `"input"`, the
             norm of the image (Deep Defense, Equation 5); `"median"`, the running mean of the batches' median margins.
         max_influence: float > 0, the most by which the penalty may pull on a sample's logits, as a multiple of the most
-            that cross-entropy can; None for no bound. At a running training error e above 2%, `s = max(0.02 / e, 0.1)`
-            of it, for two classes times `(1 - 2e)**3`; `"auto"` also multiplies c and d by the root of s.
+            that cross-entropy can; None for no bound. At a running training error e above 1%, `s = max(0.01 / e, 0.1)`
+            of it; of two classes s = 0.1, and `(1 - 2e)**3` of that. `"auto"` also multiplies c and d by the root of s.
         warmup_steps: int >= 0, updates in which the strength grows linearly to its full value.
         above_chance: bool, whether there is no penalty until the training's running accuracy is better than chance.
         search: `"exact"`, every sample; `"ranks"`, best first, those that the selection probably depends on;
