@@ -8,14 +8,10 @@ from keras import ops
 from keras_amm import aggregation as aggregations
 from keras_amm import shrinkage as shrinkages
 from keras_amm.arguments import serialize_function, serialize_schedule
-from keras_amm.regularizer_arguments import BEFORE_THEY_EXISTED, OF_PAPER, require_valid
+from keras_amm.regularizer_arguments import BEFORE_THEY_EXISTED, OF_PAPER, PLAIN, require_valid
 from keras_amm.running import RunningStatistics
 from keras_amm.strength import StrengthOverTime
 from keras_amm.typing import Tensor, TensorLike
-
-# The arguments that are saved as they are.
-_PLAIN = """c d top_fraction max_penalty gradient screening only_successful interval misclassified normalize
-    max_influence warmup_steps above_chance search""".split()
 
 
 @keras.saving.register_keras_serializable(package="keras_amm")
@@ -28,14 +24,14 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
 
     Args:
         strength: float >= 0, lambda, or a `keras.optimizers.schedules.LearningRateSchedule` of the optimizer's
-            iterations. While that is 0 nothing is searched. `"auto"` pulls each sample by the influence times R'(t), of
-            which R'(t) counts up to 1: a correct sample at the boundary by the influence, one further away by less.
+            iterations. While that is 0 nothing is searched. `"auto"` pulls a correct sample at the boundary as hard as
+            `max_influence` allows, and one further away by less: R'(t) times that, of which R'(t) counts up to 1.
         aggregation: `"min"`, `"avg"`, `"nearest"`, or a callable `(norm, labels, correct, success, *, top_fraction)
             -> mask [B]`.
         shrinkage: `"lin"`, `"exp"`, `"inv"`, `"hinge"`, or a callable of `t = -c ||delta||` or `t = d ||delta||`.
             For `"hinge"` c is the margin that is wanted: `max(0, c - ||delta||)` and `max(0, c + ||delta||)`.
         c: float > 0, the scale of correctly classified samples.
-        d: float > 0, the scale of misclassified samples.
+        d: float > 0, the scale of misclassified samples; without effect if the strength is `"auto"`.
         top_fraction: float in (0, 1], how much of the batch `"nearest"` and `"min"` look at.
         max_penalty: float > 0, the cap of one sample's `strength * R`. Beyond it the sample has no gradient; `"lin"`
             and `"hinge"` are not capped.
@@ -50,12 +46,14 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
             caps included, and in the steps between nothing is searched. That is cheaper, and not the paper's method.
         misclassified: which misclassified samples count: `"all"`; `"farthest"`, those farthest from their label, one
             of each label and among the first `top_fraction` of the batch (the authors' code under MIN); `"none"`
-            (their option `--pos-only`); None for what the aggregation itself does.
+            (their option `--pos-only`); None for what the aggregation itself does. With `"auto"` none count of two
+            classes, or at a training error of 10% and more, and below that they are pulled by a quarter at most.
         normalize: the unit of the norms that c and d scale: None for that of the images (Equation 6); `"input"`, the
             norm of the image (Deep Defense, Equation 5); `"median"`, the running mean of the batches' median margins.
         max_influence: float > 0, the most by which the penalty may pull on a sample's logits, as a multiple of the most
-            that cross-entropy can; None for no bound. At a running training error e above 1%, `s = max(0.01 / e, 0.1)`
-            of it; of two classes s = 0.1, and `(1 - 2e)**3` of that. `"auto"` also multiplies c and d by the root of s.
+            that cross-entropy can; None for no bound. That is where the running training error e is at most 1%. Else
+            it is `s = max(0.01 / e, 0.1)` times as much, and with two classes always `0.1 * max(1 - 2e, 0)**3` times.
+            With `"auto"` c is multiplied by the root of s, which is 0.1 for two classes.
         warmup_steps: int >= 0, updates in which the strength grows linearly to its full value.
         above_chance: bool, whether there is no penalty until the training's running accuracy is better than chance.
         search: `"exact"`, every sample; `"ranks"`, best first, those that the selection probably depends on;
@@ -115,7 +113,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         self.warmup_steps = warmup_steps
         self.above_chance = above_chance
         self.search = search
-        require_valid({name: getattr(self, name) for name in ("strength", "aggregation", *_PLAIN)})
+        require_valid({name: getattr(self, name) for name in ("strength", "aggregation", *PLAIN)})
         self.running: RunningStatistics | None = None
         self.built = True
 
@@ -180,7 +178,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
             norm: float tensor [B].
             correct: boolean tensor [B].
             selected: boolean tensor [B].
-            strength: scalar float tensor, lambda, or that of each sample, [B].
+            strength: scalar float tensor, lambda.
             batch_size: scalar, the size of the whole (global) batch.
 
         Returns:
@@ -249,7 +247,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
             "strength": serialize_schedule("strength", self.strength) if callable(self.strength) else self.strength,
             "aggregation": serialize_function("aggregation", self.aggregation),
             "shrinkage": serialize_function("shrinkage", self.shrinkage),
-            **{name: getattr(self, name) for name in _PLAIN},
+            **{name: getattr(self, name) for name in PLAIN},
         }
 
     @classmethod

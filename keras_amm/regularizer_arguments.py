@@ -14,6 +14,10 @@ _NORMALIZATIONS = (None, "input", "median")
 _MISCLASSIFIED = (None, "all", "farthest", "none")
 _SEARCHES = ("exact", "ranks", "cheap")
 
+# The arguments of which a configuration holds the values themselves.
+PLAIN = """c d top_fraction max_penalty gradient screening only_successful interval misclassified normalize
+    max_influence warmup_steps above_chance search""".split()
+
 # What these arguments mean where a configuration does not have them: it was saved before they existed.
 BEFORE_THEY_EXISTED: Mapping[str, Any] = MappingProxyType(
     {

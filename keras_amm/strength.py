@@ -37,7 +37,7 @@ class StrengthOverTime:
             step: scalar integer tensor, the optimizer's iterations.
 
         Returns:
-            Scalar float32 tensor; of `"auto"`, the largest influence.
+            Scalar float32 tensor; of `"auto"`, the influence where training fits.
 
         Example:
         >>> float(keras_amm.MarginRegularizer(strength=4.0).strength_at(0))

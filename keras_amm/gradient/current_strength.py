@@ -11,7 +11,8 @@ from keras_amm.typing import Tensor, TensorLike
 
 # Up to this training error all of the influence remains; the least that remains, however large the error is.
 _FITS, _LEAST = 0.01, 0.1
-# With the default `max_influence` of 4, misclassified samples are then pulled as hard as by cross-entropy at most.
+# The part of the influence by which misclassified samples are pulled where training fits: of the default
+# `max_influence`, 4.0, as much as cross-entropy's largest pull.
 _OF_MISCLASSIFIED = 0.25
 
 
@@ -19,10 +20,10 @@ class CurrentStrength(NamedTuple):
     """How strong the penalty is in one step, as scalar tensors.
 
     Attributes:
-        strength: of Equation 6; of an automatic strength, the influence, 0 in steps without a penalty.
-        max_influence: what remains of it; 0 if there is no bound.
-        of_misclassified: by what part of the influence misclassified samples are pulled.
-        scale: what c and d are multiplied by.
+        strength: lambda of Equation 6, or the influence of an automatic strength; 0 in steps without a penalty.
+        max_influence: the bound on each sample's pull; 0 if there is none.
+        of_misclassified: by what part of an automatic strength misclassified samples are pulled; 1 of a number.
+        scale: what c is multiplied by.
     """
 
     strength: Tensor

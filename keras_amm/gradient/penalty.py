@@ -185,23 +185,22 @@ def _penalize(
     norm, labels, correct, success = (replicas.gather(part) for part in (path.norm, labels, path.correct, path.success))
     if path.estimated is None:
         median = median_of(norm, correct & success)
-        unit = _unit_of_margins(classifier, regularizer, path, median) / tf.cast(now.scale, norm.dtype)
+        unit = _unit_of_margins(classifier, regularizer, path, median)
         selected = regularizer.select(norm / unit, labels, correct, success)
     else:
         # An estimate takes part in the ranks of the batch, as if of a class of its own, and is never selected.
         estimated = replicas.gather(path.estimated)
         median = median_of(norm, correct & (success | estimated))
-        unit = _unit_of_margins(classifier, regularizer, path, median) / tf.cast(now.scale, norm.dtype)
+        unit = _unit_of_margins(classifier, regularizer, path, median)
         labels = tf.where(estimated, -tf.ones_like(labels), labels)
         selected = regularizer.select(norm / unit, labels, correct, success | estimated) & ~estimated
     selected &= correct | (now.of_misclassified > 0.0)
-    strength = now.strength * tf.where(correct, 1.0, now.of_misclassified)
-    with tf.GradientTape() as tape:
-        tape.watch(norm)
-        value = regularizer.penalize(norm / unit, correct, selected, strength, tf.shape(norm)[0])
     if regularizer.is_automatic:
-        factor = _automatic_pull(regularizer, norm / unit, correct, strength)
+        value, factor = _automatic(regularizer, norm / unit, correct, selected, now)
     else:
+        with tf.GradientTape() as tape:
+            tape.watch(norm)
+            value = regularizer.penalize(norm / unit, correct, selected, now.strength, tf.shape(norm)[0])
         factor = tape.gradient(value, norm)
     return value, replicas.own_part(factor, size), replicas.own_part(selected, size), median
 
@@ -215,16 +214,25 @@ def _unit_of_margins(classifier: Classifier, regularizer: MarginRegularizer, pat
     return tf.where(median > 0.0, median, 1.0) if regularizer.normalize == "median" else tf.ones_like(median)
 
 
-def _automatic_pull(regularizer: MarginRegularizer, margin: Tensor, correct: Tensor, influence: Tensor) -> Tensor:
-    """The pull of each sample, [B]: `influence [B] * R'(t) / B`, R' counted up to 1; negative for correct samples."""
+def _automatic(
+    regularizer: MarginRegularizer, margin: Tensor, correct: Tensor, selected: Tensor, now: CurrentStrength
+) -> tuple[Tensor, Tensor]:
+    """The penalty of an automatic strength, and the pull of each sample, [B]; negative for correct samples.
+
+    The pull is `influence * R'(t) / B`, R' counted up to 1. A misclassified sample counts as one at the boundary,
+    however far it is: R grows so fast there that a mislabelled image could outweigh the batch.
+    """
     shrinkage = shrinkages.find_entry(regularizer.shrinkage)
-    t = shrinkage.argument(margin, correct, regularizer.c, regularizer.d)
+    margin = tf.where(correct, margin, tf.zeros_like(margin))
+    t = shrinkage.argument(margin, correct, regularizer.c * tf.cast(now.scale, margin.dtype), regularizer.d)
     with tf.GradientTape() as tape:
         tape.watch(t)
-        total = tf.reduce_sum(shrinkage.function(t))
-    steepness = tf.clip_by_value(tape.gradient(total, t), 0.0, 1.0)
-    pull = regularizer.interval * tf.cast(influence, t.dtype) / tf.cast(tf.size(t), t.dtype) * steepness
-    return tf.where(correct, -pull, pull)
+        each = shrinkage.function(t)
+    steepness = tf.clip_by_value(tape.gradient(each, t), 0.0, 1.0)
+    influence = regularizer.interval * now.strength * tf.where(correct, 1.0, now.of_misclassified)
+    share = tf.cast(influence, t.dtype) / tf.cast(tf.size(t), t.dtype)
+    value = tf.reduce_sum(tf.where(selected, share * each, tf.zeros_like(each)))
+    return value, share * tf.where(correct, -steepness, steepness)
 
 
 def unless_off(

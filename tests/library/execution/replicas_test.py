@@ -59,8 +59,9 @@ def _delayed():
         {"aggregation": "avg", "gradient": "boundary", "strength": 1.0},
         {"gradient": "boundary", "screening": 0.5},
         {"strength": _delayed(), "gradient": "boundary"},
+        {"strength": "auto", "max_influence": 10.0, "aggregation": "avg", "gradient": "boundary"},
     ],
-    ids=["min", "avg", "screening", "delayed"],
+    ids=["min", "avg", "screening", "delayed", "auto"],
 )
 def test_two_replicas_give_the_update_of_one_device(mirrored, regularizer, request):
     one, one_history, way = _train(None, **regularizer)

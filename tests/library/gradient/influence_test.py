@@ -7,6 +7,8 @@ import tensorflow as tf
 
 import keras_amm
 from keras_amm.gradient import influence
+from keras_amm.gradient.penalty import find_penalty
+from keras_amm.search.linearisation import clean_pass
 from tests.helpers.networks import LOSS, small_data, small_network
 
 KERNEL = np.array([[1.0, -1.0], [0.5, 0.0], [0.0, 2.0]], "float32")
@@ -32,7 +34,8 @@ def gradient_of(model, x, y, *, accuracy=None, **arguments):
     """The penalty and its gradient in kernel and bias, where the training's accuracy was this so far."""
     regularizer = keras_amm.MarginRegularizer.from_paper("min-exp", **{"aggregation": "avg", **arguments})
     wrapped = keras_amm.wrap(model, regularizer=regularizer, attack=keras_amm.DeepFool(2, overshoot=1e-4))
-    if accuracy is not None:
+    # Without a bound nothing is remembered, and no accuracy matters.
+    if accuracy is not None and wrapped.regularizer.running is not None:
         wrapped.regularizer.running.accuracy.assign(accuracy)
         wrapped.regularizer.running.seen.assign(1.0)
     with tf.GradientTape() as tape:
@@ -110,6 +113,57 @@ def test_the_pull_has_no_units():
     np.testing.assert_allclose(value, 0.3 * np.mean(np.exp(-norms / np.sort(norms)[1])), rtol=2e-3)
 
 
+@pytest.mark.parametrize(
+    ("shrinkage", "value", "steepness"),
+    [
+        ("lin", lambda n, c: -c * n, lambda n, c: np.ones_like(n)),
+        ("exp", lambda n, c: np.exp(-c * n), lambda n, c: np.exp(-c * n)),
+        ("inv", lambda n, c: 1 / (1 + c * n), lambda n, c: 1 / (1 + c * n) ** 2),
+        ("hinge", lambda n, c: np.maximum(c - n, 0), lambda n, c: (n < c).astype(float)),
+    ],
+)
+@pytest.mark.parametrize("normalize", ["median", None, "input"])
+def test_c_falls_with_the_root_of_the_influence(shrinkage, value, steepness, normalize):
+    """At a training error of 4%, in the unit of `normalize`, for a linear classifier in closed form."""
+    w = KERNEL[:, 0] - KERNEL[:, 1]
+    g = X @ w + 0.5
+    norms = np.abs(g) / np.linalg.norm(w)
+    units = {"median": np.median(norms), None: 1.0, "input": np.linalg.norm(X, axis=1)}
+    margins = norms / units[normalize]
+    arguments = {"normalize": normalize, "shrinkage": shrinkage, "max_influence": 2.0, "c": 1.5, "gradient": "boundary"}
+    got, (_, bias) = gradient_of(linear(), X, (g < 0).astype("int32"), accuracy=0.96, strength="auto", **arguments)
+    np.testing.assert_allclose(got, 2.0 * 0.25 * np.mean(value(margins, 1.5 * 0.5)), rtol=2e-3)
+    pull = -np.sign(g) * 2.0 * 0.25 * steepness(margins, 1.5 * 0.5)
+    np.testing.assert_allclose(bias[0], np.mean(pull), rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("shrinkage", ["lin", "exp", "inv", "hinge"])
+def test_misclassified_samples_count_as_if_at_the_boundary(shrinkage):
+    """However far they are, and whatever d is, if the strength is automatic."""
+    w = KERNEL[:, 0] - KERNEL[:, 1]
+    y = (X @ w + 0.5 > 0).astype("int32")
+    settings = {"shrinkage": shrinkage, "max_influence": 2.0, "c": 1.5, "misclassified": "all", "gradient": "boundary"}
+    for d in (1e-3, 1e3):
+        arguments = {"accuracy": 1.0, "strength": "auto", "d": d, **settings}
+        value, _ = gradient_of(linear(), X, y, **arguments)
+        at_the_boundary = {"lin": 0.0, "exp": 1.0, "inv": 1.0, "hinge": 1.5}[shrinkage]
+        np.testing.assert_allclose(value, 2.0 * 0.25 * at_the_boundary, rtol=2e-3)
+        np.testing.assert_allclose(np.abs(pulls(linear(), X, y, **arguments)), 2.0 * 0.25, rtol=2e-3)
+
+
+def test_an_aggregation_sees_norms_in_their_unit_whatever_the_training_error():
+    seen = []
+
+    def aggregation(norm, labels, correct, success, *, top_fraction):
+        seen.append(norm.numpy())
+        return success
+
+    y = (X @ (KERNEL[:, 0] - KERNEL[:, 1]) + 0.5 < 0).astype("int32")
+    for accuracy in (1.0, 0.9):
+        gradient_of(linear(), X, y, accuracy=accuracy, strength="auto", max_influence=1.0, aggregation=aggregation)
+    np.testing.assert_allclose(*seen)
+
+
 def test_normalized_by_the_input():
     """Equation 5 of Deep Defense: the norm over that of the image."""
     w = KERNEL[:, 0] - KERNEL[:, 1]
@@ -136,9 +190,12 @@ def test_modes_of_execution_agree(compiled, gradient):
     def fit(**compiled):
         regularizer = keras_amm.MarginRegularizer.from_paper(
             "min-exp", strength="auto", aggregation="nearest", c=1.0, top_fraction=0.5, gradient=gradient,
-            misclassified="none", normalize="median", max_influence=0.5, warmup_steps=2,
+            misclassified="farthest", normalize="median", max_influence=2.0, warmup_steps=2,
         )  # fmt: skip
-        model = keras_amm.wrap(network(), regularizer, keras_amm.DeepFool(2, 3))
+        model = keras_amm.wrap(network(), regularizer, keras_amm.DeepFool(3, 3))
+        # A training error that rises from 2%, so that misclassified samples count at first, and then no more.
+        model.regularizer.running.accuracy.assign(0.98)
+        model.regularizer.running.seen.assign(1.0)
         model.compile(keras.optimizers.SGD(0.05), LOSS, **compiled)
         return model.fit(x, y, batch_size=16, epochs=2, shuffle=False, verbose=0).history, model.regularizer.running
 
@@ -251,6 +308,21 @@ def test_misclassified_samples_are_pulled_only_where_training_fits(error, search
     assert np.all(np.sign(got) == (0.0 if wanted == 0.0 else np.where(y == 1, 1.0, -1.0)))
 
 
+@pytest.mark.parametrize(("accuracy", "are_searched"), [(0.5, False), (0.99, True)])
+def test_misclassified_samples_that_do_not_count_are_not_searched(accuracy, are_searched):
+    x, y = small_data()
+    wrapped = keras_amm.wrap(small_network(), keras_amm.MarginRegularizer(aggregation="avg", misclassified="all"))
+    wrapped.regularizer.running.accuracy.assign(accuracy)
+    wrapped.regularizer.running.seen.assign(1.0)
+    classifier = wrapped.attack.classifier(wrapped.base_model)
+    clean = clean_pass(classifier, tf.constant(x))
+    found = find_penalty(
+        classifier, wrapped.attack, wrapped.regularizer, clean, y, wrapped.trainable_weights, step=0, loss_scale=1.0
+    )
+    num_correct = np.sum(np.argmax(clean.logits, axis=1) == y)
+    assert found.statistics.num_searched == (len(x) if are_searched else num_correct)
+
+
 def test_before_anything_is_remembered_the_batch_tells_how_many_are_wrong():
     x, y = small_data()
     model = small_network()
@@ -270,6 +342,23 @@ def test_the_bound_of_a_numeric_strength_follows_the_training_error_too(accuracy
     got = pulls(model, X, y, accuracy=accuracy, **strong)
     wanted = 0.5 if accuracy == 1.0 else 0.5 * 0.01 / 0.05
     np.testing.assert_allclose(np.abs(got), wanted, rtol=2e-3)
+
+
+@pytest.mark.parametrize("error", [0.0, 0.1, 0.5])
+def test_the_bound_of_a_numeric_strength_with_two_classes(error):
+    model, x, y = _two_classes(error)
+    strong = {"strength": 1e4, "max_penalty": 1e9, "max_influence": 0.5, "gradient": "boundary"}
+    got = pulls(model, x[:3], y[:3], accuracy=1.0 - error, **strong)
+    np.testing.assert_allclose(np.abs(got), 0.5 * 0.1 * (1.0 - 2.0 * error) ** 3, rtol=2e-3, atol=1e-7)
+
+
+def test_a_numeric_strength_is_else_that_of_equation_6_whatever_the_training_error():
+    y = (X @ (KERNEL[:, 0] - KERNEL[:, 1]) + 0.5 > 0).astype("int32")
+    for labels in (y, 1 - y):
+        arguments = {"accuracy": 0.9, "strength": 3.0, "c": 2.0, "gradient": "boundary"}
+        wanted, got = (gradient_of(linear(), X, labels, max_influence=b, **arguments) for b in (None, 1e3))
+        np.testing.assert_allclose(got[0], wanted[0], rtol=1e-5)
+        np.testing.assert_allclose(got[1][1], wanted[1][1], rtol=1e-5)
 
 
 @pytest.mark.parametrize("rule", ["all", "farthest", "none"])

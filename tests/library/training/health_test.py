@@ -94,8 +94,12 @@ def test_capped():
     assert len(messages) == 1
     assert "samples that the penalty counted in 30 batches have no gradient" in messages[0]
     assert "max_penalty=50" in messages[0] and "normalize='median'" in messages[0]
-    bounded = {"strength": "auto", "max_influence": 0.5, "d": 1e4}
-    assert told(network([np.array([[10.0, -10.0], [0.0, 0.0]]), np.zeros(2)]), penalty=bounded)[1] == []
+
+
+def test_far_samples_of_an_automatic_strength_are_not_capped():
+    """Every sample is right, and so far that its penalty and its pull are 0, as they are meant to be."""
+    bounded = {"strength": "auto", "max_influence": 0.5, "c": 1e4, "normalize": "median"}
+    assert told(network([np.array([[-10.0, 10.0], [0.0, 0.0]]), np.zeros(2)]), penalty=bounded)[1] == []
 
 
 def test_infinite():

@@ -52,7 +52,7 @@ def _train_in_mode(**arguments):
     x, y = small_data()
     # Of all samples, and in steps so small, that where rounding decides for another maximum or selects another sample,
     # the weights go by less than 1e-4 elsewhere: of the nearest ones, in larger steps, by 4e-3.
-    regularizer = keras_amm.MarginRegularizer(4.0, "avg", c=0.5, gradient="unrolled")
+    regularizer = keras_amm.MarginRegularizer(4.0, "avg", c=0.5, misclassified="all", gradient="unrolled")
     model = keras_amm.wrap(small_network(keras.layers.MaxPooling2D(2)), regularizer)
     optimizer = keras.optimizers.SGD(0.005, momentum=0.5, global_clipnorm=1.0)
     return model, train(model, x, y, optimizer=optimizer, fit={"epochs": 2}, **arguments)
