@@ -53,7 +53,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         max_influence: float > 0, the most by which the penalty may pull on a sample's logits, as a multiple of the most
             that cross-entropy can; None for no bound. That is where the running training error e is at most 1%. Else
             it is `s = max(0.01 / e, 0.1)` times as much, and with two classes always `0.1 * max(1 - 2e, 0)**3` times.
-            With `"auto"` c is multiplied by the root of s, which is 0.1 for two classes.
+            With `"auto"` c is multiplied by the root of s, or divided by 3 with two classes.
         warmup_steps: int >= 0, updates in which the strength grows linearly to its full value.
         above_chance: bool, whether there is no penalty until the training's running accuracy is better than chance.
         search: `"exact"`, every sample; `"ranks"`, best first, those that the selection probably depends on;

@@ -58,15 +58,16 @@ def strength_in_step(
     if regularizer.running is not None:
         accuracy = regularizer.running.accuracy_or(accuracy)
     if clean.logits.shape[1] == 2:
-        fits = tf.constant(_LEAST)
-        share = fits * where_two_classes_overlap(accuracy)
+        share, scale = _LEAST * where_two_classes_overlap(accuracy), one / 3.0
+        of_misclassified = tf.zeros(())
     else:
-        share = fits = where_training_fits(accuracy)
+        share = where_training_fits(accuracy)
+        scale = tf.sqrt(share)
+        of_misclassified = _OF_MISCLASSIFIED * (share - _LEAST) / (1.0 - _LEAST)
     max_influence = regularizer.max_influence * share
     if not regularizer.is_automatic:
         return CurrentStrength(strength, max_influence, one, one)
-    of_misclassified = _OF_MISCLASSIFIED * (fits - _LEAST) / (1.0 - _LEAST)
-    return CurrentStrength(strength * share, max_influence, of_misclassified, tf.sqrt(fits))
+    return CurrentStrength(strength * share, max_influence, of_misclassified, scale)
 
 
 def _scheduled_strength(regularizer: MarginRegularizer, num_classes: int, step: TensorLike) -> Tensor:

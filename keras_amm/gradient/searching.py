@@ -49,7 +49,7 @@ def search(
     regularizer: MarginRegularizer,
     clean: CleanPass,
     labels: Tensor,
-    wrong_count: Tensor,
+    wrong_count: Tensor | bool = True,
 ) -> Path:
     """The paths of a batch with labels [B]; their steps are recorded if the regularizer differentiates them.
 
@@ -76,7 +76,7 @@ def search(
     )
 
 
-def _wanted(classifier: Classifier, regularizer: MarginRegularizer, x: Tensor, wrong_count: Tensor) -> Wanted:
+def _wanted(classifier: Classifier, regularizer: MarginRegularizer, x: Tensor, wrong_count: Tensor | bool) -> Wanted:
     """What the regularizer may select of the global batch, of which images x [b, ...] are this replica's part."""
     entry = aggregation.find_entry(regularizer.aggregation)
     batch_size = x.shape[0] or tf.shape(x)[0]

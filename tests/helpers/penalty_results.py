@@ -33,7 +33,8 @@ def results(model, x, y, mode=EAGER, attack=None, signature=None, **regularizer)
                 classifier, attack, regularizer, clean, y, model.trainable_weights, step=0, loss_scale=1.0
             )
         (path,) = paths
-        _, _, selected, _ = penalty._penalize(classifier, regularizer, path, y, tf.ones((), x.dtype))
+        now = penalty.strength_in_step(regularizer, clean, y, 0)
+        _, _, selected, _ = penalty._penalize(classifier, regularizer, path, y, now)
         return {
             "selected": selected,
             **{name: getattr(path, name) for name in ("norm", "searched", "success", "correct")},

@@ -259,7 +259,7 @@ def test_overlapping_classes_are_pulled_less(error):
     remaining = 0.1 * max(1.0 - 2.0 * error, 0.0) ** 3
     norms = np.abs(x @ (KERNEL[:, 0] - KERNEL[:, 1]) + 0.5) / np.linalg.norm(KERNEL[:, 0] - KERNEL[:, 1])
     norms = norms[np.argmax(model(x), axis=1) == y]
-    wanted = 0.5 * remaining * np.exp(-np.sqrt(0.1) * norms).sum() / len(x)
+    wanted = 0.5 * remaining * np.exp(-norms / 3.0).sum() / len(x)
     np.testing.assert_allclose([*before, after], wanted, rtol=2e-2)
 
 
