@@ -25,13 +25,13 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
     Args:
         strength: float >= 0, lambda, or a `keras.optimizers.schedules.LearningRateSchedule` of the optimizer's
             iterations. While that is 0 nothing is searched. `"auto"` pulls a correct sample at the boundary as hard as
-            `max_influence` allows, and one further away by less: R'(t) times that, of which R'(t) counts up to 1.
+            `max_influence` allows, and one further away by less, by `min(R'(t), 1)` times that.
         aggregation: `"min"`, `"avg"`, `"nearest"`, or a callable `(norm, labels, correct, success, *, top_fraction)
             -> mask [B]`.
         shrinkage: `"lin"`, `"exp"`, `"inv"`, `"hinge"`, or a callable of `t = -c ||delta||` or `t = d ||delta||`.
             For `"hinge"` c is the margin that is wanted: `max(0, c - ||delta||)` and `max(0, c + ||delta||)`.
         c: float > 0, the scale of correctly classified samples.
-        d: float > 0, the scale of misclassified samples; without effect if the strength is `"auto"`.
+        d: float > 0, the scale of misclassified samples; of `"auto"` without effect in training.
         top_fraction: float in (0, 1], how much of the batch `"nearest"` and `"min"` look at.
         max_penalty: float > 0, the cap of one sample's `strength * R`. Beyond it the sample has no gradient; `"lin"`
             and `"hinge"` are not capped.
@@ -57,7 +57,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         warmup_steps: int >= 0, updates in which the strength grows linearly to its full value.
         above_chance: bool, whether there is no penalty until the training's running accuracy is better than chance.
         search: `"exact"`, every sample; `"ranks"`, best first, those that the selection probably depends on;
-            `"cheap"`, fewer, by estimates, and of correct ones not where short last steps end; less for `"min"`.
+            `"cheap"`, fewer, by estimates, and without looking where the last, short step of a correct one ends.
         **kwargs: arguments of `keras.layers.Layer`, such as `name`.
 
     Raises:

@@ -29,13 +29,13 @@ def page(records: Mapping[Key, Record]) -> str:
         "## AMM beside plain training",
         tables.counts(held_out),
         tables.verdicts(held_out),
-        "`±` is the deviation over the seeds. Of one seed there is none, and its verdict allows for none.\n"
+        "`±` is the deviation over the seeds.\n"
         f"Plain training fits its training set where its training accuracy is at least {FITTED:.1%}.",
         "## In more detail",
         tables.details(held_out),
         "## The paper's setting",
         "An entry is error, ratio of the mean margin to plain training's, and robust accuracy. The networks of\n"
-        "README.md come first: nothing may be lost there.",
+        "README.md come first. Only seeds that all three have are compared, so figures may differ from those above.",
         tables.beside_paper(held_out),
         "## What a user would take instead",
         _rivals(),
@@ -92,8 +92,8 @@ def _rivals() -> str:
         f"{decay} for {tables.OPTIMIZERS[name]}" for name, decay in settings["weight-decay"]["weight_decay"].items()
     )
     return f"""\
-Each rival has one setting for all cells, and may train as long as AMM did by processor time, which hardly depends on
-what else the machine does. It trains no fewer epochs than the cell has, even if that takes longer.
+Each rival has one seed and one setting for all cells, and may train as long as AMM did by processor time, which hardly
+depends on what else the machine does. It trains no fewer epochs than the cell has, even if that takes longer.
 
 - plain, longer: plain training for as long
 - label smoothing of {settings["label-smoothing"]["label_smoothing"]}

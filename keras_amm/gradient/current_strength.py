@@ -42,8 +42,8 @@ def strength_in_step(
     are wrong, since to pull them costs margin. Where training fits, a hard pull on the correct ones would keep the few
     that are wrong from being learned, so they are pulled towards their labels.
 
-    Two classes have one boundary, which is pulled from both sides: a harder pull gains no margin, and they are always
-    pulled by the least.
+    Two classes have one boundary, which is pulled from both sides: a harder pull gains no margin, so they are never
+    pulled by more than the least share.
 
     Args:
         regularizer: has the schedule, and remembers the accuracy.
