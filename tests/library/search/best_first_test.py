@@ -210,8 +210,10 @@ def _searches(model, **regularizer):
     @tf.function(autograph=False)
     def of_batch(x, y):
         classifier = Classifier(model)
-        path = searching.search(classifier, keras_amm.DeepFool(), regularizer, clean_pass(classifier, x), y)
-        _, _, selected, median = penalty._penalize(classifier, regularizer, path, y, tf.constant(1.0))
+        clean = clean_pass(classifier, x)
+        path = searching.search(classifier, keras_amm.DeepFool(), regularizer, clean, y)
+        now = penalty.strength_in_step(regularizer, clean, y, 0)
+        _, _, selected, median = penalty._penalize(classifier, regularizer, path, y, now)
         return selected, path.searched, median
 
     return of_batch
