@@ -31,6 +31,11 @@ class CurrentStrength(NamedTuple):
     of_misclassified: Tensor
     scale: Tensor
 
+    @property
+    def counts_misclassified(self) -> Tensor:
+        """Whether misclassified samples count, if the regularizer selects them; a scalar boolean."""
+        return self.of_misclassified > 0.0
+
 
 def strength_in_step(
     regularizer: MarginRegularizer, clean: CleanPass, y: TensorLike, step: TensorLike

@@ -130,8 +130,7 @@ def _compute(
     """The penalty at a strength."""
     num_classes = clean.logits.shape[1]
     labels, checks = clean.class_indices(y)
-    wrong_count = now.of_misclassified > 0.0
-    path = search(classifier, attack, regularizer, clean, labels, wrong_count)
+    path = search(classifier, attack, regularizer, clean, labels, now.counts_misclassified)
     value, slope, selected, median = _penalize(classifier, regularizer, path, labels, now)
     is_finite = tf.reduce_all(tf.math.is_finite(slope)) & tf.math.is_finite(value)
     checks = [*path.checks, *checks, Check(is_finite, "The margin penalty must be finite.", (value,))]
@@ -194,7 +193,7 @@ def _penalize(
         unit = _unit_of_margins(classifier, regularizer, path, median)
         labels = tf.where(estimated, -tf.ones_like(labels), labels)
         selected = regularizer.select(norm / unit, labels, correct, success | estimated) & ~estimated
-    selected &= correct | (now.of_misclassified > 0.0)
+    selected &= correct | now.counts_misclassified
     if regularizer.is_automatic:
         value, factor = _automatic(regularizer, norm / unit, correct, selected, now)
     else:
