@@ -15,7 +15,7 @@ subtracts what the process held before its first training step. What is left inc
 does not grow with the batch.
 
 `--all` measures every architecture of the examples in another way, on few steps of real images: see
-`every_architecture.py`. It needs `pip install -e ".[examples]"`, CIFAR-10 and several hours. What was measured is
+`every_architecture.py`. It needs `pip install -e ".[examples]"`, CIFAR-10 and about an hour. What was measured is
 left in `--out`, and a second call measures the rest.
 """
 
