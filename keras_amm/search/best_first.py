@@ -3,8 +3,9 @@
 MIN counts at most the nearest sample of each class, among the nearest of the batch, so most of what a full search finds
 is thrown away. The logits of the clean pass tell roughly which samples are near. The search goes on in rounds: what is
 needed (`work_list`), evaluate it in one call of the network, and update the walks. It ends when nothing is
-needed. The cheap search does not look where the last, short step of a correct sample leads. Samples that were not
-searched have estimates for norms, which take part in the ranks, and are never selected.
+needed. The cheap search does not look where the last, short step of a correct sample leads, and makes no round for a
+few walks alone: these take their next step unseen. Samples that were not searched have estimates for norms, which take
+part in the ranks, and are never selected.
 """
 
 import tensorflow as tf
@@ -40,7 +41,7 @@ from keras_amm.search.work_list import Standing, Wanted, limits, needed
 from keras_amm.typing import Tensor
 
 # By the names of `MarginRegularizer(search=...)`.
-REACHES = {"ranks": Reach(3.0, 1.0, 2.0, short=0.0), "cheap": Reach(2.0, 1.0, 0.0, short=0.1)}
+REACHES = {"ranks": Reach(3.0, 1.0, 2.0, short=0.0, few=0.0), "cheap": Reach(2.0, 1.0, 0.0, short=0.1, few=0.05)}
 
 # Under XLA a round takes as many items as this part of the batch, and at least so many.
 _PART, _LEAST = 5, 8
@@ -100,12 +101,17 @@ def search(
         items, *rest = what_is_needed(walks)
         walks, *_ = one_round(walks, _at_least_one(items), *rest)
         others = of_other_replicas(bounds(task, walks, wanted, reach, stride.scale, early).standing)
-    walks, *_, estimate = tf.while_loop(
-        lambda walks, items, *rest: tf.reduce_any(items),
-        as_round(one_round),
-        (walks, *what_is_needed(walks)),
-        parallel_iterations=1,
+    few = tf.cast(reach.few * tf.cast(tf.size(labels), tf.float32), tf.int32)
+
+    def goes_on(walks: Walks, items: Tensor, *rest: Tensor) -> Tensor:
+        del rest
+        is_new = items & ~walks.progress.has_started[:, None]
+        return tf.reduce_any(is_new) | (tf.math.count_nonzero(items, dtype=tf.int32) > few)
+
+    walks, items, _, estimate = tf.while_loop(
+        goes_on, as_round(one_round), (walks, *what_is_needed(walks)), parallel_iterations=1
     )
+    walks = walks.ended(tf.reduce_any(items, axis=1)) if reach.few else walks
     path = _path(classifier, clean, task, walks, estimate, stride)
     # A misclassified sample may have been in other classes since.
     squared = tf.where(task.correct[:, None], walks.classes.squared, 0.0)

@@ -21,12 +21,15 @@ class Reach(NamedTuple):
         ranks: of the norms of walks whose rank alone matters, in standard deviations; 0 takes estimates for norms.
         short: a step that is no longer than this part of the whole walk, and not its first, is taken without another
             look at where it leads, and ends the walk; 0 looks at all.
+        few: when no more items are needed than this part of the number of samples, the search ends: their walks take
+            the next step without another look.
     """
 
     gradients: float
     again: float
     ranks: float
     short: float
+    few: float
 
 
 def bounds(task: Task, walks: Walks, wanted: Wanted, reach: Reach, scale: float, early: Tensor) -> Known:

@@ -172,6 +172,13 @@ class Walks(NamedTuple):
             packed_classes=put_rows(classes, candidate, linearised, found.counts),
         )
 
+    def ended(self, samples: Tensor) -> "Walks":
+        """The walks, of which those of `samples`, boolean [B], end with their next step, if they know one."""
+        progress = self.progress
+        ends = samples & progress.has_started & ~progress.done & ~progress.is_stuck
+        outcome = tf.where(ends, tf.constant(NEAR, progress.outcome.dtype), progress.outcome)
+        return self._replace(packed_progress=tf.stack(progress._replace(outcome=outcome), axis=1))
+
     def _at(self, steps: Tensor, samples: Tensor) -> Tensor:
         slot = tf.minimum(tf.cast(steps, tf.int32), self.w.shape[0] - 1)
         return tf.stack([slot, samples], axis=1)

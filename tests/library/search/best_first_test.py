@@ -16,7 +16,7 @@ from keras_amm.search.linearisation import clean_pass
 from tests.helpers import oracle, zoo
 from tests.helpers.penalty_results import EAGER, GRAPH, XLA, assert_same, results
 
-EVERYTHING = Reach(*[float("inf")] * 3, short=0.0)
+EVERYTHING = Reach(*[float("inf")] * 3, short=0.0, few=0.0)
 
 
 @pytest.fixture

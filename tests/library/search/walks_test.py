@@ -16,7 +16,7 @@ from tests.helpers import oracle, zoo
 from tests.helpers.penalty_results import EAGER, GRAPH, XLA, assert_same, results
 
 ALL = Wanted(top=None, one_per_label=False, wrong=True, unit=None)
-EVERYTHING = Reach(*[float("inf")] * 3, short=0.0)
+EVERYTHING = Reach(*[float("inf")] * 3, short=0.0, few=0.0)
 
 
 def _zoo(name):
@@ -39,6 +39,24 @@ def _paths(model, x, y, reach, attack=None, wanted=ALL, table=None):
         overshoot=attack.overshoot,
         table=table,
     )
+
+
+# Under XLA a round takes only a part of the items, so that some walks are further by then.
+@pytest.mark.parametrize("mode", [EAGER, GRAPH])
+def test_a_few_walks_end_with_their_next_step(monkeypatch, mode):
+    """If as many as there are samples are few, and each has one boundary, all take DeepFool's first step."""
+    monkeypatch.setitem(best_first.REACHES, "ranks", EVERYTHING._replace(few=1.0))
+    arguments = {"aggregation": "avg", "misclassified": "none"}
+    model, x, y = _zoo("tanh_mlp")
+    attacks = (keras_amm.DeepFool(steps, num_candidates=2) for steps in (6, 1))
+    got, wanted = (
+        results(model, x, y, mode=mode, attack=attack, search=search, **arguments)
+        for attack, search in zip(attacks, ("ranks", "exact"), strict=True)
+    )
+    counts = got["correct"]
+    assert counts.sum() > 10
+    np.testing.assert_array_equal(got["selected"], counts)
+    np.testing.assert_allclose(got["norm"][counts], wanted["norm"][counts], rtol=1e-4)
 
 
 @pytest.mark.parametrize("search", ["ranks", "cheap"])
