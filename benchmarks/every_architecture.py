@@ -3,8 +3,9 @@
 `python -m benchmarks.step_cost --all` measures network by network, and appends a line of JSON for each. A network is
 measured in two processes of its own. The first trains it plainly on a few batches, freezes batch normalisation as the
 examples do, and then trains with AMM on the same batches: the paper's two steps in small. So the first and the last
-loss are of the same images. Then its peak memory is read, and at last AMM steps and plain ones take turns, so that a
-ratio of times is between neighbours. The second process only makes a few plain steps, and its peak memory is read.
+loss are of the same images. Then its peak memory is read. At last AMM steps, AMM steps with the rough search and plain
+ones take turns, so that a ratio of times is between neighbours. The second process only makes a few plain steps, and
+its peak memory is read.
 
 The plain steps are needed since on nearly new weights many attacks fail within six iterations. An image whose attack
 fails counts for nothing, so the loss jumps when one more or less succeeds. Batch sizes and learning rates are those of
@@ -115,14 +116,13 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     """Rows as a Markdown table."""
     head = (
         "| network | images | batch | plain steps | AMM steps | loss, first → last | penalty | plain, s | AMM, s | "
-        "AMM / plain | memory plain, GiB | memory AMM, GiB |"
+        "AMM / plain | rough / plain | memory plain, GiB | memory AMM, GiB |"
     )
     return "\n".join([head, "| " + " | ".join(["---"] * head.count(" | ")) + " | --- |", *map(_line, rows)])
 
 
 def _line(row: dict[str, Any]) -> str:
-    plain, amm = (np.array(row[f"{variant}_seconds"]) for variant in ("plain", "amm"))
-    low, middle, high = np.percentile(amm / plain, [25, 50, 75])
+    plain, amm, rough = (np.array(row[f"{variant}_seconds"]) for variant in ("plain", "amm", "rough"))
     cells = [
         row["network"],
         row["images"],
@@ -133,11 +133,17 @@ def _line(row: dict[str, Any]) -> str:
         f"{min(row['penalties']):.2f} to {max(row['penalties']):.2f}",
         f"{np.median(plain):.3g}",
         f"{np.median(amm):.3g}",
-        f"{middle:.1f} [{low:.1f}, {high:.1f}]",
+        _ratio(amm, plain),
+        _ratio(rough, plain),
         f"{row['plain_peak_bytes'] / 2**30:.2f}",
         f"{row['amm_peak_bytes'] / 2**30:.2f}",
     ]
     return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def _ratio(seconds: np.ndarray, of_plain: np.ndarray) -> str:
+    low, middle, high = np.percentile(seconds / of_plain, [25, 50, 75])
+    return f"{middle:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def _in_its_own_process(network: str, variant: str) -> dict[str, Any]:
@@ -174,11 +180,14 @@ def measure(network: str, variant: str) -> dict[str, Any]:
         plain = _Steps(model, row.learning_rate, images)
     plain.run(steps[:1])
     learning_rate = row.learning_rate * AMM_RATE
-    amm = _Steps(keras_amm.wrap(model), learning_rate, images)
+    wrapped = keras_amm.wrap(model)
+    amm = _Steps(wrapped, learning_rate, images)
     logs = amm.run([*steps] * plan.passes)
     peak = peak_bytes()
     losses, penalties = ([log[name] for log in logs] for name in ("loss", "margin_penalty"))
-    seconds = [[_seconds(each, steps[:1]) for each in (amm, plain)] for _ in range(plan.rounds)]
+    rough = _Steps(_with_rough_search(wrapped), learning_rate, images)
+    rough.run(steps[:1])
+    seconds = [[_seconds(each, steps[:1]) for each in (amm, rough, plain)] for _ in range(plan.rounds)]
     return {
         "images": images.name,
         "batch_size": row.batch_size,
@@ -189,13 +198,22 @@ def measure(network: str, variant: str) -> dict[str, Any]:
         "first_loss": float(np.mean(losses[: plan.batches])),
         "last_loss": float(np.mean(losses[-plan.batches :])),
         "penalties": penalties,
-        "amm_seconds": [amm for amm, _ in seconds],
-        "plain_seconds": [plain for _, plain in seconds],
+        "amm_seconds": [amm for amm, _, _ in seconds],
+        "rough_seconds": [rough for _, rough, _ in seconds],
+        "plain_seconds": [plain for _, _, plain in seconds],
         "amm_peak_bytes": peak,
         "cores": len(os.sched_getaffinity(0)),
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
     }
+
+
+def _with_rough_search(model: keras_amm.AMMModel) -> keras_amm.AMMModel:
+    """The same network and the same statistics of its training, with `search="rough"`."""
+    rough = keras_amm.wrap(model.classifier, search="rough")
+    rough.regularizer.prepare()
+    rough.regularizer.running.set_weights(model.regularizer.running.get_weights())
+    return rough
 
 
 class _Images:

@@ -6,8 +6,8 @@
 needs MNIST and CIFAR-10 prepared by tensorflow-datasets. Each network is trained with AMM by the settings
 that are compared, the default or the paper's MIN+EXP or AVG+EXP with the boundary gradient, and stops early, in the
 middle and late. In each state its weights stay as they are, and the penalty of the same batches, in an order of their
-own, is computed by every search: `"cheap"`, `"ranks"`, and the exact search of what a screening of 0.3 lets through,
-beside the exact search of all samples.
+own, is computed by every search: `"cheap"`, `"rough"`, `"ranks"`, and the exact search of what a screening of 0.3 lets
+through, beside the exact search of all samples.
 
 *Same* is the number of samples that both searches select over the number that either does. The cosine is that of the
 penalty's gradients. *Penalty* is the sum of all penalties over that of the exact search's, with the same running median
@@ -48,6 +48,7 @@ SEARCHES: Mapping[str, Mapping[str, Any]] = {
     "screening 0.3": {"search": "exact", "screening": 0.3},
     "ranks": {"search": "ranks"},
     "cheap": {"search": "cheap"},
+    "rough": {"search": "rough"},
 }
 
 

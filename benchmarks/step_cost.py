@@ -66,6 +66,7 @@ def _paper(row: str = "min-exp", **changes: Any) -> Regularizer:
 VARIANTS: dict[str, Regularizer] = {
     "plain": None,
     "default": keras_amm.MarginRegularizer,
+    "default, rough": functools.partial(keras_amm.MarginRegularizer, search="rough"),
     "default, exact": functools.partial(keras_amm.MarginRegularizer, search="exact"),
     # The same step, traced again: what differs is chance.
     "default, once more": keras_amm.MarginRegularizer,
@@ -74,6 +75,7 @@ VARIANTS: dict[str, Regularizer] = {
     "paper, ranks, boundary": _paper(search="ranks", gradient="boundary"),
     "AVG+EXP, cheap": _paper("avg-exp", search="cheap"),
     "AVG+EXP, cheap, boundary": _paper("avg-exp", search="cheap", gradient="boundary"),
+    "AVG+EXP, rough, boundary": _paper("avg-exp", search="rough", gradient="boundary"),
 }
 SEARCHES: dict[str, Regularizer] = {
     "plain": None,
@@ -85,6 +87,7 @@ SEARCHES: dict[str, Regularizer] = {
             ("screening 0.3", {"screening": 0.3}),
             ("ranks", {"search": "ranks"}),
             ("cheap", {"search": "cheap"}),
+            ("rough", {"search": "rough"}),
         )
     },
 }

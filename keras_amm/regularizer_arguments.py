@@ -12,7 +12,7 @@ from keras_amm.arguments import require_real, require_whole
 _GRADIENTS = ("unrolled", "masked", "boundary")
 _NORMALIZATIONS = (None, "input", "median")
 _MISCLASSIFIED = (None, "all", "farthest", "none")
-_SEARCHES = ("exact", "ranks", "cheap")
+_SEARCHES = ("exact", "ranks", "cheap", "rough")
 
 # The arguments of which a configuration holds the values themselves.
 PLAIN = """c d top_fraction max_penalty gradient screening only_successful interval misclassified normalize

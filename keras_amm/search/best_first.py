@@ -3,9 +3,9 @@
 MIN counts at most the nearest sample of each class, among the nearest of the batch, so most of what a full search finds
 is thrown away. The logits of the clean pass tell roughly which samples are near. The search goes on in rounds: what is
 needed (`work_list`), evaluate it in one call of the network, and update the walks. It ends when nothing is
-needed. The cheap search does not look where the last, short step of a correct sample leads, and makes no round for a
-few walks alone: these take their next step unseen. Samples that were not searched have estimates for norms, which take
-part in the ranks, and are never selected.
+needed. The cheap and the rough search do not look where the last, short step of a correct sample leads, and make no
+round for a few walks alone: these take their next step unseen. Samples that were not searched have estimates for norms,
+which take part in the ranks, and are never selected.
 """
 
 import tensorflow as tf
@@ -41,7 +41,11 @@ from keras_amm.search.work_list import Standing, Wanted, limits, needed
 from keras_amm.typing import Tensor
 
 # By the names of `MarginRegularizer(search=...)`.
-REACHES = {"ranks": Reach(3.0, 1.0, 2.0, short=0.0, few=0.0), "cheap": Reach(2.0, 1.0, 0.0, short=0.1, few=0.05)}
+REACHES = {
+    "ranks": Reach(3.0, 1.0, 2.0, short=0.0, few=0.0),
+    "cheap": Reach(2.0, 1.0, 0.0, short=0.1, few=0.05),
+    "rough": Reach(0.5, 1.0, 0.0, short=0.1, few=0.1),
+}
 
 # Under XLA a round takes as many items as this part of the batch, and at least so many.
 _PART, _LEAST = 5, 8

@@ -127,7 +127,7 @@ def test_a_batch_of_unknown_size(mode):
     assert_same(unknown, known, tolerance=1e-3)
 
 
-@pytest.mark.parametrize(("mode", "search"), [(EAGER, "ranks"), (EAGER, "cheap"), (XLA, "cheap")])
+@pytest.mark.parametrize(("mode", "search"), [(EAGER, "ranks"), (EAGER, "cheap"), (XLA, "cheap"), (GRAPH, "rough")])
 def test_a_binary_classifier(mode, search):
     """Two classes and one candidate; linear, so that the first step is the margin and every bound is exact."""
     keras.utils.set_random_seed(4)
@@ -157,6 +157,7 @@ def test_float64():
         ("ranks", "avg", "unrolled"),
         ("cheap", "min", "unrolled"),
         ("cheap", "avg", "boundary"),
+        ("rough", "nearest", "boundary"),
     ],
 )
 def test_samples_without_a_gradient_fail(search, aggregation, gradient):
@@ -183,7 +184,7 @@ def test_an_image_at_a_boundary(gradient):
     x, y = np.array([[0.0, -1.0], [3.0, 0.5], [-2.0, 0.2]], "float32"), np.array([0, 0, 1], "int32")
     wanted = results(model, x, y, search="exact", gradient=gradient)
     assert wanted["selected"][0] and wanted["norm"][0] == 0.0
-    for search in ("ranks", "cheap"):
+    for search in ("ranks", "cheap", "rough"):
         assert_same(results(model, x, y, search=search, gradient=gradient), wanted)
 
 
@@ -232,7 +233,8 @@ def test_the_selection_is_nearly_that_of_the_exact_search_at_a_fraction_of_the_w
         exact = _searches(model, aggregation=aggregation)
         batches = [(x[first : first + 100], y[first : first + 100]) for first in range(0, len(x), 100)]
         wanted_of = [exact(*batch) for batch in batches]
-        for search, at_least in (("ranks", 0.98), ("cheap", 0.9)):
+        means = []
+        for search, at_least in (("ranks", 0.98), ("cheap", 0.9), ("rough", 0.8)):
             fast = _searches(model, aggregation=aggregation, search=search)
             same, work, medians = [], [], []
             for batch, (wanted, _, exact_median) in zip(batches, wanted_of, strict=True):
@@ -243,6 +245,7 @@ def test_the_selection_is_nearly_that_of_the_exact_search_at_a_fraction_of_the_w
                 same.append(np.sum(selected & wanted) / np.sum(selected | wanted))
                 medians.append(float(median / exact_median))
             assert np.mean(same) >= at_least, (aggregation, search)
-            # The exact search begins with a gradient of each of a hundred images towards nine classes.
-            assert np.mean(work) < 450, (aggregation, search)
+            means.append(np.mean(work))
             assert 0.9 < np.mean(medians) < 1.1
+        # The exact search begins with a gradient of each of a hundred images towards nine classes.
+        assert 450 > means[0] > means[1] > means[2], (aggregation, means)
