@@ -57,8 +57,8 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         warmup_steps: int >= 0, updates in which the strength grows linearly to its full value.
         above_chance: bool, whether there is no penalty until the training's running accuracy is better than chance.
         search: `"exact"`, every sample; `"ranks"`, best first, those that the selection probably depends on;
-            `"cheap"`, fewer, by estimates, and without looking where the last step of a correct one ends;
-            `"rough"`, by rougher estimates: it looks at fewer classes, and selects other samples more often.
+            `"cheap"`, fewer, by estimates, and without looking where the last, short step of a correct one ends;
+            `"rough"`, fewer, at fewer classes, and without looking where the last few of a batch end.
         **kwargs: arguments of `keras.layers.Layer`, such as `name`.
 
     Raises:

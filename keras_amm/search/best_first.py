@@ -3,9 +3,9 @@
 MIN counts at most the nearest sample of each class, among the nearest of the batch, so most of what a full search finds
 is thrown away. The logits of the clean pass tell roughly which samples are near. The search goes on in rounds: what is
 needed (`work_list`), evaluate it in one call of the network, and update the walks. It ends when nothing is
-needed. The cheap and the rough search do not look where the last, short step of a correct sample leads, and make no
-round for a few walks alone: these take their next step unseen. Samples that were not searched have estimates for norms,
-which take part in the ranks, and are never selected.
+needed. The cheap and the rough search do not look where the last, short step of a correct sample leads, and the rough
+one makes no round for a few walks alone: these take their next step unseen. Samples that were not searched have
+estimates for norms, which take part in the ranks, and are never selected.
 """
 
 import tensorflow as tf
@@ -43,7 +43,7 @@ from keras_amm.typing import Tensor
 # By the names of `MarginRegularizer(search=...)`.
 REACHES = {
     "ranks": Reach(3.0, 1.0, 2.0, short=0.0, few=0.0),
-    "cheap": Reach(2.0, 1.0, 0.0, short=0.1, few=0.05),
+    "cheap": Reach(2.0, 1.0, 0.0, short=0.1, few=0.0),
     "rough": Reach(0.5, 1.0, 0.0, short=0.1, few=0.1),
 }
 
@@ -109,8 +109,10 @@ def search(
 
     def goes_on(walks: Walks, items: Tensor, *rest: Tensor) -> Tensor:
         del rest
-        is_new = items & ~walks.progress.has_started[:, None]
-        return tf.reduce_any(is_new) | (tf.math.count_nonzero(items, dtype=tf.int32) > few)
+        if not reach.few:
+            return tf.reduce_any(items)
+        far = items & ~walks.progress.is_close[:, None]
+        return tf.reduce_any(far) | (tf.math.count_nonzero(items, dtype=tf.int32) > few)
 
     walks, items, _, estimate = tf.while_loop(
         goes_on, as_round(one_round), (walks, *what_is_needed(walks)), parallel_iterations=1

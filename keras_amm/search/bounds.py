@@ -21,8 +21,8 @@ class Reach(NamedTuple):
         ranks: of the norms of walks whose rank alone matters, in standard deviations; 0 takes estimates for norms.
         short: a step that is no longer than this part of the whole walk, and not its first, is taken without another
             look at where it leads, and ends the walk; 0 looks at all.
-        few: when no more items are needed than this part of the number of samples, the search ends: their walks take
-            the next step without another look.
+        few: when no more items are needed than this part of the number of samples, and all are of walks that are
+            close to their boundaries, the search ends: these walks take their next step without another look.
     """
 
     gradients: float

@@ -97,6 +97,11 @@ class Progress(NamedTuple):
         """Whether no boundary known at the point has a gradient, so that no step can be taken, boolean [b]."""
         return ~self.done & self.has_started & (self.distance >= self.distance.dtype.max)
 
+    @property
+    def is_close(self) -> Tensor:
+        """Whether a boundary is known, and each step so far has at least halved the distance to it, boolean [b]."""
+        return self.has_started & ~self.is_stuck & (self.distance <= tf.pow(0.5, self.steps) * self.first)
+
 
 class Classes(NamedTuple):
     """What b samples know of their k candidate classes, float tensors [b, k].
@@ -173,9 +178,9 @@ class Walks(NamedTuple):
         )
 
     def ended(self, samples: Tensor) -> "Walks":
-        """The walks, of which those of `samples`, boolean [B], end with their next step, if they know one."""
+        """The walks, of which those of `samples`, boolean [B], end with their next step, if they are close."""
         progress = self.progress
-        ends = samples & progress.has_started & ~progress.done & ~progress.is_stuck
+        ends = samples & ~progress.done & progress.is_close
         outcome = tf.where(ends, tf.constant(NEAR, progress.outcome.dtype), progress.outcome)
         return self._replace(packed_progress=tf.stack(progress._replace(outcome=outcome), axis=1))
 

@@ -11,6 +11,7 @@ from keras_amm.network.classifier import Classifier
 from keras_amm.search import best_first, gradient_norms
 from keras_amm.search.bounds import Reach
 from keras_amm.search.linearisation import clean_pass
+from keras_amm.search.walks import Progress
 from keras_amm.search.work_list import Wanted
 from tests.helpers import oracle, zoo
 from tests.helpers.penalty_results import EAGER, GRAPH, XLA, assert_same, results
@@ -71,6 +72,16 @@ def test_a_gradient_that_is_nan_where_a_walk_ends_is_not_needed(search, gradient
     ends = _paths(model, x, y, best_first.REACHES["ranks"])
     assert wanted["success"].all() and not np.isfinite(ends.normal).all()
     assert_same(results(model, x, y, search=search, gradient=gradient, top_fraction=1.0), wanted, tolerance=1e-3)
+
+
+def test_a_walk_is_close_if_each_step_has_at_least_halved_the_distance():
+    """From a first distance of 8: before any step, after two good and two short ones, at no boundary, not begun."""
+    infinity = float("inf")
+    first, distance = tf.constant([8.0, 8.0, 8.0, 8.0, infinity]), tf.constant([8.0, 1.5, 4.0, infinity, infinity])
+    steps, rest = tf.constant([0.0, 2.0, 2.0, 1.0, 0.0]), tf.zeros(5)
+    distance = tf.minimum(distance, distance.dtype.max)
+    progress = Progress(norm=first, first=first, distance=distance, squared=rest, steps=steps, outcome=rest)
+    np.testing.assert_array_equal(progress.is_close, [True, True, False, False, False])
 
 
 @pytest.mark.parametrize("reach", best_first.REACHES.values(), ids=best_first.REACHES)
