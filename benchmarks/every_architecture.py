@@ -185,7 +185,7 @@ def measure(network: str, variant: str) -> dict[str, Any]:
     logs = amm.run([*steps] * plan.passes)
     peak = peak_bytes()
     losses, penalties = ([log[name] for log in logs] for name in ("loss", "margin_penalty"))
-    rough = _Steps(_with_rough_search(wrapped), learning_rate, images)
+    rough = _Steps(_with_rough_search(model, wrapped), learning_rate, images)
     rough.run(steps[:1])
     seconds = [[_seconds(each, steps[:1]) for each in (amm, rough, plain)] for _ in range(plan.rounds)]
     return {
@@ -208,11 +208,11 @@ def measure(network: str, variant: str) -> dict[str, Any]:
     }
 
 
-def _with_rough_search(model: keras_amm.AMMModel) -> keras_amm.AMMModel:
-    """The same network and the same statistics of its training, with `search="rough"`."""
-    rough = keras_amm.wrap(model.classifier, search="rough")
+def _with_rough_search(network: keras.Model, wrapped: keras_amm.AMMModel) -> keras_amm.AMMModel:
+    """The network wrapped once more, with `search="rough"` and the same statistics of its training."""
+    rough = keras_amm.wrap(network, search="rough")
     rough.regularizer.prepare()
-    rough.regularizer.running.set_weights(model.regularizer.running.get_weights())
+    rough.regularizer.running.set_weights(wrapped.regularizer.running.get_weights())
     return rough
 
 

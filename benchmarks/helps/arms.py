@@ -1,4 +1,4 @@
-"""What is trained in every cell: plainly, with AMM in one setting, with the paper's, and with what rivals it."""
+"""What is trained in a cell: plainly, with AMM in one setting and by a rougher search, with the paper's, and rivals."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -100,6 +100,7 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
     {
         "plain": Arm("plain", needs=()),
         "amm": Arm("AMM", {"regularizer": dict(AMM)}, _with_amm),
+        "rough": Arm('AMM, `search="rough"`', {"regularizer": {**AMM, "search": "rough"}}, _with_amm),
         "paper": Arm("the paper's MIN+EXP", {"from_paper": "min-exp"}, _with_the_papers),
         "longer": _rival("plain, longer"),
         "label-smoothing": _rival("label smoothing", {"label_smoothing": 0.1}),

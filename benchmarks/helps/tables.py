@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 
 from .arms import ARMS, RIVALS
-from .cells import CELLS, OF_README
+from .cells import CELLS
 from .verdicts import FITTED, Results, Summary, judge, ratio
 
 NOT_RUN = "not run"
@@ -107,15 +107,15 @@ def details(results: Results) -> str:
     return _table(["cell, plain → AMM", *columns], rows)
 
 
-def beside_paper(results: Results) -> str:
-    """AMM and the paper's MIN+EXP, the networks of README.md first."""
+def beside(results: Results, arm: str, at_least: Sequence[str] = ()) -> str:
+    """Plain training, AMM and another arm, in the cells that have been run and `at_least` these, which come first."""
     rows = []
-    for cell in sorted(CELLS, key=lambda name: name not in OF_README):
-        if three := results.of(cell, "plain", "amm", "paper"):
+    for cell in sorted(CELLS, key=lambda name: name not in at_least):
+        if three := results.of(cell, "plain", "amm", arm):
             rows.append([f"`{cell}`", *(_entry(three[0], summary) for summary in three)])
-        elif cell in OF_README:
+        elif cell in at_least:
             rows.append([f"`{cell}`", NOT_RUN, "", ""])
-    return _table(["cell", "plain", "AMM", ARMS["paper"].title], rows)
+    return _table(["cell", "plain", "AMM", ARMS[arm].title], rows)
 
 
 def rivals(results: Results) -> str:

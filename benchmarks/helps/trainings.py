@@ -28,7 +28,7 @@ _OF_TRAINING = ("epochs", "seconds", "processor_seconds")
 
 
 def plan(cells: Sequence[str], arms: Sequence[str], seeds: Sequence[int], test: bool = False) -> list[Key]:
-    """The trainings in their order: what is compared first, then the paper's, then the rivals; by seed in each.
+    """The trainings in their order: what is compared first, then other settings, then the rivals; by seed in each.
 
     Raises:
         ValueError: there is no such cell or arm.
@@ -36,7 +36,7 @@ def plan(cells: Sequence[str], arms: Sequence[str], seeds: Sequence[int], test: 
     for what, names, known in (("cells", cells, CELLS), ("arms", arms, ARMS)):
         if unknown := [name for name in names if name not in known]:
             raise ValueError(f"Expected of {', '.join(known)}. Received: --{what}={','.join(unknown)}.")
-    stages = (("plain", "amm"), ("paper",), RIVALS)
+    stages = (("plain", "amm"), ("paper", "rough"), RIVALS)
     return [
         Key(cell, arm, seed, test)
         for stage in stages

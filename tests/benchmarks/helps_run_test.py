@@ -61,7 +61,7 @@ def test_cells_are_of_what_there_is():
 def test_what_is_compared_comes_first_and_needs_nothing_that_comes_later(tiny):
     planned = trainings.plan(["two", "one"], list(arms.ARMS), [0, 1])
     assert planned[:4] == [Key(cell, arm, 0) for cell in ("one", "two") for arm in ("plain", "amm")]
-    assert [key.arm for key in planned[8:12]] == ["paper"] * 4 and len(planned) == 36
+    assert [key.arm for key in planned[8:12]] == ["paper", "rough"] * 2 and len(planned) == 40
     for position, key in enumerate(planned):
         assert all(Key(key.cell, name, key.seed) in planned[:position] for name in arms.ARMS[key.arm].needs)
     with pytest.raises(ValueError, match=r"Expected of one, two\. Received: --cells=three\."):
