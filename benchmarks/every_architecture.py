@@ -66,12 +66,12 @@ PLANS = {
     "resnet-20": Plan("cifar10", passes=4, rounds=8),
     "nin": Plan("cifar10", batches=1, plain_passes=400, passes=12, rounds=8),
     "liunet": Plan("cifar10", plain_passes=15, passes=4, rounds=6),
-    "liunet-96": Plan("cifar100", batches=1, plain_passes=30, passes=6, rounds=4),
-    "resnet-56": Plan("cifar10", batches=2, plain_passes=20, passes=4, rounds=5),
-    "densenet-40": Plan("cifar10", batches=1, passes=8, rounds=3),
-    "resnet-18": Plan("imagenet2012", batches=1, passes=8, rounds=3),
-    "resnet-50": Plan("imagenet2012", batches=1, passes=6, rounds=2),
-    "senet-50": Plan("imagenet2012", batches=1, passes=6, rounds=2),
+    "liunet-96": Plan("cifar100", batches=1, plain_passes=30, passes=6, rounds=8),
+    "resnet-56": Plan("cifar10", batches=2, plain_passes=20, passes=4, rounds=8),
+    "densenet-40": Plan("cifar10", batches=1, passes=8, rounds=6),
+    "resnet-18": Plan("imagenet2012", batches=1, passes=8, rounds=8),
+    "resnet-50": Plan("imagenet2012", batches=1, passes=6, rounds=6),
+    "senet-50": Plan("imagenet2012", batches=1, passes=6, rounds=6),
 }
 
 
