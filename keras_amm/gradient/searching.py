@@ -9,6 +9,7 @@ from keras_amm.execution import replicas
 from keras_amm.network.classifier import Classifier
 from keras_amm.regularizer import MarginRegularizer
 from keras_amm.search import best_first
+from keras_amm.search.bounds import Reach
 from keras_amm.search.linearisation import CleanPass
 from keras_amm.search.norms import norm_for
 from keras_amm.search.path import Path
@@ -62,12 +63,13 @@ def search(
         return attack.path(classifier, clean, labels)
     if attack.bounds is not None or regularizer.search == "exact":
         return attack.path(classifier, clean, labels, screening=regularizer.screening, keep_path=keep_path)
+    reach = best_first.REACHES[regularizer.search]
     return best_first.search(
         classifier,
         clean,
         labels,
-        _wanted(classifier, regularizer, clean.x, wrong_count),
-        best_first.REACHES[regularizer.search],
+        _wanted(classifier, regularizer, reach, clean.x, wrong_count),
+        reach,
         max_iterations=attack.max_iterations,
         num_candidates=attack.num_candidates,
         overshoot=attack.overshoot,
@@ -76,14 +78,17 @@ def search(
     )
 
 
-def _wanted(classifier: Classifier, regularizer: MarginRegularizer, x: Tensor, wrong_count: Tensor | bool) -> Wanted:
+def _wanted(
+    classifier: Classifier, regularizer: MarginRegularizer, reach: Reach, x: Tensor, wrong_count: Tensor | bool
+) -> Wanted:
     """What the regularizer may select of the global batch, of which images x [b, ...] are this replica's part."""
     entry = aggregation.find_entry(regularizer.aggregation)
     batch_size = x.shape[0] or tf.shape(x)[0]
     if replicas.are_several():
         batch_size = tf.reduce_sum(replicas.gather(tf.reshape(batch_size, [1])))
+    nearest = regularizer.top_fraction if entry.counts_near_only else reach.part
     return Wanted(
-        top=aggregation.num_selected_per_side(batch_size, regularizer.top_fraction) if entry.counts_near_only else None,
+        top=None if nearest is None else aggregation.num_selected_per_side(batch_size, nearest),
         one_per_label=entry.counts_one_per_label,
         wrong=wrong_count & (regularizer.misclassified != "none"),
         unit=norms_of_images(classifier, x) if regularizer.normalize == "input" else None,

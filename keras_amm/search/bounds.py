@@ -23,6 +23,8 @@ class Reach(NamedTuple):
             look at where it leads, and ends the walk; 0 looks at all.
         few: when no more items are needed than this part of the number of samples, and all are of walks that are
             close to their boundaries, the search ends: these walks take their next step without another look.
+        part: where an aggregation counts all correct samples, so many of the nearest are searched and count, as a
+            part of the batch; None for all.
     """
 
     gradients: float
@@ -30,6 +32,7 @@ class Reach(NamedTuple):
     ranks: float
     short: float
     few: float
+    part: float | None = None
 
 
 def bounds(task: Task, walks: Walks, wanted: Wanted, reach: Reach, scale: float, early: Tensor) -> Known:

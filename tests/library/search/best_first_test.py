@@ -220,6 +220,17 @@ def _searches(model, **regularizer):
     return of_batch
 
 
+def test_where_all_samples_count_the_rough_search_leaves_out_the_farthest(trained):
+    model, x, _ = trained
+    labels = np.argmax(model.predict(x[:100], verbose=0), axis=1).astype("int32")
+    rough, exact = (
+        results(model, x[:100], labels, GRAPH, search=search, aggregation="avg") for search in ("rough", "exact")
+    )
+    assert exact["selected"].sum() >= 95 and 80 <= rough["selected"].sum() < 90
+    np.testing.assert_array_equal(rough["selected"], rough["searched"])
+    assert exact["norm"][~rough["selected"]].min() > np.median(exact["norm"])
+
+
 def test_the_selection_is_nearly_that_of_the_exact_search_at_a_fraction_of_the_work(trained, monkeypatch):
     model, x, y = trained
     rows = tf.Variable(0)
