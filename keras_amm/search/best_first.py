@@ -44,7 +44,7 @@ from keras_amm.typing import Tensor
 REACHES = {
     "ranks": Reach(3.0, 1.0, 2.0, short=0.0, few=0.0),
     "cheap": Reach(2.0, 1.0, 0.0, short=0.1, few=0.0),
-    "rough": Reach(0.7, 1.0, 0.0, short=0.5, few=0.3, part=0.8),
+    "rough": Reach(0.7, 1.0, 0.0, short=0.5, few=0.3, part=0.7),
 }
 
 # Under XLA a round takes as many items as this part of the batch, and at least so many.

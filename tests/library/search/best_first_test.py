@@ -226,7 +226,7 @@ def test_where_all_samples_count_the_rough_search_leaves_out_the_farthest(traine
     rough, exact = (
         results(model, x[:100], labels, GRAPH, search=search, aggregation="avg") for search in ("rough", "exact")
     )
-    assert exact["selected"].sum() >= 95 and 80 <= rough["selected"].sum() < 90
+    assert exact["selected"].sum() >= 95 and 70 <= rough["selected"].sum() < 80
     np.testing.assert_array_equal(rough["selected"], rough["searched"])
     assert exact["norm"][~rough["selected"]].min() > np.median(exact["norm"])
 
