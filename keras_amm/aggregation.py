@@ -210,6 +210,7 @@ class AggregationEntry:
         max_selected: `(batch_size, num_classes, top_fraction)` -> the largest number of samples that it can select.
         counts_near_only: whether correct samples that are not among the nearest `top_fraction` of the batch never
             count, so that screening may leave them out.
+        counts_all_correct: whether all correct samples count, and each by its own norm alone.
         counts_one_per_label: whether of the correct samples of a label only the nearest may count.
     """
 
@@ -217,12 +218,13 @@ class AggregationEntry:
     function: Aggregation
     max_selected: Callable[[int | Tensor, int, float], int | Tensor] = _all
     counts_near_only: bool = False
+    counts_all_correct: bool = False
     counts_one_per_label: bool = False
 
 
 # A new aggregation needs a function above and an entry here.
 ENTRIES = (
-    AggregationEntry("avg", avg),
+    AggregationEntry("avg", avg, counts_all_correct=True),
     AggregationEntry("min", min, _one_per_class_and_side, counts_near_only=True, counts_one_per_label=True),
     AggregationEntry("nearest", nearest, max_selected=_top_of_both_sides, counts_near_only=True),
 )

@@ -58,7 +58,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         above_chance: bool, whether there is no penalty until the training's running accuracy is better than chance.
         search: `"exact"`, every sample; `"ranks"`, best first, those that the selection probably depends on;
             `"cheap"`, fewer, by estimates, and without looking where the last, short step of a correct one ends;
-            `"rough"`, at fewer classes, without looking where the last few end, and of `"avg"` the nearest 70% only.
+            `"rough"`, towards fewer classes, with more last steps not looked at, and of `"avg"` the nearest 70% only.
         **kwargs: arguments of `keras.layers.Layer`, such as `name`.
 
     Raises:

@@ -115,7 +115,7 @@ Entries are as above; **bold** ones have fewer errors than AMM and no smaller ma
 
 _ROUGH = """\
 With `search="rough"` a step is cheaper, and its penalty is less like that of the exact search
-([by how much](step_cost.md)). Eight cells were trained with it. Entries are as above."""
+([by how much](step_cost.md)). Entries are as above."""
 
 _ON_TEST = """\
 The same trainings with AMM, and as many seeds as above. Plain networks were trained again from the same weights. The

@@ -86,9 +86,9 @@ def _wanted(
     batch_size = x.shape[0] or tf.shape(x)[0]
     if replicas.are_several():
         batch_size = tf.reduce_sum(replicas.gather(tf.reshape(batch_size, [1])))
-    nearest = regularizer.top_fraction if entry.counts_near_only else reach.part
+    part = regularizer.top_fraction if entry.counts_near_only else reach.part if entry.counts_all_correct else None
     return Wanted(
-        top=None if nearest is None else aggregation.num_selected_per_side(batch_size, nearest),
+        top=None if part is None else aggregation.num_selected_per_side(batch_size, part),
         one_per_label=entry.counts_one_per_label,
         wrong=wrong_count & (regularizer.misclassified != "none"),
         unit=norms_of_images(classifier, x) if regularizer.normalize == "input" else None,

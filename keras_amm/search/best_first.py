@@ -4,7 +4,7 @@ MIN counts at most the nearest sample of each class, among the nearest of the ba
 is thrown away. The logits of the clean pass tell roughly which samples are near. The search goes on in rounds: what is
 needed (`work_list`), evaluate it in one call of the network, and update the walks. It ends when nothing is
 needed. The cheap and the rough search do not look where the last, short step of a correct sample leads, and the rough
-one makes no round for a few walks alone: these take their next step unseen. Samples that were not searched have
+one makes no round for the last walks alone: these take their next step unseen. Samples that were not searched have
 estimates for norms, which take part in the ranks, and are never selected.
 """
 

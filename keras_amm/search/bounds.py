@@ -21,9 +21,10 @@ class Reach(NamedTuple):
         ranks: of the norms of walks whose rank alone matters, in standard deviations; 0 takes estimates for norms.
         short: a step that is no longer than this part of the whole walk, and not its first, is taken without another
             look at where it leads, and ends the walk; 0 looks at all.
-        few: when no more items are needed than this part of the number of samples, and all are of walks that are
-            close to their boundaries, the search ends: these walks take their next step without another look.
-        part: where an aggregation counts all correct samples, so many of the nearest are searched and count, as a
+        few: when no more items are needed than this part of the number of samples, and the walks of all are close to
+            a boundary (`Progress.is_close`), the search ends: these walks, also of misclassified samples, take the step
+            to the nearest boundary that they know without another look.
+        part: where an aggregation counts all correct samples, those nearest are searched and count, as many as this
             part of the batch; None for all.
     """
 

@@ -22,7 +22,7 @@ class Path(NamedTuple):
         source: int32 tensor [B], the class on this side of the boundary aimed at last.
         target: int32 tensor [B], the class beyond it.
         iterations: int32 tensor [B], the number of steps taken.
-        success: boolean tensor [B], whether the goal was reached, or only the last, short step was not looked at.
+        success: boolean tensor [B], whether the goal was reached, or only the last step was not looked at.
         searched: boolean tensor [B], False for samples that were screened out, or whose
             walk was given up since they are far; of these only the norm means something.
         w: float tensor [S, B, ...], per step the gradient of g with respect to the point. It is None if
@@ -33,7 +33,7 @@ class Path(NamedTuple):
         checks: what must hold for these values to mean anything.
         estimated: boolean tensor [B], samples that were not searched and whose norm, an estimate, takes part in the
             ranks of the others; None if there are none.
-        normal: float tensor [B, ...], the gradient of g at the end of the path, or one short step before; None if it
+        normal: float tensor [B, ...], the gradient of g at the end of the path, or one step before; None if it
             is not known.
         gradient_norms: float32 tensor, by which the search changes what is known of the norms of gradients; or None.
     """

@@ -99,8 +99,9 @@ class Progress(NamedTuple):
 
     @property
     def is_close(self) -> Tensor:
-        """Whether a boundary is known, and each step so far has at least halved the distance to it, boolean [b]."""
-        return self.has_started & ~self.is_stuck & (self.distance <= tf.pow(0.5, self.steps) * self.first)
+        """Whether a boundary is known, and the steps so far have halved the distance to it on average, boolean [b]."""
+        half = tf.constant(0.5, self.steps.dtype)
+        return self.has_started & ~self.is_stuck & (self.distance <= tf.pow(half, self.steps) * self.first)
 
 
 class Classes(NamedTuple):

@@ -117,17 +117,18 @@ def test_other_attacks(attack):
     np.testing.assert_array_equal(got["success"], wanted["success"])
 
 
+@pytest.mark.parametrize("search", ["ranks", "rough"])
 @pytest.mark.parametrize("mode", [GRAPH, XLA])
-def test_a_batch_of_unknown_size(mode):
+def test_a_batch_of_unknown_size(mode, search):
     """By the bounds of use, of which XLA computes what is needed in smaller rounds."""
     model, x, y = _zoo("relu_mlp")
     signature = [tf.TensorSpec([None, *zoo.SHAPE]), tf.TensorSpec([None], tf.int32)]
-    unknown = results(model, x, y, mode, signature=signature, search="ranks")
-    known = results(model, x, y, search="ranks")
+    unknown = results(model, x, y, mode, signature=signature, search=search)
+    known = results(model, x, y, mode, search=search)
     assert_same(unknown, known, tolerance=1e-3)
 
 
-@pytest.mark.parametrize(("mode", "search"), [(EAGER, "ranks"), (EAGER, "cheap"), (XLA, "cheap"), (GRAPH, "rough")])
+@pytest.mark.parametrize(("mode", "search"), [(EAGER, "ranks"), (EAGER, "cheap"), (XLA, "cheap"), (XLA, "rough")])
 def test_a_binary_classifier(mode, search):
     """Two classes and one candidate; linear, so that the first step is the margin and every bound is exact."""
     keras.utils.set_random_seed(4)
@@ -138,13 +139,14 @@ def test_a_binary_classifier(mode, search):
     assert_same(results(model, x, y, mode, search=search), wanted, tolerance=1e-3)
 
 
-def test_float64():
+@pytest.mark.parametrize("search", ["ranks", "rough"])
+def test_float64(search):
     keras.config.set_dtype_policy("float64")
     try:
         model, x, y = _zoo("relu_mlp")
     finally:
         keras.config.set_dtype_policy("float32")
-    found = results(model, x.astype("float64"), y, mode=GRAPH, search="ranks")
+    found = results(model, x.astype("float64"), y, mode=GRAPH, search=search)
     assert found["value"].dtype == found["norm"].dtype == np.float64
 
 
@@ -229,6 +231,18 @@ def test_where_all_samples_count_the_rough_search_leaves_out_the_farthest(traine
     assert exact["selected"].sum() >= 95 and 70 <= rough["selected"].sum() < 80
     np.testing.assert_array_equal(rough["selected"], rough["searched"])
     assert exact["norm"][~rough["selected"]].min() > np.median(exact["norm"])
+
+
+def test_an_aggregation_of_ones_own_loses_no_sample_by_the_rough_search(trained):
+    model, x, _ = trained
+    labels = np.argmax(model.predict(x[:100], verbose=0), axis=1).astype("int32")
+
+    def farthest(norm, labels, correct, success, top_fraction):
+        del labels, top_fraction
+        norm = tf.where(correct & success, norm, -1.0)
+        return norm >= tf.math.top_k(norm, 5).values[-1]
+
+    assert results(model, x[:100], labels, GRAPH, search="rough", aggregation=farthest)["selected"].sum() == 5
 
 
 def test_the_selection_is_nearly_that_of_the_exact_search_at_a_fraction_of_the_work(trained, monkeypatch):

@@ -74,7 +74,7 @@ def test_a_gradient_that_is_nan_where_a_walk_ends_is_not_needed(search, gradient
     assert_same(results(model, x, y, search=search, gradient=gradient, top_fraction=1.0), wanted, tolerance=1e-3)
 
 
-def test_a_walk_is_close_if_each_step_has_at_least_halved_the_distance():
+def test_a_walk_is_close_if_its_steps_have_halved_the_distance_on_average():
     """From a first distance of 8: before any step, after two good and two short ones, at no boundary, not begun."""
     infinity = float("inf")
     first, distance = tf.constant([8.0, 8.0, 8.0, 8.0, infinity]), tf.constant([8.0, 1.5, 4.0, infinity, infinity])
