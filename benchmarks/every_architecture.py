@@ -264,7 +264,7 @@ class _Steps:
 
     def clock(self, number: int) -> Callable[[], float]:
         """What makes a step on this batch, and returns the seconds of it; the batch is prepared before."""
-        batches = iter(tf.data.Dataset.from_tensors(self._images.batch(number)).cache().repeat())
+        batches = iter(tf.data.Dataset.from_tensors(self._images.batch(number)).repeat())
 
         def seconds() -> float:
             start = time.perf_counter()
