@@ -1,4 +1,4 @@
-"""What is trained in a cell: plainly, with AMM in one setting and by a rougher search, with the paper's, and rivals."""
+"""What is trained in a cell: plainly, with AMM in one setting and two that differ in one argument, and what else."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -101,6 +101,7 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
         "plain": Arm("plain", needs=()),
         "amm": Arm("AMM", {"regularizer": dict(AMM)}, _with_amm),
         "rough": Arm('AMM, `search="rough"`', {"regularizer": {**AMM, "search": "rough"}}, _with_amm),
+        "hard": Arm("AMM, `max_influence=16`", {"regularizer": {**AMM, "max_influence": 16.0}}, _with_amm),
         "paper": Arm("the paper's MIN+EXP", {"from_paper": "min-exp"}, _with_the_papers),
         "longer": _rival("plain, longer"),
         "label-smoothing": _rival("label smoothing", {"label_smoothing": 0.1}),

@@ -40,6 +40,9 @@ def page(records: Mapping[Key, Record]) -> str:
         "## A rougher search",
         _ROUGH,
         tables.beside(held_out, "rough"),
+        "## A harder pull",
+        _HARD,
+        tables.beside(held_out, "hard"),
         "## What a user would take instead",
         _rivals(),
         tables.rivals(held_out),
@@ -117,6 +120,9 @@ _ROUGH = """\
 With `search="rough"` a step is cheaper, and its penalty is less like that of the exact search
 ([by how much](step_cost.md)). Entries are as above."""
 
+_HARD = """\
+With `max_influence=16`, four times the default, the nearest images are pulled harder. Entries are as above."""
+
 _ON_TEST = """\
 The same trainings with AMM, and as many seeds as above. Plain networks were trained again from the same weights. The
 robust accuracy is at the same distances as above.
@@ -147,6 +153,7 @@ export TFDS_DATA_DIR=path/of/prepared/data
 python -m benchmarks.helps.run --arms=plain,amm,paper,longer,label-smoothing,weight-decay,noise,jacobian,pgd
 rough=mnist-mlp800,mnist-lenet,mnist-mlp,mnist-cnn-bn,fashion-mlp,fashion-cnn,fashion-cnn-bn,cifar10-cnn
 python -m benchmarks.helps.run --arms=rough --cells=$rough
+python -m benchmarks.helps.run --arms=hard --cells=$rough,mnist-500,fashion-500
 python -m benchmarks.helps.run --arms=plain,amm --test
 python -m benchmarks.helps.run --arms=paper --cells=mnist-mlp800,mnist-lenet --test
 six=mnist-lenet,fashion-cnn-300,fashion-imbalanced,fashion-shirts,cifar10-cnn,breast-cancer

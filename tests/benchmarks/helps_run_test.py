@@ -61,7 +61,7 @@ def test_cells_are_of_what_there_is():
 def test_what_is_compared_comes_first_and_needs_nothing_that_comes_later(tiny):
     planned = trainings.plan(["two", "one"], list(arms.ARMS), [0, 1])
     assert planned[:4] == [Key(cell, arm, 0) for cell in ("one", "two") for arm in ("plain", "amm")]
-    assert [key.arm for key in planned[8:12]] == ["paper", "rough"] * 2 and len(planned) == 40
+    assert [key.arm for key in planned[8:14]] == ["paper", "rough", "hard"] * 2 and len(planned) == 44
     for position, key in enumerate(planned):
         assert all(Key(key.cell, name, key.seed) in planned[:position] for name in arms.ARMS[key.arm].needs)
     with pytest.raises(ValueError, match=r"Expected of one, two\. Received: --cells=three\."):
@@ -122,7 +122,7 @@ def test_all_arms_train_and_rivals_take_their_time(tiny, tmp_path, monkeypatch):
     trained = []
     fit = trainings.fit
     monkeypatch.setattr(trainings, "fit", lambda model, *others: trained.append(model) or fit(model, *others))
-    assert trainings.run(on_test, tmp_path, 1, weights) == [] and tiny == [False] * 10 + [True] * 3
+    assert trainings.run(on_test, tmp_path, 1, weights) == [] and tiny == [False] * len(keys) + [True] * 3
     assert len(trained) == 1 and isinstance(trained[0], keras_amm.AMMModel)
     for key in on_test:
         record = records.read(key, tmp_path)

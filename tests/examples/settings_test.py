@@ -71,6 +71,9 @@ def test_the_default_penalty_is_the_librarys():
     model = starting_network.wrap_for_margin(network, resolve("mnist", "mlp-800", penalty="default"))
     expected = keras_amm.MarginRegularizer(name=model.regularizer.name).get_config()
     assert model.regularizer.get_config() == expected
+    for penalty in ("default", "paper"):
+        settings = resolve("mnist", "mlp-800", penalty=penalty, max_influence=16.0)
+        assert starting_network.wrap_for_margin(network, settings).regularizer.max_influence == 16.0
     of_paper = starting_network.wrap_for_margin(network, resolve("mnist", "mlp-800")).regularizer
     assert (of_paper.aggregation, of_paper.strength, of_paper.c) == ("min", 32.0, 2.0)
     assert run_folder.LATER_SETTINGS["misclassified"] is None

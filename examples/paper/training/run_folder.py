@@ -21,6 +21,7 @@ FREE = ("epochs", "eval_margins", *_NOT_COMPARED)
 LATER_SETTINGS = {
     "only_successful": True, "max_iterations": 6, "interval": 1, "groups": None, "shuffle": True, "method": None,
     "method_settings": {}, "misclassified": None, "loss": "cross-entropy", "penalty": "paper",
+    "max_influence": None,
 }  # fmt: skip
 
 

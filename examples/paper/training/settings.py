@@ -62,7 +62,10 @@ def define_flags(networks: Sequence[str], out: str, without: Sequence[str] = ())
         "penalty",
         "paper",
         PENALTIES,
-        "paper: MIN+EXP, with the settings below; default: that of keras_amm.wrap, which takes none of them",
+        "paper: MIN+EXP, with the settings below; default: that of keras_amm.wrap, which takes only --max_influence",
+    )
+    flags.DEFINE_float(
+        "max_influence", None, "bound of the pull on each image; by default none for the paper's, 4 for the default's"
     )
     flags.DEFINE_float("strength", 32.0, "lambda, the weight of the margin penalty")
     flags.DEFINE_enum("aggregation", "min", _names(keras_amm.aggregation.ENTRIES), "which samples count")
