@@ -44,7 +44,9 @@ class AMMModel(ClassifierWrapper, KerasHooks):
     `MarginReport.margin` (a correct sample that was not searched counts by an
     estimate); `attack_success`, the share of attacked samples that reached a boundary; with
     `gradient="boundary"` also `boundary_cosine`, the mean over the samples that the penalty counts of the cosine
-    between perturbation and normal of the boundary, which is 1 at the nearest point.
+    between perturbation and normal of the boundary, which is 1 at the nearest point; and with a `max_influence` also
+    `influence`, the part of it that the training error leaves: the most by which an image was pulled, where 1 is the
+    most by which the cross-entropy pulls.
     Where the classifier has a metric of one of these names, it keeps it, and ours
     is called `amm_margin` and so on.
 
@@ -66,7 +68,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
     >>> model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     >>> logs = model.fit(np.random.rand(8, 2), np.arange(8) % 3, verbose=0)
     >>> sorted(logs.history)
-    ['attack_success', 'boundary_cosine', 'cross_entropy', 'loss', 'margin', 'margin_penalty']
+    ['attack_success', 'boundary_cosine', 'cross_entropy', 'influence', 'loss', 'margin', 'margin_penalty']
 
     Reference: Equation 7 and Section 4.2 of the paper.
     """
@@ -93,7 +95,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         self.attack = require_trainable(attack or DeepFool(), self.regularizer)
         self.regularizer.prepare()
         self._health = HealthWatch()
-        self._margin_metrics = metrics.margin_metrics(with_cosine=self.regularizer.gradient == "boundary")
+        self._margin_metrics = metrics.margin_metrics(metrics.optional_metrics(self.regularizer))
 
     def margin_penalty(self, x: TensorLike, y: TensorLike) -> Tensor:
         """The margin penalty of a batch, differentiable with respect to the weights.
@@ -179,7 +181,8 @@ class AMMModel(ClassifierWrapper, KerasHooks):
             also=lambda: self._remember(found, clean, y, y_pred),
         )
         trackers = [self._loss_tracker, *self._margin_metrics]
-        metrics.update(trackers, loss, extra_losses, found.value, found.statistics, tf.shape(images)[0])
+        optional = metrics.optional_metrics(self.regularizer)
+        metrics.update(trackers, optional, loss, extra_losses, found.value, found.statistics, tf.shape(images)[0])
         logs = self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
         self._leave_names_to(logs)
         return self._for_reduction({**logs, **results_of(self._training_metrics())})
@@ -252,7 +255,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
     def _training_metrics(self) -> list[keras.metrics.Metric]:
         if self.regularizer.is_off:
             return []
-        names = metric_names(self.loss, self._names_taken, with_cosine=self.regularizer.gradient == "boundary")
+        names = metric_names(self.loss, self._names_taken, metrics.optional_metrics(self.regularizer))
         for metric, name in zip(self._margin_metrics, names, strict=True):
             metric.name = name
         return list(self._margin_metrics)

@@ -1,6 +1,6 @@
 """What `fit` calls the metrics of the margin: never as the classifier's are called, nor by a wrong name."""
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from typing import Any
 
 import keras
@@ -18,15 +18,17 @@ _FUNCTIONS = (
 )
 
 
-def metric_names(loss: Any, taken: Container[str], *, with_cosine: bool) -> list[str]:
+def metric_names(loss: Any, taken: Container[str], optional: Sequence[str] = ()) -> list[str]:
     """The names of the `margin_metrics`, given the compiled loss and the names that the classifier's metrics have.
 
+    The names of those that only some regularizers have come last.
+
     Example:
-    >>> keras_amm.gradient.metric_names.metric_names("categorical_hinge", taken={"margin"}, with_cosine=False)
+    >>> keras_amm.gradient.metric_names.metric_names("categorical_hinge", taken={"margin"})
     ['classification_loss', 'margin_penalty', 'amm_margin', 'attack_success']
     """
     names = ["cross_entropy" if is_cross_entropy(loss) else "classification_loss"]
-    names += ["margin_penalty", "margin", "attack_success", *(["boundary_cosine"] if with_cosine else [])]
+    names += ["margin_penalty", "margin", "attack_success", *optional]
     return [_free(name, taken) for name in names]
 
 

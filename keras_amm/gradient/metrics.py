@@ -1,5 +1,6 @@
 """The metrics of margins that `fit` shows, and how they average over batches."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
@@ -7,6 +8,7 @@ import tensorflow as tf
 
 from keras_amm.gradient.metric_names import metric_names
 from keras_amm.network.zero_gradients import have_no_gradient
+from keras_amm.regularizer import MarginRegularizer
 from keras_amm.search.path import Path
 from keras_amm.typing import Tensor
 
@@ -27,6 +29,8 @@ class MarginStatistics(NamedTuple):
         num_capped: of how many of these the penalty has no gradient, because it is at its cap, or 0.
         sum_of_cosines: sum over the samples counted of the cosine between perturbation and boundary's normal; 0 unless
             `gradient="boundary"`.
+        sum_of_influences: sum over the samples counted of the most by which one was pulled in this step, as a multiple
+            of the cross-entropy's largest pull; 0 without `max_influence`.
         median: the median of the correct samples' norms, of the global batch; 0 if no attack on them succeeded.
     """
 
@@ -39,16 +43,17 @@ class MarginStatistics(NamedTuple):
     num_counted: Tensor
     num_capped: Tensor
     sum_of_cosines: Tensor
+    sum_of_influences: Tensor
     median: Tensor
 
 
 def batch_statistics(
-    path: Path, median: Tensor, selected: Tensor, capped: Tensor, sum_of_cosines: Tensor
+    path: Path, median: Tensor, selected: Tensor, capped: Tensor, sum_of_cosines: Tensor, influence: Tensor
 ) -> MarginStatistics:
     """The statistics of a searched batch.
 
-    They are of its median margin, of which samples count [b] and which of these have no gradient [b], and of the sum of
-    the cosines.
+    They are of its median margin, of which samples count [b] and which of these have no gradient [b], of the sum of the
+    cosines, and of the influence in this step.
     """
     is_stuck = path.searched & have_no_gradient(path.norm, path.success)
     is_infinite = path.searched & ~tf.math.is_finite(path.norm)
@@ -62,6 +67,7 @@ def batch_statistics(
         num_counted=_count(selected),
         num_capped=_count(capped),
         sum_of_cosines=tf.cast(sum_of_cosines, tf.float32),
+        sum_of_influences=_count(selected) * influence,
         median=median,
     )
 
@@ -98,13 +104,20 @@ class NanMean(keras.metrics.Mean):
         return keras.ops.where(self.count > 0, super().result(), float("nan"))
 
 
-def margin_metrics(*, with_cosine: bool) -> list[keras.metrics.Metric]:
-    """The metrics that `fit` shows beside the loss, with that of the cosine or without it."""
-    return [NanMean(name=name) for name in metric_names(None, (), with_cosine=with_cosine)]
+def optional_metrics(regularizer: MarginRegularizer) -> list[str]:
+    """The names of the metrics that only some regularizers have."""
+    has = {"boundary_cosine": regularizer.gradient == "boundary", "influence": regularizer.max_influence is not None}
+    return [name for name, is_there in has.items() if is_there]
+
+
+def margin_metrics(optional: Sequence[str]) -> list[keras.metrics.Metric]:
+    """The metrics that `fit` shows beside the loss, among them the optional ones of these names."""
+    return [NanMean(name=name) for name in metric_names(None, (), optional)]
 
 
 def update(
     metrics: list[keras.metrics.Metric],
+    optional: Sequence[str],
     loss: Tensor,
     extra_losses: list[Tensor],
     penalty: Tensor,
@@ -115,23 +128,25 @@ def update(
 
     Args:
         metrics: Keras's mean of the loss, followed by the `margin_metrics`.
+        optional: the names of the optional ones among these.
         loss: scalar, the loss of this replica without the penalty: the compiled loss plus the extra losses.
         extra_losses: scalars, which layers add to the loss, such as weight decay.
         penalty: scalar, the margin penalty.
         statistics: the margins of the batch.
         batch_size: scalar, the number of samples in the batch.
     """
-    total, classification_loss, margin_penalty, margin, attack_success, *boundary_cosine = metrics
+    total, classification_loss, margin_penalty, margin, attack_success, *others = metrics
     # Keras divides the loss of each replica by their number, because the optimizer sums the replicas' gradients.
     loss *= tf.distribute.get_strategy().num_replicas_in_sync
     total.update_state(loss + tf.cast(penalty, loss.dtype), sample_weight=batch_size)
     compiled_loss = loss - sum(tf.cast(extra, loss.dtype) for extra in extra_losses)
     classification_loss.update_state(compiled_loss, sample_weight=batch_size)
     margin_penalty.update_state(penalty, sample_weight=batch_size)
+    sums = {"boundary_cosine": statistics.sum_of_cosines, "influence": statistics.sum_of_influences}
     means = [
         (margin, statistics.sum_of_margins, statistics.num_samples),
         (attack_success, statistics.num_success, statistics.num_searched),
-        *((metric, statistics.sum_of_cosines, statistics.num_counted) for metric in boundary_cosine),
+        *((metric, sums[name], statistics.num_counted) for metric, name in zip(others, optional, strict=True)),
     ]
     for metric, total_of_metric, number in means:
         mean = tf.math.divide_no_nan(total_of_metric, tf.cast(number, total_of_metric.dtype))

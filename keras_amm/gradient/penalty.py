@@ -157,7 +157,8 @@ def _compute(
     # An automatic strength has no cap, and LIN none either; beyond the hinge, the margin is the one that is wanted.
     has_cap = shrinkages.find_entry(regularizer.shrinkage).is_capped and not regularizer.is_automatic
     capped = selected & (slope == 0.0) & has_cap
-    statistics = batch_statistics(path, median, selected, capped, sum_of_cosines)
+    most = now.strength if regularizer.is_automatic else now.max_influence
+    statistics = batch_statistics(path, median, selected, capped, sum_of_cosines, most)
     seen = path.gradient_norms
     return MarginPenalty(value, gradients, statistics, checks, selected=selected, gradient_norms=seen)
 

@@ -129,7 +129,7 @@ def test_page():
 
 def test_page_of_no_record():
     text = page({})
-    assert f"Of {len(CELLS)} cells, 0 have been run" in text and text.count("\nNot run.") == 5
+    assert f"Of {len(CELLS)} cells, 0 have been run" in text and text.count("\nNot run.") == 6
 
 
 def test_the_page_in_the_repository_is_that_of_its_records():

@@ -352,6 +352,33 @@ def test_the_bound_of_a_numeric_strength_with_two_classes(error):
     np.testing.assert_allclose(np.abs(got), 0.5 * 0.1 * (1.0 - 2.0 * error) ** 3, rtol=2e-3, atol=1e-7)
 
 
+@pytest.mark.usefixtures("eagerly")
+@pytest.mark.parametrize("strength", ["auto", 8.0])
+@pytest.mark.parametrize("error", [0.0, 0.02, 0.5])
+def test_fit_shows_the_influence(strength, error):
+    """Of an automatic strength it also grows over the first steps; without a bound there is none."""
+    x, y = small_data()
+    warmup = 4 if strength == "auto" else 0
+    model = keras_amm.wrap(
+        small_network(), strength=strength, max_influence=1.5, warmup_steps=warmup, gradient="unrolled"
+    )
+    model.compile(keras.optimizers.SGD(0.0), LOSS)
+    for step in range(4):
+        running = model.regularizer.running
+        running.seen.assign(1.0)
+        running.accuracy.assign(1.0 - error)
+        model.reset_metrics()
+        logs = model.train_on_batch(x, y, return_dict=True)
+        if warmup and step == 0:
+            assert np.isnan(logs["influence"])
+        else:
+            wanted = 1.5 * _share(error) * (step / 4 if warmup else 1.0)
+            assert logs["influence"] == pytest.approx(wanted, rel=1e-5)
+    unbounded = keras_amm.wrap(small_network(), strength=8.0, max_influence=None)
+    unbounded.compile("sgd", LOSS)
+    assert "influence" not in unbounded.train_on_batch(x, y, return_dict=True)
+
+
 def test_a_numeric_strength_is_else_that_of_equation_6_whatever_the_training_error():
     y = (X @ (KERNEL[:, 0] - KERNEL[:, 1]) + 0.5 > 0).astype("int32")
     for labels in (y, 1 - y):
