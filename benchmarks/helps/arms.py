@@ -1,4 +1,4 @@
-"""What is trained in a cell: plainly, with AMM in one setting and two that differ in one argument, and what else."""
+"""What is trained in a cell: plainly, with AMM in one setting and in others that differ in an argument, and rivals."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -29,6 +29,8 @@ AMM: Mapping[str, Any] = MappingProxyType(
     }
 )
 
+_HARD: Mapping[str, Any] = {**AMM, "max_influence": 16.0}
+
 # Makes of a network with new weights the model that is trained, which shares them. Takes the arm's settings and the
 # median margin of plain training too.
 Wrap = Callable[[keras.Model, Mapping[str, Any], float], keras.Model]
@@ -55,11 +57,11 @@ class Arm:
 
 
 def compile_model(model: keras.Model, cell: Cell, settings: Mapping[str, Any]) -> None:
-    """Compile for training with the cell's optimizer, and the arm's weight decay or label smoothing if it has any."""
+    """Compile for training with the cell's optimizer, and the arm's decay, smoothing or clipping if it has any."""
     decay = settings.get("weight_decay", {}).get(cell.optimizer)
     optimizer = optimizers.build(
         cell.optimizer,
-        global_clipnorm=cell.global_clipnorm,
+        global_clipnorm=settings.get("global_clipnorm", cell.global_clipnorm),
         **({} if decay is None else {"weight_decay": decay}),
     )
     loss: Any = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -101,7 +103,8 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
         "plain": Arm("plain", needs=()),
         "amm": Arm("AMM", {"regularizer": dict(AMM)}, _with_amm),
         "rough": Arm('AMM, `search="rough"`', {"regularizer": {**AMM, "search": "rough"}}, _with_amm),
-        "hard": Arm("AMM, `max_influence=16`", {"regularizer": {**AMM, "max_influence": 16.0}}, _with_amm),
+        "hard": Arm("AMM, `max_influence=16`", {"regularizer": _HARD}, _with_amm),
+        "hard-clipped": Arm("the same, clipped", {"regularizer": _HARD, "global_clipnorm": 10.0}, _with_amm),
         "paper": Arm("the paper's MIN+EXP", {"from_paper": "min-exp"}, _with_the_papers),
         "longer": _rival("plain, longer"),
         "label-smoothing": _rival("label smoothing", {"label_smoothing": 0.1}),

@@ -43,6 +43,8 @@ def page(records: Mapping[Key, Record]) -> str:
         "## A harder pull",
         _HARD,
         tables.beside(held_out, "hard"),
+        _CLIPPED,
+        tables.beside(held_out, "hard-clipped"),
         "## What a user would take instead",
         _rivals(),
         tables.rivals(held_out),
@@ -123,6 +125,10 @@ With `search="rough"` a step is cheaper, and its penalty is less like that of th
 _HARD = """\
 With `max_influence=16`, four times the default, the nearest images are pulled harder. Entries are as above."""
 
+_CLIPPED = """\
+A harder pull makes longer steps. In `mnist-cnn-bn` the gradient is not clipped, and they ruin the network. With
+`global_clipnorm=10` in the optimizer they do not:"""
+
 _ON_TEST = """\
 The same trainings with AMM, and as many seeds as above. Plain networks were trained again from the same weights. The
 robust accuracy is at the same distances as above.
@@ -154,6 +160,7 @@ python -m benchmarks.helps.run --arms=plain,amm,paper,longer,label-smoothing,wei
 rough=mnist-mlp800,mnist-lenet,mnist-mlp,mnist-cnn-bn,fashion-mlp,fashion-cnn,fashion-cnn-bn,cifar10-cnn
 python -m benchmarks.helps.run --arms=rough --cells=$rough
 python -m benchmarks.helps.run --arms=hard --cells=$rough,mnist-500,fashion-500
+python -m benchmarks.helps.run --arms=hard-clipped --cells=mnist-cnn-bn
 python -m benchmarks.helps.run --arms=plain,amm --test
 python -m benchmarks.helps.run --arms=paper --cells=mnist-mlp800,mnist-lenet --test
 six=mnist-lenet,fashion-cnn-300,fashion-imbalanced,fashion-shirts,cifar10-cnn,breast-cancer

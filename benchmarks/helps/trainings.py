@@ -36,7 +36,7 @@ def plan(cells: Sequence[str], arms: Sequence[str], seeds: Sequence[int], test: 
     for what, names, known in (("cells", cells, CELLS), ("arms", arms, ARMS)):
         if unknown := [name for name in names if name not in known]:
             raise ValueError(f"Expected of {', '.join(known)}. Received: --{what}={','.join(unknown)}.")
-    stages = (("plain", "amm"), ("paper", "rough", "hard"), RIVALS)
+    stages = (("plain", "amm"), ("paper", "rough", "hard", "hard-clipped"), RIVALS)
     return [
         Key(cell, arm, seed, test)
         for stage in stages

@@ -95,6 +95,7 @@ def test_page():
         found[Key("mnist-mlp", "paper", seed)] = record(7.5, 1.25)
         found[Key("mnist-mlp", "rough", seed)] = record(6.5, 1.375)
         found[Key("mnist-mlp", "hard", seed)] = record(4.5, 1.75)
+        found[Key("mnist-mlp", "hard-clipped", seed)] = record(3.5, 1.625)
         found[Key("mnist-mlp", "noise", seed)] = record(5.5, 1.6, robust_accuracy=0.75, processor_seconds=20.0)
     found[Key("fashion-shirts", "plain", 0)] = record(14.0, 1.0)
     found[Key("fashion-shirts", "amm", 0)] = record(50.0, 3.0, largest_predicted_share=1.0, attack_success=0.01)
@@ -119,6 +120,7 @@ def test_page():
     assert "| `mnist-mlp` | 7.00%, 1.00, 50% | 6.00%, 1.50, 50% | 7.50%, 1.25, 50% |" in text
     assert "| `mnist-mlp` | 7.00%, 1.00, 50% | 6.00%, 1.50, 50% | 6.50%, 1.38, 50% |" in text
     assert "| `mnist-mlp` | 7.00%, 1.00, 50% | 6.00%, 1.50, 50% | 4.50%, 1.75, 50% |" in text
+    assert "| `mnist-mlp` | 7.00%, 1.00, 50% | 6.00%, 1.50, 50% | 3.50%, 1.62, 50% |" in text
     not_run = "not run | not run | not run"
     assert f"| `mnist-mlp` | 6.00%, 1.50, 50% | {not_run} | **5.50%, 1.60, 75%** | not run | not run |" in text
     assert "| Gaussian noise | 1 | 1 | 1 | 1 | 1 | 0.50 |" in text and "\n| PGD training |" not in text
@@ -129,7 +131,7 @@ def test_page():
 
 def test_page_of_no_record():
     text = page({})
-    assert f"Of {len(CELLS)} cells, 0 have been run" in text and text.count("\nNot run.") == 6
+    assert f"Of {len(CELLS)} cells, 0 have been run" in text and text.count("\nNot run.") == 7
 
 
 def test_the_page_in_the_repository_is_that_of_its_records():
