@@ -104,7 +104,9 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
         "amm": Arm("AMM", {"regularizer": dict(AMM)}, _with_amm),
         "rough": Arm('AMM, `search="rough"`', {"regularizer": {**AMM, "search": "rough"}}, _with_amm),
         "hard": Arm("AMM, `max_influence=16`", {"regularizer": _HARD}, _with_amm),
-        "hard-clipped": Arm("AMM, `max_influence=16`, clipped", {"regularizer": _HARD, "global_clipnorm": 10.0}, _with_amm),
+        "hard-clipped": Arm(
+            "AMM, `max_influence=16`, clipped", {"regularizer": _HARD, "global_clipnorm": 10.0}, _with_amm
+        ),
         "paper": Arm("the paper's MIN+EXP", {"from_paper": "min-exp"}, _with_the_papers),
         "longer": _rival("plain, longer"),
         "label-smoothing": _rival("label smoothing", {"label_smoothing": 0.1}),
