@@ -10,7 +10,7 @@ DEFAULTS = {
     "aggregation": "min", "shrinkage": "exp", "c": 2.0, "d": 1.0, "gradient": "unrolled", "screening": None,
     "interval": 1, "only_successful": True, "num_candidates": 10, "max_iterations": 6, "validation": False,
     "num_train": 0, "num_random_labels": 0, "augment": True, "shuffle": True, "eval_margins": 0, "log_margins": 0,
-    "data_dir": None, "misclassified": None, "loss": "cross-entropy",
+    "data_dir": None, "misclassified": None, "max_influence": None, "loss": "cross-entropy",
     "penalty": "paper",
 }  # fmt: skip
 
