@@ -10,28 +10,21 @@ as half a cosine to 0. Error and margin are those of images held out of the trai
 Each record is a file of its own, so that a run which was stopped goes on. At the end, all records are shown as a table.
 """
 
-import json
-import pathlib
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from absl import app, flags
 
 import keras_amm
-from benchmarks import threads
-from examples.paper.command_line import numbers
-from examples.paper.data.sources import NotPreparedError
-from examples.paper.json_files import write_json
-from examples.paper.training.run_records import versions
 
-from .helps import data
+from . import recorded_trainings
+from .helps import data, optimizers
 from .helps.cells import CELLS, Cell
 from .helps.measuring import measure
 from .helps.trainings import fit, new_network
+from .recorded_trainings import mean
 
 _FALLING = "-falling"
 # Whether there is AMM, and the largest norm of the gradient.
@@ -44,34 +37,20 @@ WAYS: Mapping[str, tuple[bool, float | None]] = {
 
 
 def main(argv: list[str]) -> None:
-    if argv[1:]:
-        raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
-    if unknown := [way for way in flags.FLAGS.ways if way not in WAYS]:
-        sys.exit(f"Expected of {', '.join(WAYS)}. Received: --ways={','.join(unknown)}.")
-    # TensorFlow warns of many compiled functions; here each network has its own on purpose.
-    tf.get_logger().setLevel("ERROR")
-    threads.set_as_told()
-    folder = pathlib.Path(flags.FLAGS.records)
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        for seed in numbers("seeds", flags.FLAGS.seeds, int):
-            for schedule in flags.FLAGS.schedules:
-                for way in flags.FLAGS.ways:
-                    _record(folder, flags.FLAGS.cell, schedule, way, seed)
-    except (NotPreparedError, ValueError) as error:
-        sys.exit(str(error))
-    print(table([json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]))
+    cell = flags.FLAGS.cell
+    recorded_trainings.require_known("cell", [cell], CELLS)
+    recorded_trainings.require_known("ways", flags.FLAGS.ways, WAYS)
+    choices = {"cell": [cell], "schedule": flags.FLAGS.schedules, "way": flags.FLAGS.ways}
+    records = recorded_trainings.make(argv, choices, _train, _shown)
+    print(table([record for record in records if record["cell"] == cell]))
 
 
-def _record(folder: pathlib.Path, cell: str, schedule: str, way: str, seed: int) -> None:
-    path = folder / f"{cell}.{schedule}.{way}.seed-{seed}.json"
-    if path.exists():
-        return
-    made_with = versions()
-    found = train_and_measure(CELLS[cell], data.load(CELLS[cell]), schedule, way, seed)
-    names = {"cell": cell, "schedule": schedule, "way": way, "seed": seed}
-    write_json(path, {**names, "versions": made_with, "threads": flags.FLAGS.threads, **found})
-    print(f"{path.stem}: error {found['error_percent']:.2f} %, margin {found['margin']:.4f}", flush=True)
+def _train(cell: str, schedule: str, way: str, seed: int) -> dict[str, Any]:
+    return train_and_measure(CELLS[cell], data.load(CELLS[cell]), schedule, way, seed)
+
+
+def _shown(found: Mapping[str, Any]) -> str:
+    return f"error {found['error_percent']:.2f} %, margin {found['margin']:.4f}"
 
 
 def train_and_measure(cell: Cell, images: data.CellData, schedule: str, way: str, seed: int) -> dict[str, Any]:
@@ -80,7 +59,7 @@ def train_and_measure(cell: Cell, images: data.CellData, schedule: str, way: str
     network = new_network(cell, images, seed)
     model = keras_amm.wrap(network) if with_amm else network
     num_steps = cell.epochs * -(-len(images.train) // cell.batch_size)
-    optimizer = keras.optimizers.SGD(rate_of(schedule, num_steps), momentum=0.9, global_clipnorm=clipnorm)
+    optimizer = optimizers.build("sgd", learning_rate=rate_of(schedule, num_steps), global_clipnorm=clipnorm)
     model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     return {
         **fit(model, images.train, cell),
@@ -112,9 +91,8 @@ def table(records: Sequence[Mapping[str, Any]]) -> str:
 def _entry(records: Sequence[Mapping[str, Any]]) -> str:
     if not records:
         return "not run"
-    errors, margin = [record["error_percent"] for record in records], np.mean([record["margin"] for record in records])
-    deviation = f" ± {np.std(errors, ddof=1):.2f}" if len(errors) > 1 else ""
-    return f"{np.mean(errors):.2f}%{deviation}, {margin:.2f}"
+    error, margin = ([record[name] for record in records] for name in ("error_percent", "margin"))
+    return f"{mean(error, 2, '%')}, {np.mean(margin):.2f}"
 
 
 def _define_flags() -> None:
@@ -122,9 +100,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("cell", "mnist-cnn-bn", "Cell of the benchmark `helps`.")
     flags.DEFINE_list("schedules", ["0.01", "0.03", "0.1", "0.1-falling"], "Learning rates, constant or falling.")
     flags.DEFINE_list("ways", list(WAYS), "Ways of training.")
-    flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of initial weights and order.")
-    flags.DEFINE_string("records", "results/learning_rates", "Folder of the records.")
-    threads.define_flag()
+    recorded_trainings.define_flags("results/learning_rates")
 
 
 if __name__ == "__main__":

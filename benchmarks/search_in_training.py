@@ -14,27 +14,20 @@ Each record is a file of its own, so that a run which was stopped goes on. At th
 Reference: Pintor et al. (2021) for FMN, Abdollahpoorrostam et al. (2023) for the projection.
 """
 
-import json
-import pathlib
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from absl import app, flags
 
 import keras_amm
-from benchmarks import threads
-from examples.paper.command_line import numbers
-from examples.paper.data.sources import NotPreparedError
-from examples.paper.json_files import write_json
-from examples.paper.training.run_records import versions
 
+from . import recorded_trainings
 from .helps import data
 from .helps.arms import compile_model
 from .helps.cells import CELLS, Cell
 from .helps.trainings import fit, new_network
+from .recorded_trainings import mean
 
 SEARCHES: Mapping[str, Any] = {
     "deepfool": keras_amm.DeepFool,
@@ -51,37 +44,18 @@ _MEASURED_BY = {
 
 
 def main(argv: list[str]) -> None:
-    if argv[1:]:
-        raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
-    for what, names, known in (("cells", flags.FLAGS.cells, CELLS), ("searches", flags.FLAGS.searches, SEARCHES)):
-        if unknown := [name for name in names if name not in known]:
-            sys.exit(f"Expected of {', '.join(known)}. Received: --{what}={','.join(unknown)}.")
-    # TensorFlow warns of many compiled functions; here each network has its own on purpose.
-    tf.get_logger().setLevel("ERROR")
-    threads.set_as_told()
-    folder = pathlib.Path(flags.FLAGS.records)
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        for seed in numbers("seeds", flags.FLAGS.seeds, int):
-            for cell in flags.FLAGS.cells:
-                for search in flags.FLAGS.searches:
-                    _record(folder, cell, search, seed)
-    except (NotPreparedError, ValueError) as error:
-        sys.exit(str(error))
-    print(table([json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]))
+    recorded_trainings.require_known("cells", flags.FLAGS.cells, CELLS)
+    recorded_trainings.require_known("searches", flags.FLAGS.searches, SEARCHES)
+    choices = {"cell": flags.FLAGS.cells, "search": flags.FLAGS.searches}
+    print(table(recorded_trainings.make(argv, choices, _train, _shown)))
 
 
-def _record(folder: pathlib.Path, cell: str, search: str, seed: int) -> None:
-    path = folder / f"{cell}.{search}.seed-{seed}.json"
-    if path.exists():
-        return
-    made_with = versions()
-    found = train_and_measure(CELLS[cell], data.load(CELLS[cell]), SEARCHES[search](), seed)
-    write_json(
-        path,
-        {"cell": cell, "search": search, "seed": seed, "versions": made_with, "threads": flags.FLAGS.threads, **found},
-    )
-    print(f"{path.stem}: error {found['error_percent']:.2f} %, margin {found['tight']['signed_mean']:.4f}", flush=True)
+def _train(cell: str, search: str, seed: int) -> dict[str, Any]:
+    return train_and_measure(CELLS[cell], data.load(CELLS[cell]), SEARCHES[search](), seed)
+
+
+def _shown(found: Mapping[str, Any]) -> str:
+    return f"error {found['error_percent']:.2f} %, margin {found['tight']['signed_mean']:.4f}"
 
 
 def train_and_measure(cell: Cell, images: data.CellData, attack: keras_amm.Attack, seed: int) -> dict[str, Any]:
@@ -121,25 +95,18 @@ def table(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _columns(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    yield _mean([record["error_percent"] for record in records], 2, "%")
+    yield mean([record["error_percent"] for record in records], 2, "%")
     for measured_by in _MEASURED_BY:
-        yield _mean([record[measured_by]["signed_mean"] for record in records], 3)
-    yield _mean([record["boundary_cosine"] for record in records], 2)
-    yield _mean([record["processor_seconds"] for record in records], 0)
-
-
-def _mean(values: Sequence[float], digits: int, unit: str = "") -> str:
-    deviation = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.{digits}f}{unit}{deviation}"
+        yield mean([record[measured_by]["signed_mean"] for record in records], 3)
+    yield mean([record["boundary_cosine"] for record in records], 2)
+    yield mean([record["processor_seconds"] for record in records], 0)
 
 
 def _define_flags() -> None:
     """Only where this is the program: other benchmarks have flags of the same names."""
     flags.DEFINE_list("cells", ["mnist-mlp800", "mnist-lenet", "cifar10-cnn"], "Cells of the benchmark `helps`.")
     flags.DEFINE_list("searches", list(SEARCHES), "What searches while training.")
-    flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of initial weights and order.")
-    flags.DEFINE_string("records", "results/search_in_training", "Folder of the records.")
-    threads.define_flag()
+    recorded_trainings.define_flags("results/search_in_training")
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ def batch_statistics(
     """
     is_stuck = path.searched & have_no_gradient(path.norm, path.success)
     is_infinite = path.searched & ~tf.math.is_finite(path.norm)
+    num_counted = _count(selected)
     return MarginStatistics(
         sum_of_margins=_sum_of_margins(path),
         num_samples=tf.cast(tf.size(path.norm), tf.float32),
@@ -64,10 +65,10 @@ def batch_statistics(
         num_searched=_count(path.searched),
         num_stuck=_count(is_stuck),
         num_infinite=_count(is_infinite),
-        num_counted=_count(selected),
+        num_counted=num_counted,
         num_capped=_count(capped),
         sum_of_cosines=tf.cast(sum_of_cosines, tf.float32),
-        sum_of_influences=_count(selected) * influence,
+        sum_of_influences=num_counted * influence,
         median=median,
     )
 

@@ -12,7 +12,7 @@ from .losses import LOSSES
 
 _REGULARIZER_SETTINGS = (
     "strength", "aggregation", "shrinkage", "c", "d", "gradient", "screening", "only_successful", "interval",
-    "misclassified",
+    "misclassified", "max_influence",
 )  # fmt: skip
 
 
@@ -41,11 +41,11 @@ def initial_network(settings: dict[str, Any], num_classes: int) -> keras.Model:
 
 def wrap_for_margin(network: keras.Model, settings: dict[str, Any]) -> keras_amm.AMMModel:
     """The network wrapped with the regularizer and the attack that the settings name."""
-    bound = {} if settings["max_influence"] is None else {"max_influence": settings["max_influence"]}
     if settings["penalty"] == "default":
-        regularizer = keras_amm.MarginRegularizer(**bound)
+        bound = settings["max_influence"]
+        regularizer = keras_amm.MarginRegularizer(**({} if bound is None else {"max_influence": bound}))
     else:
-        changes = {**bound, **{name: settings[name] for name in _REGULARIZER_SETTINGS}}
+        changes = {name: settings[name] for name in _REGULARIZER_SETTINGS}
         regularizer = keras_amm.MarginRegularizer.from_paper("min-exp", **changes)
     attack = keras_amm.DeepFool(settings["max_iterations"], settings["num_candidates"])
     return keras_amm.wrap(network, regularizer=regularizer, attack=attack)
