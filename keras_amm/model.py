@@ -14,7 +14,7 @@ from keras_amm.execution.delegation import has_own, results_of
 from keras_amm.execution.gradients import weight_gradients
 from keras_amm.execution.guarded_update import save_values
 from keras_amm.execution.keras_hooks import KerasHooks
-from keras_amm.gradient import metrics
+from keras_amm.gradient import clipping, metrics
 from keras_amm.gradient.current_strength import accuracy_of
 from keras_amm.gradient.health import HealthWatch
 from keras_amm.gradient.metric_names import metric_names
@@ -167,6 +167,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         clean = _pass_for_search(classifier, images, y_pred, tape, is_shared=is_shared)
         scale = self.optimizer.scale_loss(tf.ones(()))
         found = self._find_penalty(classifier, clean, y, self.optimizer.iterations, scale)
+        found = clipping.clipped(found, self.regularizer, scale)
         # The penalty depends on the weights through the statistics of the batch, too; the loss's way back serves both.
         seeded = [(scaled_loss, tf.ones_like(scaled_loss)), *found.through_pass(classifier.sources)]
         targets, seeds = zip(*seeded, strict=True)
@@ -178,7 +179,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
             [*found.checks, found.finite_gradients()],
             saved_values=saved_values,
             wait_for=loss,
-            also=lambda: self._remember(found, clean, y, y_pred),
+            also=lambda: self._remember(found, clean, y, y_pred, clipping.norm_of(gradients, scale)),
         )
         trackers = [self._loss_tracker, *self._margin_metrics]
         optional = metrics.optional_metrics(self.regularizer)
@@ -231,10 +232,14 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         }
         return cls(**parts)
 
-    def _remember(self, found: MarginPenalty, clean: CleanPass, y: TensorLike, y_pred: TensorLike) -> None:
-        """Add a batch to what the regularizer remembers, and to what is watched."""
+    def _remember(
+        self, found: MarginPenalty, clean: CleanPass, y: TensorLike, y_pred: TensorLike, of_loss: Tensor
+    ) -> None:
+        """Add a batch, and the norm of the loss's gradient, to what the regularizer remembers and what is watched."""
         if self.regularizer.running is not None:
             accuracy = accuracy_of(clean, y)
+            is_trained = accuracy > clipping.least_accuracy_of_trained(clean.logits.shape[1])
+            self.regularizer.running.update_loss_gradient(of_loss, is_trained)
             self.regularizer.running.update(found.statistics.median, accuracy, found.gradient_norms)
         self._health.add(found.statistics, clean, y, y_pred)
 

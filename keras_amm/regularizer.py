@@ -59,6 +59,9 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         search: `"exact"`, every sample; `"ranks"`, best first, those that the selection probably depends on;
             `"cheap"`, fewer, by estimates, and without looking where the last, short step of a correct one ends;
             `"rough"`, towards fewer classes, with more last steps not looked at, and of `"avg"` the nearest 70% only.
+        relative_clipnorm: float > 0, the largest norm of the penalty's gradient in a step of `fit`, as a multiple of
+            the largest that a running mean of the norms of the loss's has had; None for no limit, which is also where
+            the training began with a trained network.
         **kwargs: arguments of `keras.layers.Layer`, such as `name`.
 
     Raises:
@@ -92,6 +95,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         warmup_steps: int = 0,
         above_chance: bool = False,
         search: str = "cheap",
+        relative_clipnorm: float | None = 1.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -114,14 +118,15 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         self.warmup_steps = warmup_steps
         self.above_chance = above_chance
         self.search = search
+        self.relative_clipnorm = relative_clipnorm
         require_valid({name: getattr(self, name) for name in ("strength", "aggregation", *PLAIN)})
         self.running: RunningStatistics | None = None
         self.built = True
 
     def prepare(self) -> None:
         """Make the weights that the arguments need; `AMMModel` does, in the scope of its strategy."""
-        needs = (self.normalize == "median", self.above_chance, self.max_influence, self.search != "exact")
-        if self.running is None and any(needs):
+        needs = (self.normalize == "median", self.above_chance, self.max_influence, self.relative_clipnorm)
+        if self.running is None and (any(needs) or self.search != "exact"):
             self.running = RunningStatistics(name="running")
 
     def select(self, norm: Tensor, labels: Tensor, correct: Tensor, success: Tensor) -> Tensor:

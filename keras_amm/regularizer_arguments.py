@@ -16,7 +16,7 @@ _SEARCHES = ("exact", "ranks", "cheap", "rough")
 
 # The arguments of which a configuration holds the values themselves.
 PLAIN = """c d top_fraction max_penalty gradient screening only_successful interval misclassified normalize
-    max_influence warmup_steps above_chance search""".split()
+    max_influence warmup_steps above_chance search relative_clipnorm""".split()
 
 # What these arguments mean where a configuration does not have them: it was saved before they existed.
 BEFORE_THEY_EXISTED: Mapping[str, Any] = MappingProxyType(
@@ -27,6 +27,7 @@ BEFORE_THEY_EXISTED: Mapping[str, Any] = MappingProxyType(
         "warmup_steps": 0,
         "above_chance": False,
         "search": "exact",
+        "relative_clipnorm": None,
     }
 )
 # Beside strength, c and d: those of the authors' code.
@@ -56,6 +57,8 @@ def require_valid(given: Mapping[str, Any]) -> None:
         ValueError: one of the arguments, or a combination, is not valid.
     """
     _require_valid_strength(given["strength"], given["max_influence"])
+    if given["relative_clipnorm"] is not None:
+        require_real("relative_clipnorm", given["relative_clipnorm"], lambda v: v > 0, "greater than 0, or None")
     for name in ("c", "d", "max_penalty"):
         require_real(name, given[name], lambda v: v > 0, "greater than 0")
     require_real("top_fraction", given["top_fraction"], lambda v: 0 < v <= 1, "in (0, 1]")

@@ -21,6 +21,9 @@ class RunningStatistics(keras.layers.Layer):
         accuracy: scalar weight, the running mean of the batches' accuracy, from 0 on.
         seen: scalar weight, the sum of the weights that the batches have in `accuracy`, in [0, 1]; `accuracy / seen` is
             their mean accuracy.
+        loss_gradient: scalar weight, the running mean, from 0 on, of the norm of the loss's gradient.
+        longest_loss_gradient: scalar weight, the largest that `loss_gradient` has been; infinite in a training that
+            began with a trained network.
         gradient_norms: weight, by which the best-first searches know which gradients are long; see
             `keras_amm.search.gradient_norms`.
     """
@@ -32,6 +35,8 @@ class RunningStatistics(keras.layers.Layer):
         self.accuracy = self.add_weight(name="accuracy", **scalar)
         self.gradient_norms = self.add_weight(name="gradient_norms", **{**scalar, "shape": (gradient_norms.SIZE,)})
         self.seen = self.add_weight(name="seen", **scalar)
+        self.loss_gradient = self.add_weight(name="loss_gradient", **scalar)
+        self.longest_loss_gradient = self.add_weight(name="longest_loss_gradient", **scalar)
         self.built = True
 
     def margin_or(self, of_batch: Tensor) -> Tensor:
@@ -61,6 +66,19 @@ class RunningStatistics(keras.layers.Layer):
         self.accuracy.assign(_MOMENTUM * self.accuracy + (1.0 - _MOMENTUM) * accuracy)
         if of_gradients is not None:
             self.gradient_norms.assign(self.gradient_norms + of_gradients)
+
+    def update_loss_gradient(self, norm: Tensor, is_trained: Tensor) -> None:
+        """Add the norm of the loss's gradient in a batch, a scalar; `is_trained` matters before the first batch alone.
+
+        To be called before `update`, by which a batch becomes one that was seen. A norm that is NaN or infinite, as
+        mixed precision has some, is left out.
+        """
+        norm = ops.cast(norm, "float32")
+        moved = _MOMENTUM * self.loss_gradient + (1.0 - _MOMENTUM) * norm
+        self.loss_gradient.assign(ops.where(ops.isfinite(norm), moved, ops.convert_to_tensor(self.loss_gradient)))
+        longest = ops.maximum(self.longest_loss_gradient, self.loss_gradient)
+        starts_trained = ops.logical_and(self._seen() == 0.0, is_trained)
+        self.longest_loss_gradient.assign(ops.where(starts_trained, float("inf"), longest))
 
     def load_own_variables(self, store: Any) -> None:
         """Read the weights; those that a file from before there were any does not have stay as they are."""

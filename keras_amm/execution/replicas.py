@@ -2,7 +2,7 @@
 
 The margin penalty depends on the whole batch: MIN selects among all of its samples, and the penalty is a mean over
 them. So replicas exchange a few numbers per sample (norms, labels, flags), never images. Each replica differentiates
-its own samples, and the optimizer sums the gradients.
+its own samples, and the optimizer sums the gradients. They are also summed to know how long they are.
 """
 
 import tensorflow as tf
@@ -49,6 +49,11 @@ def gather(values: Tensor) -> Tensor:
     # Replicas can exchange numbers, but no booleans.
     numbers = tf.cast(values, tf.int32) if values.dtype == tf.bool else values
     return tf.cast(tf.distribute.get_replica_context().all_gather(numbers, axis=0), values.dtype)
+
+
+def summed(values: list[Tensor]) -> list[Tensor]:
+    """Tensors of the same shapes in all replicas, added up over these."""
+    return tf.distribute.get_replica_context().all_reduce("sum", values) if values and are_several() else values
 
 
 def own_part(values: Tensor, size: Tensor) -> Tensor:
