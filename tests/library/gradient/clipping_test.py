@@ -34,8 +34,8 @@ def _loss_gradient(model, x, y):
 def _penalty_gradient(model, x, y):
     with tf.GradientTape() as tape:
         penalty = model.margin_penalty(x, y)
-    gradients = tape.gradient(penalty, model.trainable_weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    return _flat(gradients)
+    gradients = tape.gradient(penalty, model.trainable_weights) if penalty > 0.0 else model.trainable_weights
+    return _flat(gradients) * float(penalty > 0.0)
 
 
 def _step_of(model, x, y):
