@@ -2,15 +2,18 @@
 
     TFDS_DATA_DIR=path/of/prepared/data python -m benchmarks.learning_rates
     python -m benchmarks.learning_rates --schedules=0.01,0.1-falling --ways=plain,amm --seeds=0
+    python -m benchmarks.learning_rates --cell=mnist-lenet --schedules=0.01-falling,0.03-falling,0.1-falling \
+        --ways=plain-clipped,amm-clipped,paper-clipped
 
 needs MNIST prepared by tensorflow-datasets. A cell of `benchmarks/helps` is trained by SGD with momentum 0.9, for as
 many epochs as the cell has, from the same initial weights and in the same order each time. A rate is constant, or falls
-as half a cosine to 0. Error and margin are those of images held out of the training split.
+as half a cosine to 0. Error and margin are those of images held out of the training split, or with `--test` of the test
+split, for rates that were chosen on the former.
 
 Each record is a file of its own, so that a run which was stopped goes on. At the end, all records are shown as a table.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -18,6 +21,7 @@ import numpy as np
 from absl import app, flags
 
 import keras_amm
+from keras_amm import MarginRegularizer
 
 from . import recorded_trainings
 from .helps import data, optimizers
@@ -26,13 +30,15 @@ from .helps.measuring import measure
 from .helps.trainings import fit, new_network
 from .recorded_trainings import mean
 
+HELD_OUT, TEST = "held-out", "test"
 _FALLING = "-falling"
-# Whether there is AMM, and the largest norm of the gradient.
-WAYS: Mapping[str, tuple[bool, float | None]] = {
-    "plain": (False, None),
-    "plain-clipped": (False, 10.0),
-    "amm": (True, None),
-    "amm-clipped": (True, 10.0),
+# What trains, and the largest norm of the gradient.
+WAYS: Mapping[str, tuple[Callable[[keras.Model], keras.Model], float | None]] = {
+    "plain": (lambda network: network, None),
+    "plain-clipped": (lambda network: network, 10.0),
+    "amm": (keras_amm.wrap, None),
+    "amm-clipped": (keras_amm.wrap, 10.0),
+    "paper-clipped": (lambda network: keras_amm.wrap(network, MarginRegularizer.from_paper("min-exp")), 10.0),
 }
 
 
@@ -40,13 +46,14 @@ def main(argv: list[str]) -> None:
     cell = flags.FLAGS.cell
     recorded_trainings.require_known("cell", [cell], CELLS)
     recorded_trainings.require_known("ways", flags.FLAGS.ways, WAYS)
-    choices = {"cell": [cell], "schedule": flags.FLAGS.schedules, "way": flags.FLAGS.ways}
+    measured_on = TEST if flags.FLAGS.test else HELD_OUT
+    choices = {"cell": [cell], "schedule": flags.FLAGS.schedules, "way": flags.FLAGS.ways, "measured_on": [measured_on]}
     records = recorded_trainings.make(argv, choices, _train, _shown)
-    print(table([record for record in records if record["cell"] == cell]))
+    print(table([record for record in records if (record["cell"], record["measured_on"]) == (cell, measured_on)]))
 
 
-def _train(cell: str, schedule: str, way: str, seed: int) -> dict[str, Any]:
-    return train_and_measure(CELLS[cell], data.load(CELLS[cell]), schedule, way, seed)
+def _train(cell: str, schedule: str, way: str, measured_on: str, seed: int) -> dict[str, Any]:
+    return train_and_measure(CELLS[cell], data.load(CELLS[cell], measured_on == TEST), schedule, way, seed)
 
 
 def _shown(found: Mapping[str, Any]) -> str:
@@ -54,10 +61,10 @@ def _shown(found: Mapping[str, Any]) -> str:
 
 
 def train_and_measure(cell: Cell, images: data.CellData, schedule: str, way: str, seed: int) -> dict[str, Any]:
-    """Train a new network in one of the `WAYS`, and measure it on the held-out images."""
-    with_amm, clipnorm = WAYS[way]
+    """Train a new network in one of the `WAYS`, and measure it on the images to measure."""
+    made_of, clipnorm = WAYS[way]
     network = new_network(cell, images, seed)
-    model = keras_amm.wrap(network) if with_amm else network
+    model = made_of(network)
     num_steps = cell.epochs * -(-len(images.train) // cell.batch_size)
     optimizer = optimizers.build("sgd", learning_rate=rate_of(schedule, num_steps), global_clipnorm=clipnorm)
     model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -100,6 +107,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("cell", "mnist-cnn-bn", "Cell of the benchmark `helps`.")
     flags.DEFINE_list("schedules", ["0.01", "0.03", "0.1", "0.1-falling"], "Learning rates, constant or falling.")
     flags.DEFINE_list("ways", list(WAYS), "Ways of training.")
+    flags.DEFINE_bool("test", False, "Measure the test images, not those held out of the training split.")
     recorded_trainings.define_flags("results/learning_rates")
 
 

@@ -167,7 +167,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         clean = _pass_for_search(classifier, images, y_pred, tape, is_shared=is_shared)
         scale = self.optimizer.scale_loss(tf.ones(()))
         found = self._find_penalty(classifier, clean, y, self.optimizer.iterations, scale)
-        found = clipping.clipped(found, self.regularizer, scale)
+        found = clipping.clipped(found, classifier, self.regularizer, scale)
         # The penalty depends on the weights through the statistics of the batch, too; the loss's way back serves both.
         seeded = [(scaled_loss, tf.ones_like(scaled_loss)), *found.through_pass(classifier.sources)]
         targets, seeds = zip(*seeded, strict=True)

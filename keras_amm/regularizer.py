@@ -26,8 +26,8 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         strength: float >= 0, lambda, or a `keras.optimizers.schedules.LearningRateSchedule` of the optimizer's
             iterations. While that is 0 nothing is searched. `"auto"` pulls a correct sample at the boundary as hard as
             `max_influence` allows, and one further away by less, by `min(R'(t), 1)` times that.
-        aggregation: `"min"`, `"avg"`, `"nearest"`, or a callable `(norm, labels, correct, success, *, top_fraction)
-            -> mask [B]`.
+        aggregation: `"min"`, `"avg"`, `"nearest"` or a callable, `(norm, labels, correct, success, *, top_fraction)`
+            to a mask [B].
         shrinkage: `"lin"`, `"exp"`, `"inv"`, `"hinge"`, or a callable of `t = -c ||delta||` or `t = d ||delta||`.
             For `"hinge"` c is the margin that is wanted: `max(0, c - ||delta||)` and `max(0, c + ||delta||)`.
         c: float > 0, the scale of correctly classified samples.
@@ -35,21 +35,20 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         top_fraction: float in (0, 1], how much of the batch `"nearest"` and `"min"` look at.
         max_penalty: float > 0, the cap of one sample's `strength * R`. Beyond it the sample has no gradient; `"lin"`
             and `"hinge"` are not capped.
-        gradient: `"unrolled"`, the exact second-order gradient; `"masked"`, input gradients held constant;
-            `"boundary"`, first-order, from the implicit function theorem at the boundary point.
-        screening: float in (0, 1], for `search="exact"`. Search only the nearest `screening * batch size` of the
-            correctly classified samples, by a first-order estimate; None searches all.
-        only_successful: bool, whether to ignore samples whose attack failed within its step limit. If False, the
-            distance they moved is used as their margin: with `DeepFool(max_iterations=1)` that is the linear estimate
-            of Elsayed et al. (2018).
-        interval: int >= 1, the training steps from one penalty to the next. The penalty is then multiplied by it,
-            caps included, and in the steps between nothing is searched. That is cheaper, and not the paper's method.
+        gradient: `"unrolled"`, the exact second-order one; `"masked"`, input gradients held constant; `"boundary"`,
+            first-order, from the implicit function theorem at the boundary point.
+        screening: float in (0, 1], for `search="exact"`: search only the `screening * batch size` correct samples
+            nearest by a first-order estimate; None searches all.
+        only_successful: bool, whether to ignore samples whose attack failed. If False, the distance they moved is
+            their margin: with `DeepFool(max_iterations=1)` that is the linear estimate of Elsayed et al. (2018).
+        interval: int >= 1, the training steps from one penalty to the next, which is multiplied by it, caps included.
+            In the steps between nothing is searched. That is cheaper, and not the paper's method.
         misclassified: which misclassified samples count: `"all"`; `"farthest"`, those farthest from their label, one
             of each label and among the first `top_fraction` of the batch (the authors' code under MIN); `"none"`
             (their option `--pos-only`); None for what the aggregation itself does. With `"auto"` none count of two
             classes, or at a training error of 10% and more, and below that they are pulled by a quarter at most.
-        normalize: the unit of the norms that c and d scale: None for that of the images (Equation 6); `"input"`, the
-            norm of the image (Deep Defense, Equation 5); `"median"`, the running mean of the batches' median margins.
+        normalize: the unit of the norms that c and d scale: None for the images' (Equation 6); `"input"`, the norm of
+            the image (Deep Defense, Equation 5); `"median"`, the running mean of the batches' median margins.
         max_influence: float > 0, the most by which the penalty may pull on a sample's logits, as a multiple of the most
             that cross-entropy can; None for no bound. That is where the running training error e is at most 1%. Else
             it is `s = max(0.01 / e, 0.1)` times as much, and with two classes always `0.1 * max(1 - 2e, 0)**3` times.
@@ -59,9 +58,9 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         search: `"exact"`, every sample; `"ranks"`, best first, those that the selection probably depends on;
             `"cheap"`, fewer, by estimates, and without looking where the last, short step of a correct one ends;
             `"rough"`, towards fewer classes, with more last steps not looked at, and of `"avg"` the nearest 70% only.
-        relative_clipnorm: float > 0, the largest norm of the penalty's gradient in a step of `fit`, as a multiple of
-            the largest that a running mean of the norms of the loss's has had; None for no limit, which is also where
-            the training began with a trained network.
+        relative_clipnorm: float > 0, the largest norm of the penalty's gradient in `fit`, as a multiple of the largest
+            running mean of the norm of the loss's gradient in a training that began with new weights; None for no
+            limit. `"auto"` is 1.0 where the network normalises by the statistics of the batch, and None elsewhere.
         **kwargs: arguments of `keras.layers.Layer`, such as `name`.
 
     Raises:
@@ -95,7 +94,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         warmup_steps: int = 0,
         above_chance: bool = False,
         search: str = "cheap",
-        relative_clipnorm: float | None = 1.0,
+        relative_clipnorm: float | str | None = "auto",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

@@ -57,8 +57,8 @@ def require_valid(given: Mapping[str, Any]) -> None:
         ValueError: one of the arguments, or a combination, is not valid.
     """
     _require_valid_strength(given["strength"], given["max_influence"])
-    if given["relative_clipnorm"] is not None:
-        require_real("relative_clipnorm", given["relative_clipnorm"], lambda v: v > 0, "greater than 0, or None")
+    if given["relative_clipnorm"] not in (None, "auto"):
+        require_real("relative_clipnorm", given["relative_clipnorm"], lambda v: v > 0, "greater than 0, 'auto' or None")
     for name in ("c", "d", "max_penalty"):
         require_real(name, given[name], lambda v: v > 0, "greater than 0")
     require_real("top_fraction", given["top_fraction"], lambda v: 0 < v <= 1, "in (0, 1]")

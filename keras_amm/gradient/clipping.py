@@ -12,9 +12,12 @@ of network, loss and images.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import keras
 import tensorflow as tf
 
 from keras_amm.execution import replicas
+from keras_amm.network.batch_statistics import has_batch_statistics
+from keras_amm.network.classifier import Classifier
 from keras_amm.regularizer import MarginRegularizer
 from keras_amm.typing import Tensor, TensorLike
 
@@ -28,25 +31,36 @@ def norm_of(gradients: Sequence[Tensor | None], loss_scale: TensorLike) -> Tenso
     return (tf.linalg.global_norm(parts) if parts else tf.zeros(())) / tf.cast(loss_scale, tf.float32)
 
 
-def clipped(found: "MarginPenalty", regularizer: MarginRegularizer, loss_scale: TensorLike) -> "MarginPenalty":
-    """The penalty with a gradient no longer than `relative_clipnorm` times the longest running mean of the loss's.
+def clipped(
+    found: "MarginPenalty", classifier: Classifier, regularizer: MarginRegularizer, loss_scale: TensorLike
+) -> "MarginPenalty":
+    """The penalty with a gradient no longer than its limit, if it has one.
 
-    Compared is the gradient in the weights that does not go through the statistics of the batch; that through them is
-    scaled down by the same factor. Nothing is known before the first step, so its gradient is zero.
+    That is `relative_clipnorm` times the longest running mean of the loss's. Compared is the gradient in the weights
+    that does not go through the statistics of the batch; that through them is scaled down by the same factor. Nothing
+    is known before the first step, so its gradient is zero.
 
     Args:
         found: the penalty of a batch.
+        classifier: the network.
         regularizer: has the limit, and remembers the loss's gradients.
         loss_scale: scalar, by which the penalty's gradients are multiplied.
     """
-    if regularizer.relative_clipnorm is None or regularizer.running is None:
+    relative = _limit_of(regularizer, classifier.model)
+    if relative is None or regularizer.running is None:
         return found
-    longest = tf.convert_to_tensor(regularizer.running.longest_loss_gradient)
-    limit = regularizer.relative_clipnorm * regularizer.interval * longest
+    limit = relative * regularizer.interval * tf.convert_to_tensor(regularizer.running.longest_loss_gradient)
     norm = norm_of(found.gradients, loss_scale)
     factor = tf.where(norm > limit, tf.math.divide_no_nan(limit, norm), 1.0)
     gradients, through_batch = (_scaled(part, factor) for part in (found.gradients, found.through_batch))
     return found._replace(gradients=gradients, through_batch=through_batch)
+
+
+def _limit_of(regularizer: MarginRegularizer, network: keras.Model) -> float | None:
+    """The largest norm, as a multiple of the loss's; None for none."""
+    if isinstance(regularizer.relative_clipnorm, str):
+        return 1.0 if has_batch_statistics(network) else None
+    return regularizer.relative_clipnorm
 
 
 def least_accuracy_of_trained(num_classes: int) -> float:
