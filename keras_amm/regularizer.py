@@ -33,20 +33,18 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         c: float > 0, the scale of correctly classified samples.
         d: float > 0, the scale of misclassified samples; of `"auto"` without effect in training.
         top_fraction: float in (0, 1], how much of the batch `"nearest"` and `"min"` look at.
-        max_penalty: float > 0, the cap of one sample's `strength * R`. Beyond it the sample has no gradient; `"lin"`
-            and `"hinge"` are not capped.
+        max_penalty: float > 0, the cap of a sample's `strength * R`, where its gradient ends; LIN and HINGE have none.
         gradient: `"unrolled"`, the exact second-order one; `"masked"`, input gradients held constant; `"boundary"`,
             first-order, from the implicit function theorem at the boundary point.
-        screening: float in (0, 1], for `search="exact"`: search only the `screening * batch size` correct samples
-            nearest by a first-order estimate; None searches all.
+        screening: float in (0, 1], for `search="exact"`: search only this part of the batch, the nearest by estimates.
         only_successful: bool, whether to ignore samples whose attack failed. If False, the distance they moved is
             their margin: with `DeepFool(max_iterations=1)` that is the linear estimate of Elsayed et al. (2018).
         interval: int >= 1, the training steps from one penalty to the next, which is multiplied by it, caps included.
             In the steps between nothing is searched. That is cheaper, and not the paper's method.
-        misclassified: which misclassified samples count: `"all"`; `"farthest"`, those farthest from their label, one
-            of each label and among the first `top_fraction` of the batch (the authors' code under MIN); `"none"`
-            (their option `--pos-only`); None for what the aggregation itself does. With `"auto"` none count of two
-            classes, or at a training error of 10% and more, and below that they are pulled by a quarter at most.
+        misclassified: which misclassified samples count: `"all"`; `"farthest"`, one of each label, farthest from it and
+            among the first `top_fraction` of the batch (the authors' code under MIN); `"none"` (their `--pos-only`);
+            None for what the aggregation does. With `"auto"` none count of two classes, or at a training error of 10%
+            and more, and below that they are pulled by a quarter at most.
         normalize: the unit of the norms that c and d scale: None for the images' (Equation 6); `"input"`, the norm of
             the image (Deep Defense, Equation 5); `"median"`, the running mean of the batches' median margins.
         max_influence: float > 0, the most by which the penalty may pull on a sample's logits, as a multiple of the most
@@ -197,9 +195,8 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         Reference: Equation 6.
         """
         norm = ops.where(selected, norm, ops.zeros_like(norm))
-        strength = ops.cast(strength, norm.dtype)
         each = self._shrinkage.penalty_per_sample(
-            norm, correct, strength, c=self.c, d=self.d, max_penalty=self.max_penalty
+            norm, correct, ops.cast(strength, norm.dtype), c=self.c, d=self.d, max_penalty=self.max_penalty
         )
         total = ops.sum(ops.where(selected, each, ops.zeros_like(each)))
         return self.interval * total / ops.cast(batch_size, norm.dtype)

@@ -155,3 +155,18 @@ def test_a_gradient_that_is_not_finite_is_not_remembered():
 def test_wrong_limits(wrong):
     with pytest.raises((ValueError, TypeError), match="relative_clipnorm"):
         keras_amm.MarginRegularizer(relative_clipnorm=wrong)
+
+
+@pytest.mark.usefixtures("eagerly")
+@pytest.mark.parametrize("frozen", [True, False])
+def test_by_default_only_networks_that_normalise_by_the_batch_are_limited(frozen):
+    x, y = small_data()
+    network = small_network(keras.layers.BatchNormalization())
+    network.layers[1].trainable = not frozen
+    steps = []
+    for relative_clipnorm in ("auto", None if frozen else 1.0):
+        copy = keras.models.clone_model(network)
+        copy.layers[1].trainable = not frozen
+        copy.set_weights(network.get_weights())
+        steps.append(_step_of(_new(relative_clipnorm, copy), x, y))
+    np.testing.assert_allclose(*steps, atol=1e-5)
