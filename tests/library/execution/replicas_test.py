@@ -60,8 +60,9 @@ def _delayed():
         {"gradient": "boundary", "screening": 0.5},
         {"strength": _delayed(), "gradient": "boundary"},
         {"strength": "auto", "max_influence": 10.0, "aggregation": "avg", "gradient": "boundary"},
+        {"max_influence": 10.0, "aggregation": "avg", "gradient": "boundary", "relative_clipnorm": 0.5},
     ],
-    ids=["min", "avg", "screening", "delayed", "auto"],
+    ids=["min", "avg", "screening", "delayed", "auto", "limited"],
 )
 def test_two_replicas_give_the_update_of_one_device(mirrored, regularizer, request):
     one, one_history, way = _train(None, **regularizer)
