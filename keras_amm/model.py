@@ -172,6 +172,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         seeded = [(scaled_loss, tf.ones_like(scaled_loss)), *found.through_pass(classifier.sources)]
         targets, seeds = zip(*seeded, strict=True)
         gradients = weight_gradients(tape, list(targets), self.trainable_weights, list(seeds))
+        of_loss = clipping.norm_to_remember(gradients, classifier, self.regularizer, scale)
         self._guarded_update.apply(
             self.optimizer,
             found.added_to(gradients),
@@ -179,7 +180,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
             [*found.checks, found.finite_gradients()],
             saved_values=saved_values,
             wait_for=loss,
-            also=lambda: self._remember(found, clean, y, y_pred, clipping.norm_of(gradients, scale)),
+            also=lambda: self._remember(found, clean, y, y_pred, of_loss),
         )
         trackers = [self._loss_tracker, *self._margin_metrics]
         optional = metrics.optional_metrics(self.regularizer)
@@ -233,13 +234,14 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         return cls(**parts)
 
     def _remember(
-        self, found: MarginPenalty, clean: CleanPass, y: TensorLike, y_pred: TensorLike, of_loss: Tensor
+        self, found: MarginPenalty, clean: CleanPass, y: TensorLike, y_pred: TensorLike, of_loss: Tensor | None
     ) -> None:
         """Add a batch, and the norm of the loss's gradient, to what the regularizer remembers and what is watched."""
         if self.regularizer.running is not None:
             accuracy = accuracy_of(clean, y)
-            is_trained = accuracy > clipping.least_accuracy_of_trained(clean.logits.shape[1])
-            self.regularizer.running.update_loss_gradient(of_loss, is_trained)
+            if of_loss is not None:
+                is_trained = accuracy > clipping.least_accuracy_of_trained(clean.logits.shape[1])
+                self.regularizer.running.update_loss_gradient(of_loss, is_trained)
             self.regularizer.running.update(found.statistics.median, accuracy, found.gradient_norms)
         self._health.add(found.statistics, clean, y, y_pred)
 

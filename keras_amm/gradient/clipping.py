@@ -31,6 +31,16 @@ def norm_of(gradients: Sequence[Tensor | None], loss_scale: TensorLike) -> Tenso
     return (tf.linalg.global_norm(parts) if parts else tf.zeros(())) / tf.cast(loss_scale, tf.float32)
 
 
+def norm_to_remember(
+    gradients: Sequence[Tensor | None], classifier: Classifier, regularizer: MarginRegularizer, loss_scale: TensorLike
+) -> Tensor | None:
+    """The norm of the loss's gradient, a scalar; None where there is no limit, which it is for.
+
+    In these gradients is also what the penalty adds through the statistics of the batch, for one way back serves both.
+    """
+    return None if _limit_of(regularizer, classifier.model) is None else norm_of(gradients, loss_scale)
+
+
 def clipped(
     found: "MarginPenalty", classifier: Classifier, regularizer: MarginRegularizer, loss_scale: TensorLike
 ) -> "MarginPenalty":

@@ -77,6 +77,7 @@ def test_without_a_limit_the_gradient_is_that_of_the_penalty():
     model = _new(None)
     wanted = _loss_gradient(model, x, y) + _penalty_gradient(model, x, y)
     np.testing.assert_allclose(_step_of(model, x, y), wanted, atol=1e-5)
+    assert float(model.regularizer.running.loss_gradient) == 0.0
     assert keras_amm.MarginRegularizer.from_paper("min-exp").relative_clipnorm is None
 
 
