@@ -32,12 +32,20 @@ from .recorded_trainings import mean
 
 HELD_OUT, TEST = "held-out", "test"
 _FALLING = "-falling"
+
+
+def _wrap_unlimited(network: keras.Model) -> keras_amm.AMMModel:
+    return keras_amm.wrap(network, relative_clipnorm=None)
+
+
 # What trains, and the largest norm of the gradient.
 WAYS: Mapping[str, tuple[Callable[[keras.Model], keras.Model], float | None]] = {
     "plain": (lambda network: network, None),
     "plain-clipped": (lambda network: network, 10.0),
     "amm": (keras_amm.wrap, None),
     "amm-clipped": (keras_amm.wrap, 10.0),
+    "amm-unlimited": (_wrap_unlimited, None),
+    "amm-unlimited-clipped": (_wrap_unlimited, 10.0),
     "paper-clipped": (lambda network: keras_amm.wrap(network, MarginRegularizer.from_paper("min-exp")), 10.0),
 }
 

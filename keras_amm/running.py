@@ -73,11 +73,11 @@ class RunningStatistics(keras.layers.Layer):
         To be called before `update`, by which a batch becomes one that was seen. A norm that is NaN or infinite, as
         mixed precision has some, is left out.
         """
-        norm = ops.cast(norm, "float32")
-        moved = _MOMENTUM * self.loss_gradient + (1.0 - _MOMENTUM) * norm
-        self.loss_gradient.assign(ops.where(ops.isfinite(norm), moved, ops.convert_to_tensor(self.loss_gradient)))
-        longest = ops.maximum(self.longest_loss_gradient, self.loss_gradient)
+        norm, before = ops.cast(norm, "float32"), ops.convert_to_tensor(self.loss_gradient)
+        mean = ops.where(ops.isfinite(norm), _MOMENTUM * before + (1.0 - _MOMENTUM) * norm, before)
+        longest = ops.maximum(self.longest_loss_gradient, mean)
         starts_trained = ops.logical_and(self._seen() == 0.0, is_trained)
+        self.loss_gradient.assign(mean)
         self.longest_loss_gradient.assign(ops.where(starts_trained, float("inf"), longest))
 
     def load_own_variables(self, store: Any) -> None:
