@@ -36,7 +36,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         max_penalty: float > 0, the cap of a sample's `strength * R`, where its gradient ends; LIN and HINGE have none.
         gradient: `"unrolled"`, the exact second-order one; `"masked"`, input gradients held constant; `"boundary"`,
             first-order, from the implicit function theorem at the boundary point.
-        screening: float in (0, 1], for `search="exact"`: how much of the batch to search, the correct ones nearest by estimate.
+        screening: float in (0, 1], for `search="exact"`: search this part of the batch, correct ones near by estimate.
         only_successful: bool, whether to ignore samples whose attack failed. If False, the distance they moved is
             their margin: with `DeepFool(max_iterations=1)` that is the linear estimate of Elsayed et al. (2018).
         interval: int >= 1, the training steps from one penalty to the next, which is multiplied by it, caps included.
