@@ -92,7 +92,8 @@ class.
 Cells where AMM had more errors than plain training after three seeds, by an earlier search and influence, were given
 six seeds, and so was `mnist-lenet`, to compare it with the paper's setting. The others have three. Plain training, the
 paper's setting and the rivals on held-out images are of earlier revisions. In the networks with BatchNormalization,
-`cnn-bn` and `resnet`, the default limits the penalty's gradient (`relative_clipnorm="auto"`)."""
+`cnn-bn` and `resnet`, the default limits the penalty's gradient (`relative_clipnorm="auto"`). AMM's trainings of these
+were made while the machine was about twice as slow: their processor seconds cannot be compared with the others'."""
 
 
 def _rivals() -> str:
@@ -101,8 +102,8 @@ def _rivals() -> str:
         f"{decay} for {tables.OPTIMIZERS[name]}" for name, decay in settings["weight-decay"]["weight_decay"].items()
     )
     return f"""\
-Each rival has one seed and one setting for all cells, and may train as long as AMM did by processor time, which hardly
-depends on what else the machine does. It trains no fewer epochs than the cell has, even if that takes longer.
+Each rival has one seed and one setting for all cells, and may train as long as AMM did by processor time. It trains no
+fewer epochs than the cell has, even if that takes longer.
 
 - plain, longer: plain training for as long
 - label smoothing of {settings["label-smoothing"]["label_smoothing"]}
