@@ -21,7 +21,6 @@ import numpy as np
 from absl import app, flags
 
 import keras_amm
-from keras_amm import MarginRegularizer
 
 from . import recorded_trainings
 from .helps import data, optimizers
@@ -38,6 +37,10 @@ def _wrap_unlimited(network: keras.Model) -> keras_amm.AMMModel:
     return keras_amm.wrap(network, relative_clipnorm=None)
 
 
+def _wrap_as_the_paper(network: keras.Model) -> keras_amm.AMMModel:
+    return keras_amm.wrap(network, keras_amm.MarginRegularizer.from_paper("min-exp"))
+
+
 # What trains, and the largest norm of the gradient.
 WAYS: Mapping[str, tuple[Callable[[keras.Model], keras.Model], float | None]] = {
     "plain": (lambda network: network, None),
@@ -46,7 +49,7 @@ WAYS: Mapping[str, tuple[Callable[[keras.Model], keras.Model], float | None]] = 
     "amm-clipped": (keras_amm.wrap, 10.0),
     "amm-unlimited": (_wrap_unlimited, None),
     "amm-unlimited-clipped": (_wrap_unlimited, 10.0),
-    "paper-clipped": (lambda network: keras_amm.wrap(network, MarginRegularizer.from_paper("min-exp")), 10.0),
+    "paper-clipped": (_wrap_as_the_paper, 10.0),
 }
 
 

@@ -10,19 +10,17 @@ of network, loss and images.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import keras
 import tensorflow as tf
 
 from keras_amm.execution import replicas
+from keras_amm.gradient.current_strength import accuracy_above_chance
+from keras_amm.gradient.penalty import MarginPenalty
 from keras_amm.network.batch_statistics import has_batch_statistics
 from keras_amm.network.classifier import Classifier
 from keras_amm.regularizer import MarginRegularizer
 from keras_amm.typing import Tensor, TensorLike
-
-if TYPE_CHECKING:
-    from keras_amm.gradient.penalty import MarginPenalty
 
 
 def norm_of(gradients: Sequence[Tensor | None], loss_scale: TensorLike) -> Tensor:
@@ -42,8 +40,8 @@ def norm_to_remember(
 
 
 def clipped(
-    found: "MarginPenalty", classifier: Classifier, regularizer: MarginRegularizer, loss_scale: TensorLike
-) -> "MarginPenalty":
+    found: MarginPenalty, classifier: Classifier, regularizer: MarginRegularizer, loss_scale: TensorLike
+) -> MarginPenalty:
     """The penalty with a gradient no longer than its limit, if it has one.
 
     That is `relative_clipnorm` times the longest running mean of the loss's. Compared is the gradient in the weights
@@ -78,8 +76,7 @@ def least_accuracy_of_trained(num_classes: int) -> float:
 
     The loss's gradient is short from the beginning there, and how long it was is not known. So there is no limit.
     """
-    chance = 1.0 / num_classes
-    return chance + 0.5 * (1.0 - chance)
+    return accuracy_above_chance(num_classes, 0.5)
 
 
 def _scaled(gradients: Sequence[Tensor | None], factor: Tensor) -> list[Tensor | None]:

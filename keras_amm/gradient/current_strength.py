@@ -78,7 +78,8 @@ def strength_in_step(
 def _scheduled_strength(regularizer: MarginRegularizer, num_classes: int, step: TensorLike) -> Tensor:
     strength, running = regularizer.strength_at(step), regularizer.running
     if regularizer.above_chance and running is not None:
-        waits = tf.convert_to_tensor(running.accuracy) <= _clearly_above_chance(num_classes)
+        # Guessing hardly reaches a tenth of the way over many batches.
+        waits = tf.convert_to_tensor(running.accuracy) <= accuracy_above_chance(num_classes, 0.1)
         strength = tf.where(waits, tf.zeros_like(strength), strength)
     return strength
 
@@ -120,7 +121,12 @@ def accuracy_of(clean: CleanPass, y: TensorLike) -> Tensor:
     return tf.reduce_mean(tf.cast(replicas.gather(correct), tf.float32))
 
 
-def _clearly_above_chance(num_classes: int) -> float:
-    """An accuracy that guessing among the classes hardly reaches over many batches."""
+def accuracy_above_chance(num_classes: int, part: float) -> float:
+    """The accuracy that is this part of the way from guessing among the classes to 1.
+
+    Example:
+    >>> keras_amm.gradient.current_strength.accuracy_above_chance(2, 0.5)
+    0.75
+    """
     chance = 1.0 / num_classes
-    return chance + 0.1 * (1.0 - chance)
+    return chance + part * (1.0 - chance)
