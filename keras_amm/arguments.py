@@ -23,14 +23,15 @@ def require_whole(name: str, value: Any, least: int) -> None:
 
 
 def require_real(name: str, value: Any, holds: Callable[[Any], bool], expected: str) -> None:
-    """Refuse what is not a finite number, or is outside its range, which `holds` tests and `expected` words.
+    """Refuse a bool, what is not a finite number, and what is outside the range that `holds` tests, `expected` words.
 
     Example:
     >>> keras_amm.arguments.require_real("overshoot", -0.1, lambda v: v >= 0, "at least 0")
     Traceback (most recent call last):
     ValueError: `overshoot` must be finite and at least 0. Received: overshoot=-0.1.
     """
-    if not isinstance(value, numbers.Real) or not math.isfinite(value) or not holds(value):
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or not holds(value):
         raise ValueError(f"`{name}` must be finite and {expected}. Received: {name}={value!r}.")
 
 

@@ -24,6 +24,7 @@ from keras_amm.network.batch_statistics import recorded_statistics
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.inputs import ClassifierWrapper, as_images, finite_images, require_classifier
 from keras_amm.regularizer import MarginRegularizer
+from keras_amm.regularizer_arguments import for_new_model
 from keras_amm.search.linearisation import CleanPass, clean_pass, pass_of
 from keras_amm.typing import Tensor, TensorLike
 
@@ -82,7 +83,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
     ) -> None:
         require_classifier(base_model, must_be_built=False)
         super().__init__(base_model, **kwargs)
-        self.regularizer = instance_or_default("regularizer", regularizer, MarginRegularizer)
+        self.regularizer = for_new_model(instance_or_default("regularizer", regularizer, MarginRegularizer))
         if has_own(base_model, "train_step") and not self.regularizer.is_off:
             warnings.warn(
                 f"The train_step of {type(base_model).__name__} is not called: AMMModel trains by a step of its own, "
@@ -165,18 +166,19 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         extra_losses = list(self.losses)
         classifier = self.attack.classifier(self.base_model).in_batch(statistics)
         clean = _pass_for_search(classifier, images, y_pred, tape, is_shared=is_shared)
-        scale = self.optimizer.scale_loss(tf.ones(()))
-        found = self._find_penalty(classifier, clean, y, self.optimizer.iterations, scale)
+        step, scale = self.optimizer.iterations, self.optimizer.scale_loss(tf.ones(()))
+        found = self._find_penalty(classifier, clean, y, step, scale)
         found = clipping.clipped(found, classifier, self.regularizer, scale)
         # The penalty depends on the weights through the statistics of the batch, too; the loss's way back serves both.
         seeded = [(scaled_loss, tf.ones_like(scaled_loss)), *found.through_pass(classifier.sources)]
         targets, seeds = zip(*seeded, strict=True)
-        gradients = weight_gradients(tape, list(targets), self.trainable_weights, list(seeds))
-        of_loss = clipping.norm_to_remember(gradients, classifier, self.regularizer, scale)
+        weights = self.trainable_weights
+        gradients = weight_gradients(tape, list(targets), weights, list(seeds))
+        of_loss = clipping.norm_to_remember(tape, scaled_loss, weights, self.regularizer, self.base_model, step, scale)
         self._guarded_update.apply(
             self.optimizer,
             found.added_to(gradients),
-            self.trainable_weights,
+            weights,
             [*found.checks, found.finite_gradients()],
             saved_values=saved_values,
             wait_for=loss,
@@ -238,11 +240,10 @@ class AMMModel(ClassifierWrapper, KerasHooks):
     ) -> None:
         """Add a batch, and the norm of the loss's gradient, to what the regularizer remembers and what is watched."""
         if self.regularizer.running is not None:
-            accuracy = accuracy_of(clean, y)
+            running, accuracy = self.regularizer.running, accuracy_of(clean, y)
+            running.update(found.statistics.median, accuracy, found.gradient_norms)
             if of_loss is not None:
-                is_trained = accuracy > clipping.least_accuracy_of_trained(clean.logits.shape[1])
-                self.regularizer.running.update_loss_gradient(of_loss, is_trained)
-            self.regularizer.running.update(found.statistics.median, accuracy, found.gradient_norms)
+                running.update_loss_gradient(of_loss, clipping.is_trained(running.accuracy_or(accuracy), clean, y))
         self._health.add(found.statistics, clean, y, y_pred)
 
     def _before_fit(self) -> None:

@@ -9,6 +9,7 @@ import keras
 from keras_amm import aggregation as aggregations
 from keras_amm.arguments import require_real, require_whole
 
+_BOOLS = (True, False)
 _GRADIENTS = ("unrolled", "masked", "boundary")
 _NORMALIZATIONS = (None, "input", "median")
 _MISCLASSIFIED = (None, "all", "farthest", "none")
@@ -50,6 +51,14 @@ OF_PAPER: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 
 
+def for_new_model(regularizer: Any) -> Any:
+    """The `MarginRegularizer` itself, or if it remembers the batches of a model already, a new one like it."""
+    if regularizer.running is None:
+        return regularizer
+    names = ("strength", "aggregation", "shrinkage", *PLAIN)
+    return type(regularizer)(**{name: getattr(regularizer, name) for name in names})
+
+
 def require_valid(given: Mapping[str, Any]) -> None:
     """Refuse values out of their range and combinations that do not work; `given` holds the arguments by name.
 
@@ -65,6 +74,8 @@ def require_valid(given: Mapping[str, Any]) -> None:
     require_whole("interval", given["interval"], 1)
     require_whole("warmup_steps", given["warmup_steps"], 0)
     for name, known in (
+        ("above_chance", _BOOLS),
+        ("only_successful", _BOOLS),
         ("gradient", _GRADIENTS),
         ("normalize", _NORMALIZATIONS),
         ("misclassified", _MISCLASSIFIED),

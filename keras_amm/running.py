@@ -10,6 +10,8 @@ from keras_amm.typing import Tensor
 
 # The share of the past that a batch leaves: fifty batches count, as many as the margins of a network need to change.
 _MOMENTUM = 0.98
+# How many steps there are from one measurement of the loss's gradient to the next.
+LOSS_GRADIENT_INTERVAL = 4
 
 
 @keras.saving.register_keras_serializable(package="keras_amm")
@@ -21,7 +23,8 @@ class RunningStatistics(keras.layers.Layer):
         accuracy: scalar weight, the running mean of the batches' accuracy, from 0 on.
         seen: scalar weight, the sum of the weights that the batches have in `accuracy`, in [0, 1]; `accuracy / seen` is
             their mean accuracy.
-        loss_gradient: scalar weight, the running mean, from 0 on, of the norm of the loss's gradient.
+        loss_gradient: scalar weight, the running mean, from 0 on, of the norm of the loss's gradient; 0 while none was
+            measured.
         longest_loss_gradient: scalar weight, the largest that `loss_gradient` has been; infinite in a training that
             began with a trained network.
         gradient_norms: weight, by which the best-first searches know which gradients are long; see
@@ -68,15 +71,15 @@ class RunningStatistics(keras.layers.Layer):
             self.gradient_norms.assign(self.gradient_norms + of_gradients)
 
     def update_loss_gradient(self, norm: Tensor, is_trained: Tensor) -> None:
-        """Add the norm of the loss's gradient in a batch, a scalar; `is_trained` matters before the first batch alone.
+        """Add the norm of the loss's gradient in a batch, a scalar; `is_trained` matters for the first norm alone.
 
-        To be called before `update`, by which a batch becomes one that was seen. A norm that is NaN or infinite, as
-        mixed precision has some, is left out.
+        A norm that is NaN, in steps that do not measure it, or infinite, as mixed precision has some, is left out.
         """
         norm, before = ops.cast(norm, "float32"), ops.convert_to_tensor(self.loss_gradient)
-        mean = ops.where(ops.isfinite(norm), _MOMENTUM * before + (1.0 - _MOMENTUM) * norm, before)
+        past = _MOMENTUM**LOSS_GRADIENT_INTERVAL
+        mean = ops.where(ops.isfinite(norm), past * before + (1.0 - past) * norm, before)
         longest = ops.maximum(self.longest_loss_gradient, mean)
-        starts_trained = ops.logical_and(self._seen() == 0.0, is_trained)
+        starts_trained = ops.logical_and(before == 0.0, is_trained)
         self.loss_gradient.assign(mean)
         self.longest_loss_gradient.assign(ops.where(starts_trained, float("inf"), longest))
 

@@ -79,7 +79,7 @@ def _scheduled_strength(regularizer: MarginRegularizer, num_classes: int, step: 
     strength, running = regularizer.strength_at(step), regularizer.running
     if regularizer.above_chance and running is not None:
         # Guessing hardly reaches a tenth of the way over many batches.
-        waits = tf.convert_to_tensor(running.accuracy) <= accuracy_above_chance(num_classes, 0.1)
+        waits = tf.convert_to_tensor(running.accuracy) <= accuracy_above_chance(1.0 / num_classes, 0.1)
         strength = tf.where(waits, tf.zeros_like(strength), strength)
     return strength
 
@@ -121,12 +121,11 @@ def accuracy_of(clean: CleanPass, y: TensorLike) -> Tensor:
     return tf.reduce_mean(tf.cast(replicas.gather(correct), tf.float32))
 
 
-def accuracy_above_chance(num_classes: int, part: float) -> float:
-    """The accuracy that is this part of the way from guessing among the classes to 1.
+def accuracy_above_chance(chance: TensorLike, part: float) -> TensorLike:
+    """The accuracy that is this part of the way from that of guessing, `chance`, to 1.
 
     Example:
-    >>> keras_amm.gradient.current_strength.accuracy_above_chance(2, 0.5)
+    >>> keras_amm.gradient.current_strength.accuracy_above_chance(0.5, 0.5)
     0.75
     """
-    chance = 1.0 / num_classes
     return chance + part * (1.0 - chance)
