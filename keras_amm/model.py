@@ -56,7 +56,8 @@ class AMMModel(ClassifierWrapper, KerasHooks):
 
     Args:
         base_model: single-input `keras.Model` classifier, with logits, softmax or one sigmoid unit.
-        regularizer: `MarginRegularizer`; None for the default.
+        regularizer: `MarginRegularizer`; None for the default. One that belongs to another model already is not shared:
+            this model has a new one with the same arguments.
         attack: `DeepFool` or another `Attack`; None for the default.
         **kwargs: arguments of `keras.Model`, such as `name`.
 

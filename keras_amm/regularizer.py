@@ -58,7 +58,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
             `"rough"`, towards fewer classes, with more last steps not looked at, and of `"avg"` the nearest 70% only.
         relative_clipnorm: float > 0, the largest norm of the penalty's gradient in `fit`, as a multiple of the largest
             running mean of the norm of the loss's gradient in a training that began with new weights; None for no
-            limit. `"auto"` is 1.0 where the network normalises by the statistics of the batch, and None elsewhere.
+            limit. `"auto"` is 1.0 where a BatchNormalization is trained, not frozen, and None elsewhere.
         **kwargs: arguments of `keras.layers.Layer`, such as `name`.
 
     Raises:

@@ -32,7 +32,8 @@ def wrap(
         classifier: single-input `keras.Model`, Functional, Sequential or
             subclassed, with logits, a softmax or one sigmoid unit. It is
             trained in place.
-        regularizer: `MarginRegularizer`; None for the default.
+        regularizer: `MarginRegularizer`; None for the default. One that belongs to another model already is not shared:
+            this model has a new one with the same arguments.
         attack: `DeepFool` or another `Attack`; None for the default.
         **settings: arguments of `MarginRegularizer`, such as `strength=8.0`, in place of `regularizer`.
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+import keras_amm
+
 from . import tables
 from .arms import AMM, ARMS
 from .cells import CELLS, OF_README
@@ -58,7 +60,9 @@ def page(records: Mapping[Key, Record]) -> str:
 
 
 def _introduction() -> str:
-    setting = "\n".join(f"    {name}={value!r}," for name, value in AMM.items())
+    # Records name the arguments that are given; this one is left to its default.
+    arguments = {**AMM, "relative_clipnorm": keras_amm.MarginRegularizer().relative_clipnorm}
+    setting = "\n".join(f"    {name}={value!r}," for name, value in arguments.items())
     return f"""\
 # Does it help?
 
