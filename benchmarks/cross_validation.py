@@ -18,15 +18,14 @@ from absl import app, flags
 from sklearn.datasets import load_breast_cancer
 from sklearn.model_selection import StratifiedKFold
 
-from examples.paper.data.arrays import Images
-
 from . import recorded_trainings
+from .helps import tables
 from .helps.arms import ARMS, compile_model
 from .helps.cells import CELLS
-from .helps.data import CellData
-from .helps.measuring import measure
+from .helps.data import CellData, patients
+from .helps.measuring import in_brief, measure
 from .helps.trainings import fit, new_network
-from .helps.verdicts import Summary, judge, ratio, summarize
+from .helps.verdicts import Summary, judge, summarize
 
 CELLS_OF_TABLES = tuple(name for name, cell in CELLS.items() if cell.data == "breast_cancer")
 COMPARED = ("plain", "amm")
@@ -38,46 +37,37 @@ _RADIUS = 1.0
 def main(argv: list[str]) -> None:
     recorded_trainings.require_known("cells", flags.FLAGS.cells, CELLS_OF_TABLES)
     choices = {"cell": flags.FLAGS.cells, "arm": COMPARED, "fold": [str(fold) for fold in range(NUM_FOLDS)]}
-    print(table(recorded_trainings.make(argv, choices, train_and_measure, _shown)))
-
-
-def _shown(found: Mapping[str, Any]) -> str:
-    return f"error {found['error_percent']:.2f} %, margin {found['margin']:.4f}"
+    print(table(recorded_trainings.make(argv, choices, train_and_measure, in_brief)))
 
 
 def train_and_measure(cell: str, arm: str, fold: str, seed: int) -> dict[str, Any]:
     """Train one arm of a cell on all folds but one, and measure all patients of that one."""
-    patients = fold_of(int(fold))
-    network = new_network(CELLS[cell], patients, seed)
+    divided = fold_of(int(fold))
+    network = new_network(CELLS[cell], divided, seed)
     settings = ARMS[arm].settings
     model = ARMS[arm].wrap(network, settings, float("nan"))
     compile_model(model, CELLS[cell], settings)
     return {
-        **fit(model, patients.train, CELLS[cell]),
-        **measure(network, patients.train, patients.measured, _RADIUS, len(patients.measured)),
+        **fit(model, divided.train, CELLS[cell]),
+        **measure(network, divided.train, divided.measured, _RADIUS, len(divided.measured)),
     }
 
 
 def fold_of(fold: int) -> CellData:
     """The patients of the other folds to train on and those of this one to measure, by the former's standard scores."""
-    x, y = load_breast_cancer(return_X_y=True)
-    train, measured = list(StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=0).split(x, y))[fold]
-    x = ((x - x[train].mean(0)) / x[train].std(0)).astype("float32")
-    y = y.astype("int32")
-    return CellData(Images(x[train], y[train]), Images(x[measured], y[measured]), 2)
+    folds = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=0).split(*load_breast_cancer(return_X_y=True))
+    return CellData(*patients(*list(folds)[fold]), num_classes=2)
 
 
 def table(records: Sequence[Mapping[str, Any]]) -> str:
     """A line for each cell whose seeds have all folds, as Markdown."""
-    lines = [
-        "| cell | error, plain → AMM | mean margin | ratio | signed mean margin | robust accuracy | seeds | verdict |",
-        f"|{' --- |' * 8}",
-    ]
+    measured = ("error, plain → AMM", "mean margin", "ratio", "signed mean margin", "robust accuracy")
+    rows = []
     for cell in CELLS_OF_TABLES:
         by_seed = [_of_seeds(records, cell, arm) for arm in COMPARED]
         if seeds := sorted(set(by_seed[0]) & set(by_seed[1])):
-            lines.append(_line(cell, *(summarize([of_seed[seed] for seed in seeds]) for of_seed in by_seed)))
-    return "\n".join(lines)
+            rows.append(_row(cell, *(summarize([of_seed[seed] for seed in seeds]) for of_seed in by_seed)))
+    return tables.table(["cell", *measured, "seeds", "verdict"], rows)
 
 
 def _of_seeds(records: Sequence[Mapping[str, Any]], cell: str, arm: str) -> dict[int, dict[str, Any]]:
@@ -98,16 +88,19 @@ def pooled(folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {**folds[0], **averaged, "images": sum(sizes)}
 
 
-def _line(cell: str, plain: Summary, amm: Summary) -> str:
-    errors = " → ".join(f"{found.error:.2f}% ± {found.deviation or 0.0:.2f}" for found in (plain, amm))
-    margins, signed, robust = (
-        " → ".join(f"{getattr(found, name):.{digits}{kind}}" for found in (plain, amm))
-        for name, digits, kind in (("margin", 3, "f"), ("signed_margin", 3, "f"), ("robust_accuracy", 1, "%"))
+def _row(cell: str, plain: Summary, amm: Summary) -> list[str]:
+    both = (plain, amm)
+    errors, margins, signed, robust = (
+        " → ".join(texts)
+        for texts in (
+            [f"{summary.error:.2f}% ± {summary.deviation or 0.0:.2f}" for summary in both],
+            [f"{summary.margin:.3f}" for summary in both],
+            [f"{summary.signed_margin:.3f}" for summary in both],
+            [f"{summary.robust_accuracy:.1%}" for summary in both],
+        )
     )
-    grown = ratio(plain.margin, amm.margin)
-    return (
-        f"| `{cell}` | {errors} | {margins} | {grown:.2f} | {signed} | {robust} | {plain.seeds} | {judge(plain, amm)} |"
-    )
+    grown = tables.margin_ratio(plain, amm)
+    return [f"`{cell}`", errors, margins, grown, signed, robust, f"{plain.seeds}", str(judge(plain, amm))]
 
 
 def _define_flags() -> None:

@@ -25,7 +25,7 @@ import keras_amm
 from . import recorded_trainings
 from .helps import data, optimizers
 from .helps.cells import CELLS, Cell
-from .helps.measuring import measure
+from .helps.measuring import in_brief, measure
 from .helps.trainings import fit, new_network
 from .recorded_trainings import mean
 
@@ -59,16 +59,12 @@ def main(argv: list[str]) -> None:
     recorded_trainings.require_known("ways", flags.FLAGS.ways, WAYS)
     measured_on = TEST if flags.FLAGS.test else HELD_OUT
     choices = {"cell": [cell], "schedule": flags.FLAGS.schedules, "way": flags.FLAGS.ways, "measured_on": [measured_on]}
-    records = recorded_trainings.make(argv, choices, _train, _shown)
+    records = recorded_trainings.make(argv, choices, _train, in_brief)
     print(table([record for record in records if (record["cell"], record["measured_on"]) == (cell, measured_on)]))
 
 
 def _train(cell: str, schedule: str, way: str, measured_on: str, seed: int) -> dict[str, Any]:
     return train_and_measure(CELLS[cell], data.load(CELLS[cell], measured_on == TEST), schedule, way, seed)
-
-
-def _shown(found: Mapping[str, Any]) -> str:
-    return f"error {found['error_percent']:.2f} %, margin {found['margin']:.4f}"
 
 
 def train_and_measure(cell: Cell, images: data.CellData, schedule: str, way: str, seed: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from .cells import Cell
 # The last images of the training split are held out.
 NUM_HELD_OUT = 5_000
 KEPT_OF_THINNED_OUT = 10
+NUM_PATIENTS = 569
 
 
 class CellData(NamedTuple):
@@ -66,12 +67,15 @@ def thin_out(images: Images, classes: tuple[int, ...]) -> Images:
 
 
 def _breast_cancer(test: bool) -> tuple[Images, Images]:
-    """569 patients in a fixed random order: 300 to train on, 150 held out, 119 for the test; features standardised."""
+    """569 patients in a fixed random order: 300 to train on, 150 held out, 119 for the test."""
+    order = np.random.default_rng(0).permutation(NUM_PATIENTS)
+    return patients(order[:300], order[450:] if test else order[300:450])
+
+
+def patients(train: np.ndarray, measured: np.ndarray) -> tuple[Images, Images]:
+    """Patients of breast cancer by their numbers, to train on and to measure, in standard scores of the former."""
     from sklearn.datasets import load_breast_cancer
 
-    table = load_breast_cancer()
-    order = np.random.default_rng(0).permutation(len(table.target))
-    x, y = table.data[order], table.target[order].astype("int32")
-    x = ((x - x[:300].mean(0)) / x[:300].std(0)).astype("float32")
-    patients = Images(x, y)
-    return patients[:300], patients[450:] if test else patients[300:450]
+    x, y = load_breast_cancer(return_X_y=True)
+    x, y = ((x - x[train].mean(0)) / x[train].std(0)).astype("float32"), y.astype("int32")
+    return Images(x[train], y[train]), Images(x[measured], y[measured])

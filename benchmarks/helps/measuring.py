@@ -1,5 +1,6 @@
 """What is measured of a trained network."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -46,6 +47,11 @@ def measure(
         "measuring_seconds": report.seconds,
         "attack": report.attack,
     }
+
+
+def in_brief(found: Mapping[str, Any]) -> str:
+    """What `measure` found, in a few words."""
+    return f"error {found['error_percent']:.2f} %, margin {found['margin']:.4f}"
 
 
 def margins(report: MarginReport, radius: float) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def verdicts(results: Results) -> str:
     """One line a cell: errors, margins and the verdict."""
     problem = ("cell", "data, network", "optimizer, batch", "images, epochs")
     result = ("error, plain → AMM", "margin", "ratio", "seeds", "verdict")
-    return _table([*problem, *result], [[f"`{name}`", *_problem(name), *_verdict(results, name)] for name in CELLS])
+    return table([*problem, *result], [[f"`{name}`", *_problem(name), *_verdict(results, name)] for name in CELLS])
 
 
 def _problem(name: str) -> list[str]:
@@ -49,7 +49,7 @@ def _verdict(results: Results, cell: str) -> list[str]:
         return [NOT_RUN, "", "", "", NOT_RUN]
     plain, amm = pair
     errors, margins = f"{_error(plain)} → {_error(amm)}", f"{plain.margin:.3f} → {amm.margin:.3f}"
-    return [errors, margins, _ratio(plain, amm), f"{amm.seeds}", str(judge(plain, amm))]
+    return [errors, margins, margin_ratio(plain, amm), f"{amm.seeds}", str(judge(plain, amm))]
 
 
 def _error(summary: Summary) -> str:
@@ -57,7 +57,8 @@ def _error(summary: Summary) -> str:
     return f"{summary.error:.2f}%{deviation}"
 
 
-def _ratio(plain: Summary, other: Summary) -> str:
+def margin_ratio(plain: Summary, other: Summary) -> str:
+    """How many times plain training's mean margin another's is; "none" where plain training's is not above 0."""
     value = ratio(plain.margin, other.margin)
     return "none" if value is None else f"{value:.2f}"
 
@@ -104,7 +105,7 @@ def details(results: Results) -> str:
                 [f"{summary.seconds:.0f}" for summary in both],
             )
             rows.append([f"`{cell}`", *(" → ".join(values) for values in shown)])
-    return _table(["cell, plain → AMM", *columns], rows)
+    return table(["cell, plain → AMM", *columns], rows)
 
 
 def beside(results: Results, arm: str, at_least: Sequence[str] = ()) -> str:
@@ -115,7 +116,7 @@ def beside(results: Results, arm: str, at_least: Sequence[str] = ()) -> str:
             rows.append([f"`{cell}`", *(_entry(three[0], summary) for summary in three)])
         elif cell in at_least:
             rows.append([f"`{cell}`", NOT_RUN, "", ""])
-    return _table(["cell", "plain", "AMM", ARMS[arm].title], rows)
+    return table(["cell", "plain", "AMM", ARMS[arm].title], rows)
 
 
 def rivals(results: Results) -> str:
@@ -126,7 +127,7 @@ def rivals(results: Results) -> str:
         if set(shown) != {NOT_RUN}:
             plain, amm = results.of(cell, "plain", "amm")
             rows.append([f"`{cell}`", _entry(plain, amm), *shown])
-    return _table(["cell", ARMS["amm"].title, *(ARMS[arm].title for arm in RIVALS)], rows)
+    return table(["cell", ARMS["amm"].title, *(ARMS[arm].title for arm in RIVALS)], rows)
 
 
 def _beside_amm(results: Results, cell: str, arm: str) -> str:
@@ -139,7 +140,7 @@ def _beside_amm(results: Results, cell: str, arm: str) -> str:
 
 
 def _entry(plain: Summary, summary: Summary) -> str:
-    return f"{summary.error:.2f}%, {_ratio(plain, summary)}, {summary.robust_accuracy:.0%}"
+    return f"{summary.error:.2f}%, {margin_ratio(plain, summary)}, {summary.robust_accuracy:.0%}"
 
 
 def where_rivals_are_better(results: Results) -> str:
@@ -158,11 +159,11 @@ def where_rivals_are_better(results: Results) -> str:
         figures = (len(pairs), *(sum(better) for better in (errors, margins, both, robust)))
         rows.append([ARMS[arm].title, *map(str, figures), f"{time:.2f}"])
     better = ("fewer errors", "larger margin", "both", "larger robust accuracy")
-    return _table(["better than AMM", "cells", *better, "time, AMM's = 1"], rows)
+    return table(["better than AMM", "cells", *better, "time, AMM's = 1"], rows)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The table, or that nothing of it has been run."""
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, or that nothing of it has been run."""
     if not rows:
         return f"{NOT_RUN.capitalize()}."
     lines = [header, ["---"] * len(header), *rows]

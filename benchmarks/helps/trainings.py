@@ -18,7 +18,7 @@ from examples.paper.training.run_records import digest, versions
 from . import data, networks, records
 from .arms import ARMS, RIVALS, compile_model
 from .cells import CELLS, Cell
-from .measuring import measure
+from .measuring import in_brief, measure
 from .records import Key, Record
 from .training_clock import TrainingClock
 
@@ -98,7 +98,7 @@ def _one(key: Key, folder: pathlib.Path, threads: int, weights: pathlib.Path | N
         return None
     record = {**train_and_measure(key, others, weights), "threads": threads}
     write_json(key.path(folder), record)
-    return f"error {record['error_percent']:.2f} %, margin {record['margin']:.4f}"
+    return in_brief(record)
 
 
 def _needed(key: Key) -> tuple[str, ...]:

@@ -4,12 +4,10 @@ import dataclasses
 import json
 import math
 
-import keras
 import numpy as np
 import pytest
 
 from benchmarks import cross_validation
-from benchmarks.helps import networks
 from benchmarks.helps.cells import CELLS
 from paper.reproduce.planning import EXAMPLES
 
@@ -61,22 +59,15 @@ def test_the_table_weights_folds_by_their_patients():
 
 @pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("arm", cross_validation.COMPARED)
-def test_a_fold_is_measured_in_full(arm, monkeypatch):
-    built = []
-
-    def linear(name, shape, num_classes):
-        built.append(keras.Sequential([keras.Input(shape), keras.layers.Dense(num_classes)]))
-        return built[-1]
-
-    monkeypatch.setattr(networks, "build", linear)
+def test_a_fold_is_measured_in_full(arm, linear_networks, monkeypatch):
     short = dataclasses.replace(CELLS["breast-cancer"], epochs=1)
     monkeypatch.setattr(cross_validation, "CELLS", {"breast-cancer": short})
     found = cross_validation.train_and_measure("breast-cancer", arm, "0", seed=0)
     patients = cross_validation.fold_of(0).measured
-    logits = built[0](patients.x).numpy()
+    logits = linear_networks[0](patients.x).numpy()
     assert found["attacked_images"] == found["images"] == len(patients) == 114
     assert found["error_percent"] == pytest.approx(100 * np.mean(logits.argmax(1) != patients.y))
-    kernel = built[0].weights[0].numpy()
+    kernel = linear_networks[0].weights[0].numpy()
     leads = np.where(patients.y == 1, 1.0, -1.0) * (logits[:, 1] - logits[:, 0])
     margins = np.maximum(leads / np.linalg.norm(kernel[:, 1] - kernel[:, 0]), 0.0)
     assert found["margin"] == pytest.approx(np.mean(margins), rel=0.02)

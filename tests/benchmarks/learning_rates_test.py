@@ -2,12 +2,10 @@
 
 import json
 
-import keras
 import numpy as np
 import pytest
 
 from benchmarks import learning_rates
-from benchmarks.helps import networks
 from benchmarks.helps.cells import Cell
 from benchmarks.helps.data import CellData
 from examples.paper.data.arrays import Images
@@ -43,14 +41,7 @@ def test_rates():
 
 @pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("way", learning_rates.WAYS)
-def test_a_training_is_measured(way, monkeypatch):
-    built = []
-
-    def linear(name, shape, num_classes):
-        built.append(keras.Sequential([keras.Input(shape), keras.layers.Dense(num_classes)]))
-        return built[-1]
-
-    monkeypatch.setattr(networks, "build", linear)
+def test_a_training_is_measured(way, linear_networks):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(20, 3)).astype("float32")
     images = Images(x, (x[:, 0] > 0).astype("int32"))
@@ -58,7 +49,7 @@ def test_a_training_is_measured(way, monkeypatch):
         Cell("mnist", "mlp", "sgd", 20, 20, 2, num_attacked=4), CellData(images, images, 2), "0.1", way, seed=0
     )
     assert found["epochs"] == 2 and found["attack_success"] == 1.0
-    kernel, bias = (weight.numpy() for weight in built[0].weights)
+    kernel, bias = (weight.numpy() for weight in linear_networks[0].weights)
     w = kernel[:, 1] - kernel[:, 0]
     signed = np.where(images.y[:4] == 1, 1.0, -1.0) * (x[:4] @ w + bias[1] - bias[0]) / np.linalg.norm(w)
     assert found["margin"] == pytest.approx(np.mean(np.maximum(signed, 0.0)), rel=0.05)

@@ -1,12 +1,10 @@
 """The table of trainings with different searches, against means computed by hand, and one tiny training."""
 
-import keras
 import numpy as np
 import pytest
 
 import keras_amm
 from benchmarks import search_in_training
-from benchmarks.helps import networks
 from benchmarks.helps.cells import Cell
 from benchmarks.helps.data import CellData
 from examples.paper.data.arrays import Images
@@ -27,11 +25,10 @@ def test_table():
     assert second == "| mnist-mlp800 | deepfool | 1 | 3.00% | 1.250 | 1.250 | 0.90 | 10 |"
 
 
-@pytest.mark.usefixtures("eagerly")
+@pytest.mark.usefixtures("eagerly", "linear_networks")
 def test_a_training_is_measured(monkeypatch):
     attacks = {"tight": keras_amm.FastMinimumNorm(2), "deepfool": keras_amm.DeepFool()}
     monkeypatch.setattr(search_in_training, "_MEASURED_BY", attacks)
-    monkeypatch.setattr(networks, "build", _linear)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(20, 3)).astype("float32")
     images = Images(x, (x[:, 0] > 0).astype("int32"))
@@ -41,7 +38,3 @@ def test_a_training_is_measured(monkeypatch):
     # The closed form of a linear classifier: the ray is the normal, and no attack finds a nearer point.
     assert found["boundary_cosine"] == pytest.approx(1.0)
     assert found["tight"]["mean"] == pytest.approx(found["deepfool"]["mean"], rel=0.05)
-
-
-def _linear(name, shape, num_classes):
-    return keras.Sequential([keras.Input(shape), keras.layers.Dense(num_classes)])

@@ -27,6 +27,11 @@ def _flat(values):
     return np.concatenate([np.ravel(value) for value in values])
 
 
+def _train(network, x, y):
+    network.compile(keras.optimizers.Adam(0.01), LOSS)
+    network.fit(x, y, epochs=60, verbose=0)
+
+
 def _loss_gradient(model, x, y):
     with tf.GradientTape() as tape:
         loss = LOSS(y, model(x, training=True))
@@ -90,8 +95,7 @@ def test_a_trained_network_has_no_limit():
     """How long the gradients were by which it learned is not known."""
     x, y = small_data()
     network = small_network()
-    network.compile(keras.optimizers.Adam(0.01), LOSS)
-    network.fit(x, y, epochs=40, verbose=0)
+    _train(network, x, y)
     assert np.mean(np.argmax(network(x), axis=1) == y) > 0.8
     model = _new(0.1, network)
     model.train_on_batch(x, y)
@@ -238,8 +242,7 @@ def test_unfreezing_batch_normalization_of_a_trained_network_begins_without_a_li
     """As for a trained network that is wrapped anew: how long the gradients were while it learned is not known."""
     x, y = small_data()
     network = _with_batch_normalization()
-    network.compile(keras.optimizers.Adam(0.01), LOSS)
-    network.fit(x, y, epochs=60, verbose=0)
+    _train(network, x, y)
     network.layers[1].trainable = False
     model = _new("auto", network)
     model.train_on_batch(x, y)
