@@ -11,6 +11,8 @@ from keras_amm.typing import Tensor, TensorLike
 
 # Up to this training error all of the influence remains; the least that remains, however large the error is.
 _FITS, _LEAST = 0.01, 0.1
+# The part of the influence that two classes have.
+_OF_TWO_CLASSES = 0.1
 # The part of the influence by which misclassified samples are pulled where training fits: of the default
 # `max_influence`, 4.0, as much as cross-entropy's largest pull.
 _OF_MISCLASSIFIED = 0.25
@@ -24,12 +26,14 @@ class CurrentStrength(NamedTuple):
         max_influence: the bound on each sample's pull; 0 if there is none.
         of_misclassified: by what part of an automatic strength misclassified samples are pulled; 1 of a number.
         scale: what c is multiplied by.
+        is_of_two_classes: whether there are two classes, a bool.
     """
 
     strength: Tensor
     max_influence: Tensor
     of_misclassified: Tensor
     scale: Tensor
+    is_of_two_classes: bool
 
     @property
     def counts_misclassified(self) -> Tensor:
@@ -57,13 +61,14 @@ def strength_in_step(
         step: scalar, the number of updates so far.
     """
     strength, one = _scheduled_strength(regularizer, clean.logits.shape[1], step), tf.ones(())
+    two_classes = clean.logits.shape[1] == 2
     if regularizer.max_influence is None:
-        return CurrentStrength(strength, tf.zeros(()), one, one)
+        return CurrentStrength(strength, tf.zeros(()), one, one, two_classes)
     accuracy = accuracy_of(clean, y)
     if regularizer.running is not None:
         accuracy = regularizer.running.accuracy_or(accuracy)
-    if clean.logits.shape[1] == 2:
-        share, scale = _LEAST * where_two_classes_overlap(accuracy), one / 3.0
+    if two_classes:
+        share, scale = _OF_TWO_CLASSES * where_two_classes_overlap(accuracy), one / 3.0
         of_misclassified = tf.zeros(())
     else:
         share = where_training_fits(accuracy)
@@ -71,8 +76,8 @@ def strength_in_step(
         of_misclassified = _OF_MISCLASSIFIED * (share - _LEAST) / (1.0 - _LEAST)
     max_influence = regularizer.max_influence * share
     if not regularizer.is_automatic:
-        return CurrentStrength(strength, max_influence, one, one)
-    return CurrentStrength(strength * share, max_influence, of_misclassified, scale)
+        return CurrentStrength(strength, max_influence, one, one, two_classes)
+    return CurrentStrength(strength * share, max_influence, of_misclassified, scale, two_classes)
 
 
 def _scheduled_strength(regularizer: MarginRegularizer, num_classes: int, step: TensorLike) -> Tensor:

@@ -11,6 +11,9 @@ from typing import TypeAlias
 
 import tensorflow as tf
 
+from keras_amm import shrinkage as shrinkages
+from keras_amm.gradient.current_strength import CurrentStrength
+from keras_amm.regularizer import MarginRegularizer
 from keras_amm.typing import Tensor
 
 # `(factor [K], slope [K]) -> pull [K]`, negative where the margin is to grow.
@@ -31,3 +34,44 @@ def given(factor: Tensor, slope: Tensor) -> Tensor:
     """The factor itself, [K], where it is the pull already."""
     del slope
     return factor
+
+
+def automatic(
+    regularizer: MarginRegularizer,
+    margin: Tensor,
+    labels: Tensor,
+    correct: Tensor,
+    selected: Tensor,
+    now: CurrentStrength,
+) -> tuple[Tensor, Tensor]:
+    """The penalty of an automatic strength, and the pull of each sample, [B]; negative for correct samples.
+
+    The pull is `influence * R'(t) / B`, R' counted up to 1, and with two classes as much in sum on the samples of each.
+    A misclassified sample counts as one at the boundary, however far it is: R grows so fast there that a mislabelled
+    image could outweigh the batch.
+    """
+    shrinkage = shrinkages.find_entry(regularizer.shrinkage)
+    margin = tf.where(correct, margin, tf.zeros_like(margin))
+    t = shrinkage.argument(margin, correct, regularizer.c * tf.cast(now.scale, margin.dtype), regularizer.d)
+    with tf.GradientTape() as tape:
+        tape.watch(t)
+        each = shrinkage.function(t)
+    steepness = tf.clip_by_value(tape.gradient(each, t), 0.0, 1.0)
+    influence = regularizer.interval * now.strength * tf.where(correct, 1.0, now.of_misclassified)
+    share = tf.cast(influence, t.dtype) / tf.cast(tf.size(t), t.dtype)
+    if now.is_of_two_classes:
+        share *= _balance(tf.where(selected, share * steepness, tf.zeros_like(t)), labels)
+    value = tf.reduce_sum(tf.where(selected, share * each, tf.zeros_like(each)))
+    return value, share * tf.where(correct, -steepness, steepness)
+
+
+def _balance(strength: Tensor, labels: Tensor) -> Tensor:
+    """By what the strengths [B] of pulls are multiplied, [B], so that their sums over the samples of two labels agree.
+
+    The larger sum becomes the smaller one, so no sample is pulled harder. That is the condition on the multipliers of a
+    support vector machine's samples: without it the boundary is pushed out of the denser class into the other one.
+    """
+    is_first = labels == 0
+    first, second = (tf.reduce_sum(tf.where(mine, strength, tf.zeros_like(strength))) for mine in (is_first, ~is_first))
+    smaller = tf.minimum(first, second)
+    return tf.where(is_first, tf.math.divide_no_nan(smaller, first), tf.math.divide_no_nan(smaller, second))

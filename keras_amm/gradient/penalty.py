@@ -196,7 +196,7 @@ def _penalize(
         selected = regularizer.select(norm / unit, labels, correct, success | estimated) & ~estimated
     selected &= correct | now.counts_misclassified
     if regularizer.is_automatic:
-        value, factor = _automatic(regularizer, norm / unit, correct, selected, now)
+        value, factor = influence.automatic(regularizer, norm / unit, labels, correct, selected, now)
     else:
         with tf.GradientTape() as tape:
             tape.watch(norm)
@@ -212,27 +212,6 @@ def _unit_of_margins(classifier: Classifier, regularizer: MarginRegularizer, pat
     if regularizer.normalize == "median" and regularizer.running is not None:
         return regularizer.running.margin_or(median)
     return tf.where(median > 0.0, median, 1.0) if regularizer.normalize == "median" else tf.ones_like(median)
-
-
-def _automatic(
-    regularizer: MarginRegularizer, margin: Tensor, correct: Tensor, selected: Tensor, now: CurrentStrength
-) -> tuple[Tensor, Tensor]:
-    """The penalty of an automatic strength, and the pull of each sample, [B]; negative for correct samples.
-
-    The pull is `influence * R'(t) / B`, R' counted up to 1. A misclassified sample counts as one at the boundary,
-    however far it is: R grows so fast there that a mislabelled image could outweigh the batch.
-    """
-    shrinkage = shrinkages.find_entry(regularizer.shrinkage)
-    margin = tf.where(correct, margin, tf.zeros_like(margin))
-    t = shrinkage.argument(margin, correct, regularizer.c * tf.cast(now.scale, margin.dtype), regularizer.d)
-    with tf.GradientTape() as tape:
-        tape.watch(t)
-        each = shrinkage.function(t)
-    steepness = tf.clip_by_value(tape.gradient(each, t), 0.0, 1.0)
-    influence = regularizer.interval * now.strength * tf.where(correct, 1.0, now.of_misclassified)
-    share = tf.cast(influence, t.dtype) / tf.cast(tf.size(t), t.dtype)
-    value = tf.reduce_sum(tf.where(selected, share * each, tf.zeros_like(each)))
-    return value, share * tf.where(correct, -steepness, steepness)
 
 
 def unless_off(

@@ -258,9 +258,44 @@ def test_overlapping_classes_are_pulled_less(error):
     after = float(wrapped.margin_penalty(x, y))
     remaining = 0.1 * max(1.0 - 2.0 * error, 0.0) ** 3
     norms = np.abs(x @ (KERNEL[:, 0] - KERNEL[:, 1]) + 0.5) / np.linalg.norm(KERNEL[:, 0] - KERNEL[:, 1])
-    norms = norms[np.argmax(model(x), axis=1) == y]
-    wanted = 0.5 * remaining * np.exp(-norms / 3.0).sum() / len(x)
+    # The class that is pulled harder in sum is pulled no harder than the other.
+    correct = np.argmax(model(x), axis=1) == y
+    weaker = min(np.exp(-norms[correct & (y == label)] / 3.0).sum() for label in (0, 1))
+    wanted = 0.5 * remaining * 2.0 * weaker / len(x)
     np.testing.assert_allclose([*before, after], wanted, rtol=2e-2)
+
+
+@pytest.mark.parametrize("search", ["exact", "cheap"])
+@pytest.mark.parametrize("larger", [0, 1])
+def test_both_of_two_classes_are_pulled_alike(larger, search):
+    """Of a linear classifier, by the points on its boundary and pulls in closed form; in sum they leave the bias."""
+    w, x = KERNEL[:, 0] - KERNEL[:, 1], np.random.default_rng(2).normal(size=(200, 3)).astype("float32")
+    g = x @ w + 0.5
+    x = np.concatenate([x[(g > 0) == (larger == 0)][:9], x[(g > 0) == (larger == 1)][:2]])
+    g = x @ w + 0.5
+    y = (g < 0).astype("int32")
+    norms = np.abs(g) / np.linalg.norm(w)
+    strengths = np.exp(-norms / np.median(norms))
+    sums = np.array([strengths[y == label].sum() for label in (0, 1)])
+    pull = -np.sign(g) * strengths * (sums.min() / sums)[y] * 0.5 * 0.1 / len(x)
+    _, (kernel, bias) = gradient_of(
+        linear_of_two_classes(), x, y, strength="auto", max_influence=0.5, c=3.0, normalize="median",
+        gradient="boundary", search=search,
+    )  # fmt: skip
+    of_kernel = pull @ (x - (g / np.dot(w, w))[:, None] * w)
+    np.testing.assert_allclose(kernel, np.stack([of_kernel, -of_kernel], axis=1), rtol=2e-3, atol=1e-6)
+    np.testing.assert_allclose(bias, 0.0, atol=1e-7)
+
+
+def test_a_batch_of_one_class_only_is_not_pulled_where_there_are_two():
+    model, x, y = _two_classes(0.0)
+    of_one = y == 0
+    penalty, gradients = gradient_of(model, x[of_one], y[of_one], strength="auto", max_influence=0.5)
+    assert penalty == 0.0
+    assert not any(np.any(gradient) for gradient in gradients)
+    # A strength that is a number is the paper's penalty, bounded only.
+    penalty, _ = gradient_of(model, x[of_one], y[of_one], strength=3.0, max_influence=0.5)
+    assert penalty > 0.0
 
 
 def test_one_unit_is_pulled_as_two_logits_are():
