@@ -242,9 +242,13 @@ def _two_classes(error):
     return model, x, y
 
 
-@pytest.mark.parametrize("error", [0.0, 0.1, 0.3, 0.5, 0.8])
+def _share_of_two(error):
+    return min(max(3.0 * error, 0.003), 0.3) * max(1.0 - 2.0 * error, 0.0) ** 3
+
+
+@pytest.mark.parametrize("error", [0.0, 0.05, 0.1, 0.3, 0.5, 0.8])
 def test_overlapping_classes_are_pulled_less(error):
-    """By the least influence that there is, times the cube of what the labels tell, however small the error is."""
+    """In proportion to the error, within bounds, times the cube of what the labels tell."""
     arguments = {"strength": "auto", "max_influence": 0.5, "misclassified": "none", "gradient": "boundary"}
     model, x, y = _two_classes(error)
     regularizer = keras_amm.MarginRegularizer(aggregation="avg", normalize=None, c=1.0, **arguments)
@@ -256,7 +260,7 @@ def test_overlapping_classes_are_pulled_less(error):
     running = wrapped.regularizer.running
     np.testing.assert_allclose(running.accuracy_or(0.123), 1.0 - error, rtol=1e-5)
     after = float(wrapped.margin_penalty(x, y))
-    remaining = 0.1 * max(1.0 - 2.0 * error, 0.0) ** 3
+    remaining = _share_of_two(error)
     norms = np.abs(x @ (KERNEL[:, 0] - KERNEL[:, 1]) + 0.5) / np.linalg.norm(KERNEL[:, 0] - KERNEL[:, 1])
     # The class that is pulled harder in sum is pulled no harder than the other.
     correct = np.argmax(model(x), axis=1) == y
@@ -277,7 +281,7 @@ def test_both_of_two_classes_are_pulled_alike(larger, search):
     norms = np.abs(g) / np.linalg.norm(w)
     strengths = np.exp(-norms / np.median(norms))
     sums = np.array([strengths[y == label].sum() for label in (0, 1)])
-    pull = -np.sign(g) * strengths * (sums.min() / sums)[y] * 0.5 * 0.1 / len(x)
+    pull = -np.sign(g) * strengths * (sums.min() / sums)[y] * 0.5 * _share_of_two(0.0) / len(x)
     _, (kernel, bias) = gradient_of(
         linear_of_two_classes(), x, y, strength="auto", max_influence=0.5, c=3.0, normalize="median",
         gradient="boundary", search=search,
@@ -384,7 +388,7 @@ def test_the_bound_of_a_numeric_strength_with_two_classes(error):
     model, x, y = _two_classes(error)
     strong = {"strength": 1e4, "max_penalty": 1e9, "max_influence": 0.5, "gradient": "boundary"}
     got = pulls(model, x[:3], y[:3], accuracy=1.0 - error, **strong)
-    np.testing.assert_allclose(np.abs(got), 0.5 * 0.1 * (1.0 - 2.0 * error) ** 3, rtol=2e-3, atol=1e-7)
+    np.testing.assert_allclose(np.abs(got), 0.5 * _share_of_two(error), rtol=2e-3, atol=1e-7)
 
 
 @pytest.mark.usefixtures("eagerly")
