@@ -26,14 +26,14 @@ class CurrentStrength(NamedTuple):
         max_influence: the bound on each sample's pull; 0 if there is none.
         of_misclassified: by what part of an automatic strength misclassified samples are pulled; 1 of a number.
         scale: what c is multiplied by.
-        is_of_two_classes: whether there are two classes, a bool.
+        num_classes: int, the number of classes.
     """
 
     strength: Tensor
     max_influence: Tensor
     of_misclassified: Tensor
     scale: Tensor
-    is_of_two_classes: bool
+    num_classes: int
 
     @property
     def counts_misclassified(self) -> Tensor:
@@ -59,14 +59,14 @@ def strength_in_step(
         y: the batch's labels, in any of Keras's forms.
         step: scalar, the number of updates so far.
     """
-    strength, one = _scheduled_strength(regularizer, clean.logits.shape[1], step), tf.ones(())
-    two_classes = clean.logits.shape[1] == 2
+    num_classes, one = clean.logits.shape[1], tf.ones(())
+    strength = _scheduled_strength(regularizer, num_classes, step)
     if regularizer.max_influence is None:
-        return CurrentStrength(strength, tf.zeros(()), one, one, two_classes)
+        return CurrentStrength(strength, tf.zeros(()), one, one, num_classes)
     accuracy = accuracy_of(clean, y)
     if regularizer.running is not None:
         accuracy = regularizer.running.accuracy_or(accuracy)
-    if two_classes:
+    if num_classes == 2:
         share, scale = where_two_classes_overlap(accuracy), one / 3.0
         of_misclassified = tf.zeros(())
     else:
@@ -75,8 +75,8 @@ def strength_in_step(
         of_misclassified = _OF_MISCLASSIFIED * (share - _LEAST) / (1.0 - _LEAST)
     max_influence = regularizer.max_influence * share
     if not regularizer.is_automatic:
-        return CurrentStrength(strength, max_influence, one, one, two_classes)
-    return CurrentStrength(strength * share, max_influence, of_misclassified, scale, two_classes)
+        return CurrentStrength(strength, max_influence, one, one, num_classes)
+    return CurrentStrength(strength * share, max_influence, of_misclassified, scale, num_classes)
 
 
 def _scheduled_strength(regularizer: MarginRegularizer, num_classes: int, step: TensorLike) -> Tensor:

@@ -59,7 +59,7 @@ def automatic(
     steepness = tf.clip_by_value(tape.gradient(each, t), 0.0, 1.0)
     influence = regularizer.interval * now.strength * tf.where(correct, 1.0, now.of_misclassified)
     share = tf.cast(influence, t.dtype) / tf.cast(tf.size(t), t.dtype)
-    if now.is_of_two_classes:
+    if now.num_classes == 2:
         share *= _balance(tf.where(selected, share * steepness, tf.zeros_like(t)), labels)
     value = tf.reduce_sum(tf.where(selected, share * each, tf.zeros_like(each)))
     return value, share * tf.where(correct, -steepness, steepness)
