@@ -32,7 +32,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
             For `"hinge"` c is the margin that is wanted: `max(0, c - ||delta||)` and `max(0, c + ||delta||)`.
         c: float > 0, the scale of correctly classified samples.
         d: float > 0, the scale of misclassified samples; of `"auto"` without effect in training.
-        top_fraction: float in (0, 1], the part of the batch `"nearest"` and `"min"` look at; `"auto"` doubles it for two classes.
+        top_fraction: float in (0, 1], the part of a batch that may count; for two classes `"auto"` doubles it.
         max_penalty: float > 0, the cap of a sample's `strength * R`, where its gradient ends; LIN and HINGE have none.
         gradient: `"unrolled"`, the exact second-order one; `"masked"`, input gradients held constant; `"boundary"`,
             first-order, from the implicit function theorem at the boundary point.
