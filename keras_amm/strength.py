@@ -34,7 +34,7 @@ class StrengthOverTime:
     def fraction_that_counts(self, num_classes: int) -> float:
         """The fraction of a batch that may count: `top_fraction`, of an automatic strength and two classes twice that.
 
-        Two classes have one boundary. Where only the nearest images pull at it, margins of the others may shrink.
+        Two classes have one boundary. Where only the nearest images pull at it, the margins of the others grow less.
 
         Example:
         >>> keras_amm.MarginRegularizer(top_fraction=0.3).fraction_that_counts(2)

@@ -291,6 +291,20 @@ def test_both_of_two_classes_are_pulled_alike(larger, search):
     np.testing.assert_allclose(bias, 0.0, atol=1e-7)
 
 
+@pytest.mark.parametrize("search", ["exact", "cheap"])
+@pytest.mark.parametrize(("fraction", "number"), [(0.1, 8), (0.6, 40)])
+def test_twice_the_part_of_a_batch_counts_of_two_classes(fraction, number, search):
+    model, x, y = _two_classes(0.0)
+    norms = np.abs(x @ (KERNEL[:, 0] - KERNEL[:, 1]) + 0.5) / np.linalg.norm(KERNEL[:, 0] - KERNEL[:, 1])
+    counted = np.argsort(np.argsort(norms)) < number
+    weaker = min(np.exp(-norms[counted & (y == label)] / 3.0).sum() for label in (0, 1))
+    penalty, _ = gradient_of(
+        model, x, y, strength="auto", max_influence=0.5, c=1.0, aggregation="nearest", top_fraction=fraction,
+        gradient="boundary", search=search,
+    )  # fmt: skip
+    np.testing.assert_allclose(penalty, 0.5 * _share_of_two(0.0) * 2.0 * weaker / len(x), rtol=2e-2)
+
+
 def test_a_batch_of_one_class_only_is_not_pulled_where_there_are_two():
     model, x, y = _two_classes(0.0)
     of_one = y == 0
