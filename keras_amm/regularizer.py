@@ -32,7 +32,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
             For `"hinge"` c is the margin that is wanted: `max(0, c - ||delta||)` and `max(0, c + ||delta||)`.
         c: float > 0, the scale of correctly classified samples.
         d: float > 0, the scale of misclassified samples; of `"auto"` without effect in training.
-        top_fraction: float in (0, 1], the part of a batch that may count; for two classes `"auto"` doubles it.
+        top_fraction: float in (0, 1], how much of the batch `"nearest"` and `"min"` look at.
         max_penalty: float > 0, the cap of a sample's `strength * R`, where its gradient ends; LIN and HINGE have none.
         gradient: `"unrolled"`, the exact second-order one; `"masked"`, input gradients held constant; `"boundary"`,
             first-order, from the implicit function theorem at the boundary point.
@@ -126,7 +126,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         if self.running is None and (any(needs) or self.search != "exact"):
             self.running = RunningStatistics(name="running")
 
-    def select(self, norm: Tensor, labels: Tensor, correct: Tensor, success: Tensor, num_classes: int = 0) -> Tensor:
+    def select(self, norm: Tensor, labels: Tensor, correct: Tensor, success: Tensor) -> Tensor:
         """Which samples the penalty counts.
 
         Args:
@@ -134,25 +134,24 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
             labels: integer tensor [B].
             correct: boolean tensor [B].
             success: boolean tensor [B].
-            num_classes: int, the number of classes; 0 where it is not known.
 
         Returns:
             Boolean tensor [B]; never a sample whose attack failed, if `only_successful`.
 
         Example:
-        >>> ok, regularizer = np.array([True, False]), keras_amm.MarginRegularizer(aggregation="avg")
-        >>> np.asarray(regularizer.select(np.ones(2), np.zeros(2, int), ok, ok))
+        >>> mask = keras_amm.MarginRegularizer(aggregation="avg").select(
+        ...     np.ones(2), np.zeros(2, int), np.array([True, False]), np.array([True, False]))
+        >>> np.asarray(mask)
         array([ True, False])
 
         Reference: Section 3.3.1.
         """
         success = success if self.only_successful else ops.ones_like(success)
-        fraction = self.fraction_that_counts(num_classes)
-        mask = self._aggregation.function(norm, labels, correct, success, top_fraction=fraction)
+        mask = self._aggregation.function(norm, labels, correct, success, top_fraction=self.top_fraction)
         mask = ops.logical_and(ops.cast(mask, "bool"), success)
         if self.misclassified is None:
             return mask
-        wrong = aggregations.misclassified(self.misclassified, norm, labels, correct, success, fraction)
+        wrong = aggregations.misclassified(self.misclassified, norm, labels, correct, success, self.top_fraction)
         return ops.where(correct, mask, wrong)
 
     def max_selected(self, batch_size: int | Tensor, num_classes: int) -> int | Tensor:
@@ -171,7 +170,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         """
         if self.misclassified == "all":
             return batch_size
-        return self._aggregation.max_selected(batch_size, num_classes, self.fraction_that_counts(num_classes))
+        return self._aggregation.max_selected(batch_size, num_classes, self.top_fraction)
 
     def penalize(
         self, norm: Tensor, correct: Tensor, selected: Tensor, strength: TensorLike, batch_size: TensorLike
@@ -290,7 +289,8 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
             A `MarginRegularizer`.
 
         Example:
-        >>> keras_amm.MarginRegularizer.from_config(keras_amm.MarginRegularizer(c=3.0).get_config()).c
+        >>> config = keras_amm.MarginRegularizer(c=3.0).get_config()
+        >>> keras_amm.MarginRegularizer.from_config(config).c
         3.0
         """
         config = {**BEFORE_THEY_EXISTED, **config}

@@ -14,7 +14,6 @@ class StrengthOverTime:
     interval: int
     warmup_steps: int
     above_chance: bool
-    top_fraction: float
 
     @property
     def is_off(self) -> bool:
@@ -30,17 +29,6 @@ class StrengthOverTime:
     def is_scheduled(self) -> bool:
         """Whether the strength differs from step to step."""
         return callable(self.strength) or self.interval > 1 or self.warmup_steps > 0 or self.above_chance
-
-    def fraction_that_counts(self, num_classes: int) -> float:
-        """The fraction of a batch that may count: `top_fraction`, of an automatic strength and two classes twice that.
-
-        Two classes have one boundary. Where only the nearest images pull at it, the margins of the others grow less.
-
-        Example:
-        >>> keras_amm.MarginRegularizer(top_fraction=0.3).fraction_that_counts(2)
-        0.6
-        """
-        return min(2.0 * self.top_fraction, 1.0) if self.is_automatic and num_classes == 2 else self.top_fraction
 
     def strength_at(self, step: TensorLike) -> Tensor:
         """The strength lambda at a step, 0 in the steps that have no penalty.

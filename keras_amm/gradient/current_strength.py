@@ -11,7 +11,8 @@ from keras_amm.typing import Tensor, TensorLike
 
 # Up to this training error all of the influence remains; the least that remains, however large the error is.
 _FITS, _LEAST = 0.01, 0.1
-# With two classes the part that remains is three times the training error, within these bounds.
+# With two classes the part that remains is three times the training error, within these bounds, where they do not
+# overlap.
 _LEAST_OF_TWO, _MOST_OF_TWO = 0.003, 0.3
 # The part of the influence by which misclassified samples are pulled where training fits: of the default
 # `max_influence`, 4.0, as much as cross-entropy's largest pull.
@@ -51,7 +52,8 @@ def strength_in_step(
     are wrong, since to pull them costs margin. Where training fits, a hard pull on the correct ones would keep the few
     that are wrong from being learned, so they are pulled towards their labels.
 
-    Two classes have a rule of their own, `where_two_classes_overlap`.
+    Two classes have a rule of their own, `of_two_classes`; the bound of a strength that is a number only falls where
+    they overlap.
 
     Args:
         regularizer: has the schedule, and remembers the accuracy.
@@ -67,7 +69,8 @@ def strength_in_step(
     if regularizer.running is not None:
         accuracy = regularizer.running.accuracy_or(accuracy)
     if num_classes == 2:
-        share, scale = where_two_classes_overlap(accuracy), one / 3.0
+        share = of_two_classes(accuracy) if regularizer.is_automatic else _LEAST * where_two_classes_overlap(accuracy)
+        scale = one / 3.0
         of_misclassified = tf.zeros(())
     else:
         share = where_training_fits(accuracy)
@@ -104,23 +107,35 @@ def where_training_fits(accuracy: Tensor) -> Tensor:
     return tf.maximum(_FITS / error, _LEAST)
 
 
-def where_two_classes_overlap(accuracy: Tensor) -> Tensor:
-    """What remains of the influence, in [0, 0.3], where two classes are told apart with this accuracy.
+def of_two_classes(accuracy: Tensor) -> Tensor:
+    """What remains of the influence of an automatic strength, in [0, 0.154], for two classes with this accuracy.
 
     Two classes have one boundary, which is pulled from both sides. Where training fits, cross-entropy hardly pulls any
-    more, and a weak pull widens the margins as much as a hard one does, with fewer errors on new images. So the
-    influence is in proportion to the training error e. All misclassified images are beyond the boundary: the more there
-    are, the more of them it is pushed over. `1 - 2e` is what the labels still tell; its cube, the slope and both ends
+    more, and a weak pull widens the margins about as much as a hard one, with fewer errors on new images. So the
+    influence is in proportion to the training error, and falls again where the classes overlap. The slope and both ends
     were chosen on held-out images.
 
     Example:
-    >>> [round(float(keras_amm.gradient.current_strength.where_two_classes_overlap(tf.constant(accuracy))), 4)
+    >>> [round(float(keras_amm.gradient.current_strength.of_two_classes(tf.constant(accuracy))), 4)
     ...  for accuracy in (1.0, 0.98, 0.75, 0.5)]
     [0.003, 0.0531, 0.0375, 0.0]
     """
-    error = 1.0 - accuracy
-    share = tf.clip_by_value(3.0 * error, _LEAST_OF_TWO, _MOST_OF_TWO)
-    return share * tf.maximum(1.0 - 2.0 * error, 0.0) ** 3
+    share = tf.clip_by_value(3.0 * (1.0 - accuracy), _LEAST_OF_TWO, _MOST_OF_TWO)
+    return share * where_two_classes_overlap(accuracy)
+
+
+def where_two_classes_overlap(accuracy: Tensor) -> Tensor:
+    """What remains of an influence, in [0, 1], where two classes are told apart with this accuracy.
+
+    Two classes have one boundary, and all misclassified images are beyond it. To push it away from the images on one
+    side is to push it over images of the other, so the more of these there are, the less it is pushed. With e the part
+    that is wrong, `1 - 2e` is what the labels still tell; its cube was chosen on held-out images.
+
+    Example:
+    >>> float(keras_amm.gradient.current_strength.where_two_classes_overlap(tf.constant(0.75)))
+    0.125
+    """
+    return tf.maximum(2.0 * accuracy - 1.0, 0.0) ** 3
 
 
 def accuracy_of(clean: CleanPass, y: TensorLike) -> Tensor:

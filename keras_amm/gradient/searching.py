@@ -68,7 +68,7 @@ def search(
         classifier,
         clean,
         labels,
-        _wanted(classifier, regularizer, reach, clean, wrong_count),
+        _wanted(classifier, regularizer, reach, clean.x, wrong_count),
         reach,
         max_iterations=attack.max_iterations,
         num_candidates=attack.num_candidates,
@@ -79,15 +79,14 @@ def search(
 
 
 def _wanted(
-    classifier: Classifier, regularizer: MarginRegularizer, reach: Reach, clean: CleanPass, wrong_count: Tensor | bool
+    classifier: Classifier, regularizer: MarginRegularizer, reach: Reach, x: Tensor, wrong_count: Tensor | bool
 ) -> Wanted:
-    """What the regularizer may select of the global batch, of which the clean pass is over this replica's part."""
-    x, fraction = clean.x, regularizer.fraction_that_counts(clean.logits.shape[1])
+    """What the regularizer may select of the global batch, of which images x [b, ...] are this replica's part."""
     entry = aggregation.find_entry(regularizer.aggregation)
     batch_size = x.shape[0] or tf.shape(x)[0]
     if replicas.are_several():
         batch_size = tf.reduce_sum(replicas.gather(tf.reshape(batch_size, [1])))
-    part = fraction if entry.counts_near_only else reach.part if entry.counts_all_correct else None
+    part = regularizer.top_fraction if entry.counts_near_only else reach.part if entry.counts_all_correct else None
     return Wanted(
         top=None if part is None else aggregation.num_selected_per_side(batch_size, part),
         one_per_label=entry.counts_one_per_label,
