@@ -37,7 +37,7 @@ class StrengthOverTime:
             step: scalar integer tensor, the optimizer's iterations.
 
         Returns:
-            Scalar float32 tensor; of `"auto"`, the influence where training fits.
+            Scalar float32 tensor; of `"auto"`, `max_influence`, of which the training error leaves a part.
 
         Example:
         >>> float(keras_amm.MarginRegularizer(strength=4.0).strength_at(0))

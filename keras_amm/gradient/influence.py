@@ -46,8 +46,8 @@ def automatic(
 ) -> tuple[Tensor, Tensor]:
     """The penalty of an automatic strength, and the pull of each sample, [B]; negative for correct samples.
 
-    The pull is `influence * R'(t) / B`, R' counted up to 1, and with two classes as much in sum on the samples of each.
-    A misclassified sample counts as one at the boundary, however far it is: R grows so fast there that a mislabelled
+    The pull is `influence * R'(t) / B`, R' counted up to 1. With two classes, the pulls on both are equal in sum. A
+    misclassified sample counts as one at the boundary, however far it is: R grows so fast there that a mislabelled
     image could outweigh the batch.
     """
     shrinkage = shrinkages.find_entry(regularizer.shrinkage)
@@ -68,8 +68,9 @@ def automatic(
 def _balance(strength: Tensor, labels: Tensor) -> Tensor:
     """By what the strengths [B] of pulls are multiplied, [B], so that their sums over the samples of two labels agree.
 
-    The larger sum becomes the smaller one, so no sample is pulled harder. That is the condition on the multipliers of a
-    support vector machine's samples: without it the boundary is pushed out of the denser class into the other one.
+    The multipliers of a support vector machine's samples meet this condition. Without it the boundary is pushed out of
+    the denser class into the other one. The larger sum becomes the smaller one, so no sample is pulled harder; where one
+    label has no sample, all become 0.
     """
     is_first = labels == 0
     first, second = (tf.reduce_sum(tf.where(mine, strength, tf.zeros_like(strength))) for mine in (is_first, ~is_first))
