@@ -69,7 +69,7 @@ def _balance(strength: Tensor, labels: Tensor) -> Tensor:
     """By what the strengths [B] of pulls are multiplied, [B], so that their sums over the samples of two labels agree.
 
     The multipliers of a support vector machine's samples meet this condition. Without it the boundary is pushed out of
-    the denser class into the other one. The larger sum becomes the smaller one, so no sample is pulled harder; where one
+    the denser class into the other one. The larger sum becomes the smaller one, so no sample is pulled harder. Where a
     label has no sample, all become 0.
     """
     is_first = labels == 0
