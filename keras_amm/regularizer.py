@@ -49,7 +49,7 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
             the image (Deep Defense, Equation 5); `"median"`, the running mean of the batches' median margins.
         max_influence: float > 0, the most by which the penalty may pull on a sample's logits, as a multiple of the most
             that cross-entropy can; None for no bound. It is multiplied by `s = max(0.01 / e, 0.1)` where the running
-            training error e is above 1%, and always by `0.1 * max(1 - 2e, 0)**3` with two classes. With `"auto"` c is
+            training error e is above 1%, but with two classes by `0.1 * max(1 - 2e, 0)**3`. With `"auto"` c is
             multiplied by the root of s; two classes have `min(max(3e, 0.003), 0.3)` for 0.1, c / 3 and equal pulls.
         warmup_steps: int >= 0, updates in which the strength grows linearly to its full value.
         above_chance: bool, whether there is no penalty until the training's running accuracy is better than chance.

@@ -20,7 +20,7 @@ _OF_MISCLASSIFIED = 0.25
 
 
 class CurrentStrength(NamedTuple):
-    """How strong the penalty is in one step, as scalar tensors.
+    """How strong the penalty is in one step; scalar tensors, but for the number of classes.
 
     Attributes:
         strength: lambda of Equation 6, or the influence of an automatic strength; 0 in steps without a penalty.
