@@ -8,10 +8,10 @@
 
 Name figure1, table1, figure2, table2, figure3, table3, methods, figure4, figure5, or all. methods are Table 3's rows of
 the methods that the paper compares with, which took their numbers from papers of their own; here they are trained by
-the paper's protocol (`paper/methods`). Four more are not in the paper, and part of all: others (further methods that
+the paper's protocol (`paper/methods`). Five more are not in the paper, and part of all: others (further methods that
 it names: Jacobian regularisation, MMA, Deep Defense), batches (the same batches in every epoch, as in the authors'
-published code), exchanged (AVG+LIN with the c of MIN+LIN and the reverse, and MIN+LIN with its c and d exchanged) and
-choices (all wrong images counted under MIN, and the squared hinge as the loss).
+published code), rates (six times the learning rate), exchanged (AVG+LIN with the c of MIN+LIN and the reverse, and
+MIN+LIN with its c and d exchanged) and choices (all wrong images counted under MIN, and the squared hinge as the loss).
 `--arms`, `--values` and `--networks` choose among the trainings of what is named; figure1 has none of them.
 
 A run is a process of `examples/mnist.py` or `examples/toy2d.py` and leaves one JSON record in `--records`. There are as

@@ -51,6 +51,17 @@ def test_appendix_table_1():
     }
 
 
+def test_rates_are_six_times_table_3s():
+    of_rates, of_table_3 = (
+        {run.name: run.command for run in planning.plan([name], seeds=1, schedule=SHORT)}
+        for name in ("rates", "table3")
+    )
+    assert len(of_rates) == 3
+    for name, command in of_rates.items():
+        assert set(command) - set(of_table_3[name.replace("-faster", "")]) == {"--learning_rate=0.03"}
+    assert 6 * table_2.TABLE_2["mnist"]["mlp-800"].learning_rate == pytest.approx(0.03)
+
+
 @pytest.mark.usefixtures("own_flags")
 def test_all_flags_are_the_scripts():
     """Every command line of every experiment is one that the trainer takes."""
