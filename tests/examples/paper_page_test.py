@@ -91,6 +91,8 @@ def test_points_of_which_only_the_order_is_known():
     assert {entry.verdicts[0].kind for entry in as_said.values()} == {"as in the paper"}
     reversed_ = sweep(record(cell(REFERENCE), 0, 3.0, 0.8), record(cell(MIN_EXP), 0, 3.6, 1.1))
     assert {entry.verdicts[0] for entry in reversed_.values()} == {("differs", "30 of 100 epochs")}
+    # The default stands in the report beside the paper's trainings, and fills none of the paper's cells.
+    assert not sweep(record(cell(experiments.OURS), 0, 3.0, 1.2))
     # Another length, and another place, are nothing to compare it with.
     alone = sweep(
         record(cell(REFERENCE), 0, 6.6, 0.8, epochs=100),
