@@ -18,6 +18,7 @@ class Window(NamedTuple):
         samples: how many samples there were.
         predicted_alike: how many were predicted as the class that most of their batch were.
         labelled_alike: how many are of the class that most of their batch are.
+        one_sided_batches: how many batches had no penalty because all of their samples are of one of two classes.
         searched: how many were attacked.
         success: how many attacks succeeded.
         counted: how many samples the penalty counted.
@@ -33,6 +34,7 @@ class Window(NamedTuple):
     samples: float
     predicted_alike: float
     labelled_alike: float
+    one_sided_batches: float
     searched: float
     success: float
     counted: float
@@ -166,6 +168,20 @@ def _of_one_class(window: Window, setting: Setting) -> str:
     )
 
 
+def _are_one_sided(window: Window, setting: Setting) -> bool:
+    del setting
+    return window.batches > 0 and window.one_sided_batches >= _NEARLY_ALL * window.batches
+
+
+def _of_one_sided(window: Window, setting: Setting) -> str:
+    del setting
+    return (
+        f"All images of a batch are of the same class in {window.one_sided_batches:.0f} of {window.batches:.0f} "
+        "batches. With two classes, `strength='auto'` pulls on both of them alike, so these batches have no penalty. "
+        "Shuffle the training images, or take larger batches if one class is rare."
+    )
+
+
 def _do_few_succeed(window: Window, setting: Setting) -> bool:
     # Where failed attacks count too, as after a single step, failing is no fault.
     is_meant = not setting.regularizer.only_successful
@@ -205,6 +221,7 @@ CONDITIONS = (
     Condition("scaling", _is_scaled_inside, _of_scaling_inside),
     Condition("infinite", _is_infinite, _of_infinite),
     Condition("one class", _is_one_class, _of_one_class, is_lasting=True),
+    Condition("one-sided batches", _are_one_sided, _of_one_sided, is_lasting=True),
     Condition("few successes", _do_few_succeed, _of_few_successes, is_lasting=True),
     Condition("capped", _are_capped, _of_capped, is_lasting=True),
 )

@@ -56,18 +56,21 @@ class HealthWatch:
             y: its labels.
             y_pred: the model's output for it in training mode.
         """
-        if self._sums is None or replicas.are_several():
+        if self._sums is None or self._setting is None or replicas.are_several():
             return
         was_searched = statistics.num_searched > 0
         y_pred = only_entry(y_pred)
         num_classes = clean.logits.shape[1]
+        labelled_alike = _largest_class(clean.class_indices(y)[0], num_classes)
+        needs_both = num_classes == 2 and self._setting.regularizer.is_automatic
         window = Window(
             batches=1.0,
             searched_batches=was_searched,
             stuck_batches=was_searched & (statistics.num_stuck >= statistics.num_searched),
             samples=statistics.num_samples,
             predicted_alike=_largest_class(_predicted(y_pred), num_classes),
-            labelled_alike=_largest_class(clean.class_indices(y)[0], num_classes),
+            labelled_alike=labelled_alike,
+            one_sided_batches=needs_both & (labelled_alike >= statistics.num_samples),
             searched=statistics.num_searched,
             success=statistics.num_success,
             counted=statistics.num_counted,

@@ -71,6 +71,18 @@ def test_one_class_is_no_fault_where_the_labels_are_of_one():
     assert messages == []
 
 
+@pytest.mark.parametrize("strength", ["auto", 8.0])
+def test_images_sorted_by_class(strength):
+    """With two classes, the automatic strength has no penalty in a batch of one; a number has."""
+    order = np.argsort(Y)
+    classifier = network([np.array([[-1.0, 1.0], [0.0, 0.0]]), np.zeros(2)])
+    penalty = {"strength": strength, "max_influence": 4.0, "normalize": "median"}
+    _, messages = told(classifier, X[order], Y[order], epochs=2, penalty=penalty)
+    assert len(messages) == (strength == "auto")
+    if messages:
+        assert "of the same class in 29 of 30 batches" in messages[0] and "Shuffle" in messages[0]
+
+
 def test_few_successes():
     """One step towards the boundary of this convex function stops before it, although predictions are right."""
     layers = [keras.layers.Dense(1, "exponential"), keras.layers.Dense(2)]
