@@ -10,12 +10,13 @@ from keras_amm import shrinkage as shrinkages
 from keras_amm.arguments import serialize_function, serialize_schedule
 from keras_amm.regularizer_arguments import BEFORE_THEY_EXISTED, OF_PAPER, PLAIN, require_valid
 from keras_amm.running import RunningStatistics
+from keras_amm.selection import Selection
 from keras_amm.strength import StrengthOverTime
 from keras_amm.typing import Tensor, TensorLike
 
 
 @keras.saving.register_keras_serializable(package="keras_amm")
-class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
+class MarginRegularizer(Selection, StrengthOverTime, keras.layers.Layer):
     """The penalty of a batch's margins (Equation 6), as a serialisable layer.
 
     `strength / B * [sum_correct R(-c ||delta||) + sum_wrong R(d ||delta||)]` over the samples that the aggregation
@@ -32,7 +33,8 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
             For `"hinge"` c is the margin that is wanted: `max(0, c - ||delta||)` and `max(0, c + ||delta||)`.
         c: float > 0, the scale of correctly classified samples.
         d: float > 0, the scale of misclassified samples; of `"auto"` without effect in training.
-        top_fraction: float in (0, 1], how much of the batch `"nearest"` and `"min"` look at.
+        top_fraction: float in (0, 1], how much of the batch `"nearest"` and `"min"` look at. With `strength="auto"` and
+            two classes `"nearest"` looks at all of it.
         max_penalty: float > 0, the cap of a sample's `strength * R`, where its gradient ends; LIN and HINGE have none.
         gradient: `"unrolled"`, the exact second-order one; `"masked"`, input gradients held constant; `"boundary"`,
             first-order, from the implicit function theorem at the boundary point.
@@ -50,7 +52,8 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         max_influence: float > 0, the most by which the penalty may pull on a sample's logits, as a multiple of the most
             that cross-entropy can; None for no bound. It is multiplied by `s = max(0.01 / e, 0.1)` where the running
             training error e is above 1%, but with two classes by `0.1 * max(1 - 2e, 0)**3`. With `"auto"` c is
-            multiplied by the root of s; two classes have `min(max(3e, 0.003), 0.3)` for 0.1, c / 3 and equal pulls.
+            multiplied by the root of s; two classes have `min(3u, 0.3)` for 0.1, c itself and equal pulls, with u the
+            mean of `1 - p` over the batch, p the probability of the label.
         warmup_steps: int >= 0, updates in which the strength grows linearly to its full value.
         above_chance: bool, whether there is no penalty until the training's running accuracy is better than chance.
         search: `"exact"`, every sample; `"ranks"`, best first, those that the selection probably depends on;
@@ -125,52 +128,6 @@ class MarginRegularizer(StrengthOverTime, keras.layers.Layer):
         needs = (self.normalize == "median", self.above_chance, self.max_influence, self.relative_clipnorm)
         if self.running is None and (any(needs) or self.search != "exact"):
             self.running = RunningStatistics(name="running")
-
-    def select(self, norm: Tensor, labels: Tensor, correct: Tensor, success: Tensor) -> Tensor:
-        """Which samples the penalty counts.
-
-        Args:
-            norm: float tensor [B].
-            labels: integer tensor [B].
-            correct: boolean tensor [B].
-            success: boolean tensor [B].
-
-        Returns:
-            Boolean tensor [B]; never a sample whose attack failed, if `only_successful`.
-
-        Example:
-        >>> mask = keras_amm.MarginRegularizer(aggregation="avg").select(
-        ...     np.ones(2), np.zeros(2, int), np.array([True, False]), np.array([True, False]))
-        >>> np.asarray(mask)
-        array([ True, False])
-
-        Reference: Section 3.3.1.
-        """
-        success = success if self.only_successful else ops.ones_like(success)
-        mask = self._aggregation.function(norm, labels, correct, success, top_fraction=self.top_fraction)
-        mask = ops.logical_and(ops.cast(mask, "bool"), success)
-        if self.misclassified is None:
-            return mask
-        wrong = aggregations.misclassified(self.misclassified, norm, labels, correct, success, self.top_fraction)
-        return ops.where(correct, mask, wrong)
-
-    def max_selected(self, batch_size: int | Tensor, num_classes: int) -> int | Tensor:
-        """The largest number of samples that `select` can return.
-
-        Args:
-            batch_size: int or scalar integer tensor.
-            num_classes: int, the number of classes.
-
-        Returns:
-            An int or a scalar integer tensor.
-
-        Example:
-        >>> keras_amm.MarginRegularizer.from_paper("min-exp").max_selected(100, num_classes=10)
-        20
-        """
-        if self.misclassified == "all":
-            return batch_size
-        return self._aggregation.max_selected(batch_size, num_classes, self.top_fraction)
 
     def penalize(
         self, norm: Tensor, correct: Tensor, selected: Tensor, strength: TensorLike, batch_size: TensorLike

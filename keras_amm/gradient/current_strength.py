@@ -11,9 +11,8 @@ from keras_amm.typing import Tensor, TensorLike
 
 # Up to this training error all of the influence remains; the least that remains, however large the error is.
 _FITS, _LEAST = 0.01, 0.1
-# With two classes the part that remains is three times the training error, within these bounds, where they do not
-# overlap.
-_LEAST_OF_TWO, _MOST_OF_TWO = 0.003, 0.3
+# With two classes that do not overlap, this many times the mean pull of cross-entropy, and at most this part, remains.
+_OF_CROSS_ENTROPY, _MOST_OF_TWO = 3.0, 0.3
 # The part of the influence by which misclassified samples are pulled where training fits: of the default
 # `max_influence`, 4.0, as much as cross-entropy's largest pull.
 _OF_MISCLASSIFIED = 0.25
@@ -69,9 +68,9 @@ def strength_in_step(
     if regularizer.running is not None:
         accuracy = regularizer.running.accuracy_or(accuracy)
     if num_classes == 2:
-        share = of_two_classes(accuracy) if regularizer.is_automatic else _LEAST * where_two_classes_overlap(accuracy)
-        scale = one / 3.0
-        of_misclassified = tf.zeros(())
+        share = where_two_classes_overlap(accuracy)
+        share *= of_two_classes(pull_of_cross_entropy(clean, y)) if regularizer.is_automatic else _LEAST
+        scale, of_misclassified = one, tf.zeros(())
     else:
         share = where_training_fits(accuracy)
         scale = tf.sqrt(share)
@@ -107,21 +106,22 @@ def where_training_fits(accuracy: Tensor) -> Tensor:
     return tf.maximum(_FITS / error, _LEAST)
 
 
-def of_two_classes(accuracy: Tensor) -> Tensor:
-    """What remains of the influence of an automatic strength, in [0, 0.154], for two classes with this accuracy.
+def of_two_classes(pull: Tensor) -> Tensor:
+    """What remains of the influence of an automatic strength, in [0, 0.3], for two classes that do not overlap.
 
-    Two classes have one boundary, which is pulled from both sides. Where training fits, cross-entropy hardly pulls any
-    more, and a weak pull still widens the margins, if less than a hard one, which costs errors on small tables. So the
-    influence is in proportion to the training error, and falls again where the classes overlap. The slope and both ends
-    were chosen on held-out images and by cross-validation.
+    Where training fits, cross-entropy hardly pulls any more, and a weak pull still widens the margins, while a hard one
+    costs errors on small tables. So the influence is in proportion to the mean pull of cross-entropy. The factor and
+    the upper end were chosen on held-out images and by cross-validation.
+
+    Args:
+        pull: scalar, `pull_of_cross_entropy`.
 
     Example:
-    >>> [round(float(keras_amm.gradient.current_strength.of_two_classes(tf.constant(accuracy))), 4)
-    ...  for accuracy in (1.0, 0.98, 0.75, 0.5)]
-    [0.003, 0.0531, 0.0375, 0.0]
+    >>> [round(float(keras_amm.gradient.current_strength.of_two_classes(tf.constant(pull))), 4)
+    ...  for pull in (0.0, 0.02, 0.5)]
+    [0.0, 0.06, 0.3]
     """
-    share = tf.clip_by_value(3.0 * (1.0 - accuracy), _LEAST_OF_TWO, _MOST_OF_TWO)
-    return share * where_two_classes_overlap(accuracy)
+    return tf.minimum(_OF_CROSS_ENTROPY * pull, _MOST_OF_TWO)
 
 
 def where_two_classes_overlap(accuracy: Tensor) -> Tensor:
@@ -143,6 +143,16 @@ def accuracy_of(clean: CleanPass, y: TensorLike) -> Tensor:
     labels, _ = clean.class_indices(y)
     correct = tf.equal(tf.argmax(clean.logits, axis=1, output_type=tf.int32), labels)
     return tf.reduce_mean(tf.cast(replicas.gather(correct), tf.float32))
+
+
+def pull_of_cross_entropy(clean: CleanPass, y: TensorLike) -> Tensor:
+    """How hard cross-entropy pulls the samples of the global batch to their labels, on average, a scalar in [0, 1].
+
+    That is the mean of `1 - p`, p the probability of the label: 1 is the most that it can pull.
+    """
+    labels, _ = clean.class_indices(y)
+    probabilities = tf.nn.softmax(tf.cast(clean.logits, tf.float32))
+    return 1.0 - tf.reduce_mean(replicas.gather(tf.gather(probabilities, labels, batch_dims=1)))
 
 
 def accuracy_above_chance(chance: TensorLike, part: float) -> TensorLike:

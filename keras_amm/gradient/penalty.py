@@ -186,14 +186,15 @@ def _penalize(
     if path.estimated is None:
         median = median_of(norm, correct & success)
         unit = _unit_of_margins(classifier, regularizer, path, median)
-        selected = regularizer.select(norm / unit, labels, correct, success)
+        selected = regularizer.select(norm / unit, labels, correct, success, now.num_classes)
     else:
         # An estimate takes part in the ranks of the batch, as if of a class of its own, and is never selected.
         estimated = replicas.gather(path.estimated)
         median = median_of(norm, correct & (success | estimated))
         unit = _unit_of_margins(classifier, regularizer, path, median)
         labels = tf.where(estimated, -tf.ones_like(labels), labels)
-        selected = regularizer.select(norm / unit, labels, correct, success | estimated) & ~estimated
+        selected = regularizer.select(norm / unit, labels, correct, success | estimated, now.num_classes)
+        selected &= ~estimated
     selected &= correct | now.counts_misclassified
     if regularizer.is_automatic:
         value, factor = influence.automatic(regularizer, norm / unit, labels, correct, selected, now)

@@ -68,7 +68,7 @@ def search(
         classifier,
         clean,
         labels,
-        _wanted(classifier, regularizer, reach, clean.x, wrong_count),
+        _wanted(classifier, regularizer, reach, clean, wrong_count),
         reach,
         max_iterations=attack.max_iterations,
         num_candidates=attack.num_candidates,
@@ -79,10 +79,10 @@ def search(
 
 
 def _wanted(
-    classifier: Classifier, regularizer: MarginRegularizer, reach: Reach, x: Tensor, wrong_count: Tensor | bool
+    classifier: Classifier, regularizer: MarginRegularizer, reach: Reach, clean: CleanPass, wrong_count: Tensor | bool
 ) -> Wanted:
-    """What the regularizer may select of the global batch, of which images x [b, ...] are this replica's part."""
-    entry = aggregation.find_entry(regularizer.aggregation)
+    """What the regularizer may select of the global batch, of which the pass's images are this replica's part."""
+    entry, x = regularizer.aggregation_of(clean.logits.shape[1]), clean.x
     batch_size = x.shape[0] or tf.shape(x)[0]
     if replicas.are_several():
         batch_size = tf.reduce_sum(replicas.gather(tf.reshape(batch_size, [1])))

@@ -24,9 +24,9 @@ def linear(scale=1.0):
     return model
 
 
-def linear_of_two_classes():
+def linear_of_two_classes(scale=1.0):
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-    model.set_weights([KERNEL, BIAS])
+    model.set_weights([scale * KERNEL, scale * BIAS])
     return model
 
 
@@ -232,26 +232,30 @@ def test_no_penalty_before_the_classifier_is_better_than_chance():
     assert model.fit(x, y, batch_size=16, verbose=0).history["margin_penalty"] == [0.0]
 
 
-def _two_classes(error):
+def _two_classes(error, scale=1.0):
     """A linear classifier of two classes, with inputs and labels of which it has this part wrong."""
     x = np.random.default_rng(1).normal(size=(40, 3)).astype("float32")
-    model = linear_of_two_classes()
+    model = linear_of_two_classes(scale)
     y = np.argmax(model(x), axis=1).astype("int32")
     wrong = round(error * len(y))
     y[:wrong] = 1 - y[:wrong]
     return model, x, y
 
 
-def _share_of_two(error):
-    return min(max(3.0 * error, 0.003), 0.3) * max(1.0 - 2.0 * error, 0.0) ** 3
+def _share_of_two(model, x, y, error):
+    """By the mean of 1 - p, from the logits' difference z: 1 - p is 1 / (1 + exp(z)) towards the label."""
+    logits = np.asarray(model(x), dtype="float64")
+    towards = logits[np.arange(len(y)), y] - logits[np.arange(len(y)), 1 - y]
+    return min(3.0 * np.mean(1.0 / (1.0 + np.exp(towards))), 0.3) * max(1.0 - 2.0 * error, 0.0) ** 3
 
 
+@pytest.mark.parametrize("scale", [1.0, 30.0])
 @pytest.mark.parametrize("error", [0.0, 0.05, 0.1, 0.3, 0.5, 0.8])
-def test_overlapping_classes_are_pulled_less(error):
-    """In proportion to the error, within bounds, times the cube of what the labels tell."""
+def test_two_classes_are_pulled_as_cross_entropy_pulls_and_less_where_they_overlap(error, scale):
+    """In proportion to the mean pull of cross-entropy, up to a bound, times the cube of what the labels tell."""
     arguments = {"strength": "auto", "max_influence": 0.5, "misclassified": "none", "gradient": "boundary"}
-    model, x, y = _two_classes(error)
-    regularizer = keras_amm.MarginRegularizer(aggregation="avg", normalize=None, c=1.0, **arguments)
+    model, x, y = _two_classes(error, scale)
+    regularizer = keras_amm.MarginRegularizer(normalize=None, c=1.0, **arguments)
     wrapped = keras_amm.wrap(model, regularizer, keras_amm.DeepFool(5))
     wrapped.compile(keras.optimizers.SGD(0.0), LOSS)
     before = [float(wrapped.margin_penalty(x, y)) for _ in range(2)]
@@ -260,11 +264,12 @@ def test_overlapping_classes_are_pulled_less(error):
     running = wrapped.regularizer.running
     np.testing.assert_allclose(running.accuracy_or(0.123), 1.0 - error, rtol=1e-5)
     after = float(wrapped.margin_penalty(x, y))
-    remaining = _share_of_two(error)
+    remaining = _share_of_two(model, x, y, error)
+    assert scale == 1.0 or error > 0.0 or 0.0 < remaining < 0.1
     norms = np.abs(x @ (KERNEL[:, 0] - KERNEL[:, 1]) + 0.5) / np.linalg.norm(KERNEL[:, 0] - KERNEL[:, 1])
     # The class that is pulled harder in sum is pulled no harder than the other.
     correct = np.argmax(model(x), axis=1) == y
-    weaker = min(np.exp(-norms[correct & (y == label)] / 3.0).sum() for label in (0, 1))
+    weaker = min(np.exp(-norms[correct & (y == label)]).sum() for label in (0, 1))
     wanted = 0.5 * remaining * 2.0 * weaker / len(x)
     np.testing.assert_allclose([*before, after], wanted, rtol=2e-2)
 
@@ -279,12 +284,14 @@ def test_both_of_two_classes_are_pulled_alike(larger, search):
     g = x @ w + 0.5
     y = (g < 0).astype("int32")
     norms = np.abs(g) / np.linalg.norm(w)
-    strengths = np.exp(-norms / np.median(norms))
+    strengths = np.exp(-3.0 * norms / np.median(norms))
     sums = np.array([strengths[y == label].sum() for label in (0, 1)])
-    pull = -np.sign(g) * strengths * (sums.min() / sums)[y] * 0.5 * _share_of_two(0.0) / len(x)
+    model = linear_of_two_classes()
+    pull = -np.sign(g) * strengths * (sums.min() / sums)[y] * 0.5 * _share_of_two(model, x, y, 0.0) / len(x)
+    # All count, though the aggregation would count the nearest of one of them only.
     _, (kernel, bias) = gradient_of(
-        linear_of_two_classes(), x, y, strength="auto", max_influence=0.5, c=3.0, normalize="median",
-        gradient="boundary", search=search,
+        model, x, y, strength="auto", max_influence=0.5, c=3.0, normalize="median", aggregation="nearest",
+        top_fraction=0.1, gradient="boundary", search=search,
     )  # fmt: skip
     of_kernel = pull @ (x - (g / np.dot(w, w))[:, None] * w)
     np.testing.assert_allclose(kernel, np.stack([of_kernel, -of_kernel], axis=1), rtol=2e-3, atol=1e-6)
