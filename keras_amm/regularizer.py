@@ -34,7 +34,7 @@ class MarginRegularizer(Selection, StrengthOverTime, keras.layers.Layer):
         c: float > 0, the scale of correctly classified samples.
         d: float > 0, the scale of misclassified samples; of `"auto"` without effect in training.
         top_fraction: float in (0, 1], how much of the batch `"nearest"` and `"min"` look at. With `strength="auto"` and
-            two classes `"nearest"` looks at all of it.
+            two classes `"nearest"` looks at all of it, and `screening` has no effect.
         max_penalty: float > 0, the cap of a sample's `strength * R`, where its gradient ends; LIN and HINGE have none.
         gradient: `"unrolled"`, the exact second-order one; `"masked"`, input gradients held constant; `"boundary"`,
             first-order, from the implicit function theorem at the boundary point.
@@ -52,8 +52,8 @@ class MarginRegularizer(Selection, StrengthOverTime, keras.layers.Layer):
         max_influence: float > 0, the most by which the penalty may pull on a sample's logits, as a multiple of the most
             that cross-entropy can; None for no bound. It is multiplied by `s = max(0.01 / e, 0.1)` where the running
             training error e is above 1%, but with two classes by `0.1 * max(1 - 2e, 0)**3`. With `"auto"` c is
-            multiplied by the root of s; two classes have `min(3u, 0.3)` for 0.1, c itself and equal pulls, with u the
-            mean of `1 - p` over the batch, p the probability of the label.
+            multiplied by the root of s. Two classes with `"auto"` have `min(3u, 0.3)` in place of that 0.1, u the mean
+            of `1 - p` over the batch, p the probability of the label; c is not changed, and both are pulled equally.
         warmup_steps: int >= 0, updates in which the strength grows linearly to its full value.
         above_chance: bool, whether there is no penalty until the training's running accuracy is better than chance.
         search: `"exact"`, every sample; `"ranks"`, best first, those that the selection probably depends on;
@@ -161,7 +161,7 @@ class MarginRegularizer(Selection, StrengthOverTime, keras.layers.Layer):
     def call(
         self, norm: TensorLike, labels: TensorLike, correct: TensorLike, success: TensorLike, step: TensorLike = 0
     ) -> Tensor:
-        """The penalty of a batch's norms.
+        """The penalty of a batch's norms, by the rules for more than two classes.
 
         Args:
             norm: float tensor [B], the perturbation norms.

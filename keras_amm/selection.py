@@ -18,7 +18,7 @@ class Selection:
     def aggregation_of(self, num_classes: int | None) -> aggregations.AggregationEntry:
         """The aggregation for this number of classes: for two, an automatic strength counts all for `"nearest"`.
 
-        Two classes are pulled alike in sum, and the nearest are often of one of them.
+        Two classes are pulled alike in sum, and the nearest samples are often all of one class.
 
         Args:
             num_classes: int, or None if it is not known.

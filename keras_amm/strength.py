@@ -37,7 +37,8 @@ class StrengthOverTime:
             step: scalar integer tensor, the optimizer's iterations.
 
         Returns:
-            Scalar float32 tensor; of `"auto"`, `max_influence`, of which the training error leaves a part.
+            Scalar float32 tensor; of `"auto"`, `max_influence`, of which the training error or, with two classes, the
+            cross-entropy leaves a part.
 
         Example:
         >>> float(keras_amm.MarginRegularizer(strength=4.0).strength_at(0))

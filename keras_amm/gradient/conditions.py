@@ -178,7 +178,7 @@ def _of_one_sided(window: Window, setting: Setting) -> str:
     return (
         f"All images of a batch are of the same class in {window.one_sided_batches:.0f} of {window.batches:.0f} "
         "batches. With two classes, `strength='auto'` pulls on both of them alike, so these batches have no penalty. "
-        "Shuffle the training images, or take larger batches if one class is rare."
+        "Shuffle the training images, or take larger batches."
     )
 
 

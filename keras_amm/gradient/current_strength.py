@@ -13,6 +13,7 @@ from keras_amm.typing import Tensor, TensorLike
 _FITS, _LEAST = 0.01, 0.1
 # With two classes that do not overlap, this many times the mean pull of cross-entropy, and at most this part, remains.
 _OF_CROSS_ENTROPY, _MOST_OF_TWO = 3.0, 0.3
+_SMALLEST = 1e-30
 # The part of the influence by which misclassified samples are pulled where training fits: of the default
 # `max_influence`, 4.0, as much as cross-entropy's largest pull.
 _OF_MISCLASSIFIED = 0.25
@@ -110,8 +111,8 @@ def of_two_classes(pull: Tensor) -> Tensor:
     """What remains of the influence of an automatic strength, in [0, 0.3], for two classes that do not overlap.
 
     Where training fits, cross-entropy hardly pulls any more, and a weak pull still widens the margins, while a hard one
-    costs errors on small tables. So the influence is in proportion to the mean pull of cross-entropy. The factor and
-    the upper end were chosen on held-out images and by cross-validation.
+    costs errors on small tables. So the influence is in proportion to cross-entropy's mean pull in the batch. The
+    factor and the upper end were chosen on held-out images and by cross-validation.
 
     Args:
         pull: scalar, `pull_of_cross_entropy`.
@@ -146,13 +147,17 @@ def accuracy_of(clean: CleanPass, y: TensorLike) -> Tensor:
 
 
 def pull_of_cross_entropy(clean: CleanPass, y: TensorLike) -> Tensor:
-    """How hard cross-entropy pulls the samples of the global batch to their labels, on average, a scalar in [0, 1].
+    """How hard cross-entropy pulls the samples of this global batch of two classes to their labels, in (0, 1].
 
     That is the mean of `1 - p`, p the probability of the label: 1 is the most that it can pull.
     """
     labels, _ = clean.class_indices(y)
-    probabilities = tf.nn.softmax(tf.cast(clean.logits, tf.float32))
-    return 1.0 - tf.reduce_mean(replicas.gather(tf.gather(probabilities, labels, batch_dims=1)))
+    logits = tf.cast(clean.logits, tf.float32)
+    from_first = logits[:, 1] - logits[:, 0]
+    # As a sigmoid, for 1 - p would lose all digits where p is nearly 1.
+    pull = tf.reduce_mean(replicas.gather(tf.sigmoid(tf.where(labels == 1, -from_first, from_first))))
+    # A strength of 0 turns off the search, whose checks tell of logits that are NaN, and which measures the margins.
+    return tf.where(pull > 0.0, pull, _SMALLEST)
 
 
 def accuracy_above_chance(chance: TensorLike, part: float) -> TensorLike:

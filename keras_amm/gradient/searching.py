@@ -62,7 +62,10 @@ def search(
     if not isinstance(attack, DeepFool):
         return attack.path(classifier, clean, labels)
     if attack.bounds is not None or regularizer.search == "exact":
-        return attack.path(classifier, clean, labels, screening=regularizer.screening, keep_path=keep_path)
+        # Of two classes far samples may count, although the aggregation is one that counts near ones.
+        counts_near_only = regularizer.aggregation_of(clean.logits.shape[1]).counts_near_only
+        screening = regularizer.screening if counts_near_only else None
+        return attack.path(classifier, clean, labels, screening=screening, keep_path=keep_path)
     reach = best_first.REACHES[regularizer.search]
     return best_first.search(
         classifier,
@@ -86,7 +89,10 @@ def _wanted(
     batch_size = x.shape[0] or tf.shape(x)[0]
     if replicas.are_several():
         batch_size = tf.reduce_sum(replicas.gather(tf.reshape(batch_size, [1])))
-    part = regularizer.top_fraction if entry.counts_near_only else reach.part if entry.counts_all_correct else None
+    # Of two classes all count, however far the search reaches.
+    is_given = entry.identifier == regularizer.aggregation
+    of_all = reach.part if entry.counts_all_correct and is_given else None
+    part = regularizer.top_fraction if entry.counts_near_only else of_all
     return Wanted(
         top=None if part is None else aggregation.num_selected_per_side(batch_size, part),
         one_per_label=entry.counts_one_per_label,
