@@ -5,6 +5,9 @@ from keras import ops
 from keras_amm import aggregation as aggregations
 from keras_amm.typing import Tensor
 
+# All correct samples, also where a search reaches for a part of what "avg" counts.
+_ALL_CORRECT = aggregations.AggregationEntry("avg", aggregations.avg)
+
 
 class Selection:
     """How `MarginRegularizer` selects samples, by its arguments of the same names."""
@@ -31,7 +34,7 @@ class Selection:
         ['avg', 'nearest']
         """
         if num_classes == 2 and self.is_automatic and self._aggregation.identifier == "nearest":
-            return aggregations.find_entry("avg")
+            return _ALL_CORRECT
         return self._aggregation
 
     def select(

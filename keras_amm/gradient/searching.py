@@ -89,10 +89,7 @@ def _wanted(
     batch_size = x.shape[0] or tf.shape(x)[0]
     if replicas.are_several():
         batch_size = tf.reduce_sum(replicas.gather(tf.reshape(batch_size, [1])))
-    # Of two classes all count, however far the search reaches.
-    is_given = entry.identifier == regularizer.aggregation
-    of_all = reach.part if entry.counts_all_correct and is_given else None
-    part = regularizer.top_fraction if entry.counts_near_only else of_all
+    part = regularizer.top_fraction if entry.counts_near_only else reach.part if entry.counts_all_correct else None
     return Wanted(
         top=None if part is None else aggregation.num_selected_per_side(batch_size, part),
         one_per_label=entry.counts_one_per_label,

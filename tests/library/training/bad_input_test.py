@@ -138,7 +138,6 @@ def test_a_nan_of_the_penalty_never_reaches_the_weights(jit_compile):
     assert momentums and not any(np.any(variable) for variable in (iterations, *momentums))
 
 
-@pytest.mark.usefixtures("eagerly")
 def test_nan_logits_are_reported_in_a_warm_up_of_two_classes():
     """The strength follows the logits there, and the checks belong to the penalty, which a strength of 0 turns off."""
     network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
@@ -149,6 +148,7 @@ def test_nan_logits_are_reported_in_a_warm_up_of_two_classes():
         model.fit(np.ones((16, 3)), np.arange(16) % 2, batch_size=4, verbose=0)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_nan_of_the_second_derivative_is_reported():
     x, y = small_data(16)
     keras.utils.set_random_seed(0)
