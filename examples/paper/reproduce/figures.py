@@ -9,13 +9,14 @@ from matplotlib.ticker import PercentFormatter
 from keras_amm import plots
 from keras_amm.plots.style import COLORS, MARKERS
 
-from .experiments import EXPERIMENTS, Experiment
+from .experiments import EXPERIMENTS, OURS, Experiment
 from .records import Results
 
 # A way of training has the same colour and marker in every figure.
 _ARMS = tuple(dict.fromkeys(cell.arm.title for experiment in EXPERIMENTS.values() for cell in experiment.cells))
-# There are more ways than colours; the last ones, which are not in the paper, share those of the first.
-_COLORS = {title: COLORS[i % len(COLORS)] for i, title in enumerate(_ARMS)}
+# There are more ways than colours; the last ones, which are not in the paper, share those of the first. Only the
+# default stands in a figure with the first.
+_COLORS = {title: COLORS[i % len(COLORS)] for i, title in enumerate(_ARMS)} | {OURS.title: "black"}
 # The markers of the paper's values: of a number, of an upper and of a lower bound.
 _BOUND_MARKERS = {"": "D", "<": "v", ">": "^"}
 
