@@ -17,7 +17,7 @@ def _data(size):
     return generator.normal(size=(size, 6, 6, 1)).astype("float32"), generator.integers(0, CLASSES, size)
 
 
-def _train(strategy, size=84, learning_rate=0.005, **regularizer):
+def _train(strategy, size=84, learning_rate=0.005, classes=CLASSES, **regularizer):
     with strategy.scope() if strategy else contextlib.nullcontext():
         keras.utils.set_random_seed(1)
         network = keras.Sequential(
@@ -26,7 +26,7 @@ def _train(strategy, size=84, learning_rate=0.005, **regularizer):
                 keras.layers.Conv2D(4, 3, activation="relu"),
                 keras.layers.MaxPooling2D(2),
                 keras.layers.Flatten(),
-                keras.layers.Dense(CLASSES),
+                keras.layers.Dense(classes),
             ]
         )
         # Few candidates are quicker to trace, and what replicas exchange is the same.
@@ -42,6 +42,10 @@ def _train(strategy, size=84, learning_rate=0.005, **regularizer):
             run_eagerly=strategy is None,
         )
     x, y = _data(size)
+    if classes == 2:
+        # Random labels would make the penalty of two classes 0. These are as the network has them, but for a few.
+        y = np.argmax(network.predict(x, verbose=0), axis=1)
+        y[::12] = 1 - y[::12]
     before = model.get_weights()
     history = model.fit(x, y, batch_size=28, shuffle=False, epochs=2, verbose=0).history
     return model, history, _distance(before, model.get_weights())
@@ -77,6 +81,20 @@ def test_two_replicas_give_the_update_of_one_device(mirrored, regularizer, reque
         request.getfixturevalue("eagerly")
         margins = [keras_amm.evaluate_margins(model, _data(40), verbose=0).norms for model in (one, two)]
         np.testing.assert_allclose(*margins, rtol=1e-3)
+
+
+@pytest.mark.parametrize("search", ["exact", "cheap"])
+def test_two_classes_on_two_replicas(mirrored, search):
+    """Both are pulled alike in the global batch, and as hard as cross-entropy pulls there."""
+    arguments = {"strength": "auto", "max_influence": 10.0, "aggregation": "nearest", "gradient": "boundary"}
+    arguments |= {"misclassified": "none", "search": search, "learning_rate": 0.05, "classes": 2}
+    one, one_history, way = _train(None, **arguments)
+    two, two_history, _ = _train(mirrored, **arguments)
+    assert min(one_history["influence"]) > 0.0
+    assert way > 1e-2
+    assert _distance(one.base_model.get_weights(), two.base_model.get_weights()) < 1e-5
+    for name in ("margin_penalty", "influence", "accuracy"):
+        np.testing.assert_allclose(two_history[name], one_history[name], rtol=1e-3, err_msg=name)
 
 
 def test_best_first_of_two_replicas(mirrored):
