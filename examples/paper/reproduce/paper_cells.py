@@ -32,11 +32,12 @@ _DATA_SETS = {
 _ARMS = {cell.arm.name: cell.arm for experiment in EXPERIMENTS.values() for cell in experiment.cells}
 _MNIST_EPOCHS = TABLE_2["mnist"]["mlp-800"].epochs
 _TOY_EPOCHS = 1000
-# Records of other data sets, in the folder of results: a file, and the epochs that its weights had been trained before.
-_OTHER_RECORDS: Mapping[tuple[str, str, str], tuple[str, int]] = MappingProxyType(
+# Records of other data sets, in the folder of results: a file of each seed, and the epochs that its weights had been
+# trained before.
+_OTHER_RECORDS: Mapping[tuple[str, str, str], tuple[tuple[str, ...], int]] = MappingProxyType(
     {
-        ("Table 4", "reference", "lenet"): ("cifar10/lenet-reference.json", 20),
-        ("Table 4", "min-exp", "lenet"): ("cifar10/lenet-amm.json", 20),
+        ("Table 4", "reference", "lenet"): (("cifar10/lenet-reference.json",), 20),
+        ("Table 4", "min-exp", "lenet"): (("cifar10/lenet-amm.json",), 20),
     }
 )
 # What else sets a training apart from the paper's, by place and way of training; an empty place is any.
@@ -148,7 +149,7 @@ def _of_table(row: Row, records: Mapping[str, Any], results: pathlib.Path) -> En
     if data_set == "mnist":
         ours = _ours(_best(records, Cell(_ARMS[row.arm], row.model)))
     else:
-        ours = _of_file(results, *_OTHER_RECORDS.get((row.place, row.arm, row.model), ("", 0)))
+        ours = _of_files(results, *_OTHER_RECORDS.get((row.place, row.arm, row.model), ((), 0)))
     epochs = network.epochs if network else None
     verdicts = [judge(row.paper.error, row.paper.deviation, row.paper.bound, ours and ours.error)]
     if row.paper.margin is not None:
@@ -272,21 +273,25 @@ def _epochs(results: Results) -> int:
 def _ours(results: Results | None) -> Ours | None:
     if results is None:
         return None
-    errors, margins = results.values("error_percent"), results.values("margin_mean")
+    runs = tuple(record["run"] for record in results.records)
+    return _over_seeds(results.values("error_percent"), results.values("margin_mean"), _epochs(results), runs)
+
+
+def _over_seeds(errors: np.ndarray, margins: np.ndarray, epochs: int, runs: tuple[str, ...]) -> Ours:
     return Ours(
         float(np.mean(errors)),
         standard_deviation(errors),
         float(np.mean(margins)),
         standard_deviation(margins),
-        _epochs(results),
-        len(errors),
-        tuple(record["run"] for record in results.records),
+        epochs,
+        len(runs),
+        runs,
     )
 
 
-def _of_file(results: pathlib.Path, name: str, epochs_before: int) -> Ours | None:
-    if not name:
+def _of_files(results: pathlib.Path, names: tuple[str, ...], epochs_before: int) -> Ours | None:
+    if not names:
         return None
-    record = json.loads((results / name).read_text())
-    epochs = epochs_before + record["epochs"]
-    return Ours(record["error_percent"], None, record["margin_mean"], None, epochs, 1, (name,))
+    records = [json.loads((results / name).read_text()) for name in names]
+    errors, margins = (np.array([record[key] for record in records]) for key in ("error_percent", "margin_mean"))
+    return _over_seeds(errors, margins, epochs_before + min(record["epochs"] for record in records), names)
