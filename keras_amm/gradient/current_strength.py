@@ -11,8 +11,8 @@ from keras_amm.typing import Tensor, TensorLike
 
 # Up to this training error all of the influence remains; the least that remains, however large the error is.
 _FITS, _LEAST = 0.01, 0.1
-# With two classes that do not overlap, this many times the mean pull of cross-entropy, and at most this part, remains.
-_OF_CROSS_ENTROPY, _MOST_OF_TWO = 3.0, 0.3
+# What c is multiplied by for two classes, chosen on held-out images and by cross-validation.
+_SCALE_OF_TWO = 0.5
 _SMALLEST = 1e-30
 # The part of the influence by which misclassified samples are pulled where training fits: of the default
 # `max_influence`, 4.0, as much as cross-entropy's largest pull.
@@ -52,8 +52,9 @@ def strength_in_step(
     are wrong, since to pull them costs margin. Where training fits, a hard pull on the correct ones would keep the few
     that are wrong from being learned, so they are pulled towards their labels.
 
-    Two classes have a rule of their own, `of_two_classes`; the bound of a strength that is a number only falls where
-    they overlap.
+    With two classes the pull is in proportion to cross-entropy's own: where training fits, that hardly pulls any more,
+    and a weak pull still widens the margins, while a hard one costs errors on small tables. Where the classes overlap,
+    it falls, as does the bound of a strength that is a number.
 
     Args:
         regularizer: has the schedule, and remembers the accuracy.
@@ -70,8 +71,8 @@ def strength_in_step(
         accuracy = regularizer.running.accuracy_or(accuracy)
     if num_classes == 2:
         share = where_two_classes_overlap(accuracy)
-        share *= of_two_classes(pull_of_cross_entropy(clean, y)) if regularizer.is_automatic else _LEAST
-        scale, of_misclassified = one, tf.zeros(())
+        share *= pull_of_cross_entropy(clean, y) if regularizer.is_automatic else _LEAST
+        scale, of_misclassified = _SCALE_OF_TWO * one, tf.zeros(())
     else:
         share = where_training_fits(accuracy)
         scale = tf.sqrt(share)
@@ -105,24 +106,6 @@ def where_training_fits(accuracy: Tensor) -> Tensor:
     """
     error = tf.maximum(1.0 - accuracy, _FITS)
     return tf.maximum(_FITS / error, _LEAST)
-
-
-def of_two_classes(pull: Tensor) -> Tensor:
-    """What remains of the influence of an automatic strength, in [0, 0.3], for two classes that do not overlap.
-
-    Where training fits, cross-entropy hardly pulls any more, and a weak pull still widens the margins, while a hard one
-    costs errors on small tables. So the influence is in proportion to cross-entropy's mean pull in the batch. The
-    factor and the upper end were chosen on held-out images and by cross-validation.
-
-    Args:
-        pull: scalar, `pull_of_cross_entropy`.
-
-    Example:
-    >>> [round(float(keras_amm.gradient.current_strength.of_two_classes(tf.constant(pull))), 4)
-    ...  for pull in (0.0, 0.02, 0.5)]
-    [0.0, 0.06, 0.3]
-    """
-    return tf.minimum(_OF_CROSS_ENTROPY * pull, _MOST_OF_TWO)
 
 
 def where_two_classes_overlap(accuracy: Tensor) -> Tensor:

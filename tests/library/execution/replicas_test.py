@@ -43,8 +43,8 @@ def _train(strategy, size=84, learning_rate=0.005, classes=CLASSES, **regularize
         )
     x, y = _data(size)
     if classes == 2:
-        # Random labels would make the penalty of two classes 0. These are as the network has them, but for a few, and it
-        # is so sure of them that the penalty follows the pull of cross-entropy.
+        # Random labels would make the penalty of two classes 0. These are as the network has them, but for a few, and
+        # of most it is sure, so that the mean pull of cross-entropy differs from replica to replica.
         network.layers[-1].set_weights([20.0 * weights for weights in network.layers[-1].get_weights()])
         y = np.argmax(network.predict(x, verbose=0), axis=1)
         y[::28] = 1 - y[::28]
