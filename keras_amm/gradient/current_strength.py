@@ -11,7 +11,7 @@ from keras_amm.typing import Tensor, TensorLike
 
 # Up to this training error all of the influence remains; the least that remains, however large the error is.
 _FITS, _LEAST = 0.01, 0.1
-# What c is multiplied by for two classes, chosen on held-out images and by cross-validation.
+# What c is multiplied by for two classes that do not overlap, chosen on held-out images and by cross-validation.
 _SCALE_OF_TWO = 0.5
 _SMALLEST = 1e-30
 # The part of the influence by which misclassified samples are pulled where training fits: of the default
@@ -54,7 +54,7 @@ def strength_in_step(
 
     With two classes the pull is in proportion to cross-entropy's own: where training fits, that hardly pulls any more,
     and a weak pull still widens the margins, while a hard one costs errors on small tables. Where the classes overlap,
-    it falls, as does the bound of a strength that is a number.
+    it is weaker and falls more steeply, and the bound of a strength that is a number falls.
 
     Args:
         regularizer: has the schedule, and remembers the accuracy.
@@ -71,8 +71,8 @@ def strength_in_step(
         accuracy = regularizer.running.accuracy_or(accuracy)
     if num_classes == 2:
         share = where_two_classes_overlap(accuracy)
+        scale, of_misclassified = one + (_SCALE_OF_TWO - one) * share, tf.zeros(())
         share *= pull_of_cross_entropy(clean, y) if regularizer.is_automatic else _LEAST
-        scale, of_misclassified = _SCALE_OF_TWO * one, tf.zeros(())
     else:
         share = where_training_fits(accuracy)
         scale = tf.sqrt(share)

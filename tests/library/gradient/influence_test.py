@@ -254,7 +254,7 @@ def _share_of_two(model, x, y, error):
 @pytest.mark.parametrize("scale", [1.0, 30.0])
 @pytest.mark.parametrize("error", [0.0, 0.05, 0.1, 0.3, 0.5, 0.8])
 def test_two_classes_are_pulled_as_cross_entropy_pulls_and_less_where_they_overlap(error, scale):
-    """In proportion to the mean pull of cross-entropy, times the cube of what the labels tell."""
+    """In proportion to the mean pull of cross-entropy, times the cube of what the labels tell; by that c falls to the half."""
     arguments = {"strength": "auto", "max_influence": 0.5, "misclassified": "none", "gradient": "boundary"}
     model, x, y = _two_classes(error, scale)
     regularizer = keras_amm.MarginRegularizer(normalize=None, c=1.0, **arguments)
@@ -270,7 +270,8 @@ def test_two_classes_are_pulled_as_cross_entropy_pulls_and_less_where_they_overl
     norms = np.abs(x @ (KERNEL[:, 0] - KERNEL[:, 1]) + 0.5) / np.linalg.norm(KERNEL[:, 0] - KERNEL[:, 1])
     # The class that is pulled harder in sum is pulled no harder than the other.
     correct = np.argmax(model(x), axis=1) == y
-    weaker = min(np.exp(-0.5 * norms[correct & (y == label)]).sum() for label in (0, 1))
+    scale = 1.0 - 0.5 * max(1.0 - 2.0 * error, 0.0) ** 3
+    weaker = min(np.exp(-scale * norms[correct & (y == label)]).sum() for label in (0, 1))
     wanted = 0.5 * remaining * 2.0 * weaker / len(x)
     np.testing.assert_allclose([*before, after], wanted, rtol=2e-2)
 
