@@ -254,7 +254,7 @@ def _share_of_two(model, x, y, error):
 @pytest.mark.parametrize("scale", [1.0, 30.0])
 @pytest.mark.parametrize("error", [0.0, 0.05, 0.1, 0.3, 0.5, 0.8])
 def test_two_classes_are_pulled_as_cross_entropy_pulls_and_less_where_they_overlap(error, scale):
-    """In proportion to the mean pull of cross-entropy, times the cube of what the labels tell; by that c falls to the half."""
+    """In proportion to the mean pull of cross-entropy, times the cube of what the labels tell, which c falls with."""
     arguments = {"strength": "auto", "max_influence": 0.5, "misclassified": "none", "gradient": "boundary"}
     model, x, y = _two_classes(error, scale)
     regularizer = keras_amm.MarginRegularizer(normalize=None, c=1.0, **arguments)
