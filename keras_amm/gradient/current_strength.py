@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from keras_amm import shrinkage as shrinkages
 from keras_amm.execution import replicas
 from keras_amm.regularizer import MarginRegularizer
 from keras_amm.search.linearisation import CleanPass
@@ -53,8 +54,8 @@ def strength_in_step(
     that are wrong from being learned, so they are pulled towards their labels.
 
     With two classes the pull is in proportion to cross-entropy's own: where training fits, that hardly pulls any more,
-    and a weak pull still widens the margins, while a hard one costs errors on small tables. Where the classes overlap,
-    it is weaker and falls more steeply, and the bound of a strength that is a number falls.
+    and a weak pull still widens the margins, while one that does not follow it costs errors on small tables. Where the
+    classes overlap, it is weaker and falls more steeply, and the bound of a strength that is a number falls.
 
     Args:
         regularizer: has the schedule, and remembers the accuracy.
@@ -71,7 +72,10 @@ def strength_in_step(
         accuracy = regularizer.running.accuracy_or(accuracy)
     if num_classes == 2:
         share = where_two_classes_overlap(accuracy)
-        scale, of_misclassified = one + (_SCALE_OF_TWO - one) * share, tf.zeros(())
+        # Of the hinge c is no steepness, but the margin that is wanted.
+        is_hinge = shrinkages.find_entry(regularizer.shrinkage).identifier == "hinge"
+        scale = one if is_hinge else one + (_SCALE_OF_TWO - one) * share
+        of_misclassified = tf.zeros(())
         share *= pull_of_cross_entropy(clean, y) if regularizer.is_automatic else _LEAST
     else:
         share = where_training_fits(accuracy)

@@ -270,8 +270,8 @@ def test_two_classes_are_pulled_as_cross_entropy_pulls_and_less_where_they_overl
     norms = np.abs(x @ (KERNEL[:, 0] - KERNEL[:, 1]) + 0.5) / np.linalg.norm(KERNEL[:, 0] - KERNEL[:, 1])
     # The class that is pulled harder in sum is pulled no harder than the other.
     correct = np.argmax(model(x), axis=1) == y
-    scale = 1.0 - 0.5 * max(1.0 - 2.0 * error, 0.0) ** 3
-    weaker = min(np.exp(-scale * norms[correct & (y == label)]).sum() for label in (0, 1))
+    c = 1.0 - 0.5 * max(1.0 - 2.0 * error, 0.0) ** 3
+    weaker = min(np.exp(-c * norms[correct & (y == label)]).sum() for label in (0, 1))
     wanted = 0.5 * remaining * 2.0 * weaker / len(x)
     np.testing.assert_allclose([*before, after], wanted, rtol=2e-2)
 
@@ -309,6 +309,26 @@ def test_both_of_two_classes_are_pulled_alike(larger, search, gradient, aggregat
     of_kernel = pull @ (x - (g / np.dot(w, w))[:, None] * w)
     np.testing.assert_allclose(kernel, np.stack([of_kernel, -of_kernel], axis=1), rtol=2e-3, atol=1e-6)
     np.testing.assert_allclose(bias, 0.0, atol=1e-7)
+
+
+def test_the_hinge_of_two_classes_wants_the_whole_margin():
+    """Of two points nearer than c and farther than half of it, which a halved c would not reach."""
+    w = KERNEL[:, 0] - KERNEL[:, 1]
+    norms = np.array([0.6, 0.9])
+    x = (np.array([[1.0], [-1.0]]) * norms[:, None] * w / np.linalg.norm(w) - 0.5 * w / np.dot(w, w)).astype("float32")
+    y, model = np.array([0, 1]), linear_of_two_classes()
+    arguments = {"shrinkage": "hinge", "c": 1.0, "normalize": None, "gradient": "boundary", "aggregation": "nearest"}
+    value, _ = gradient_of(model, x, y, strength="auto", max_influence=0.5, **arguments)
+    np.testing.assert_allclose(value, 0.5 * _share_of_two(model, x, y, 0.0) * np.mean(1.0 - norms), rtol=2e-3)
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_fit_shows_the_influence_of_two_classes():
+    model, x, y = _two_classes(0.1)
+    wrapped = keras_amm.wrap(model, max_influence=1.5)
+    wrapped.compile(keras.optimizers.SGD(0.0), LOSS)
+    influence = wrapped.train_on_batch(x, y, return_dict=True)["influence"]
+    assert influence == pytest.approx(1.5 * _share_of_two(model, x, y, 0.1), rel=1e-4)
 
 
 @pytest.mark.parametrize("form", ["indices", "one-hot", "smoothed", "one unit"])
