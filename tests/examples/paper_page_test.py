@@ -1,6 +1,7 @@
 """The page of every cell of the paper: the paper's numbers, the verdicts, and that it is up to date."""
 
 import collections
+import json
 
 import pytest
 
@@ -110,6 +111,16 @@ def test_the_longest_training_counts():
     records = {one["run"]: {**one, "epochs": len(one["history"])} for one in table}
     ours = paper_cells._ours(paper_cells._best(records, experiments.Cell(MIN_EXP)))
     assert (ours.epochs, ours.seeds, ours.error, ours.error_deviation) == (100, 2, 0.9, 0.0)
+
+
+def test_files_of_several_seeds_are_one_cell(tmp_path):
+    for seed, (error, margin, epochs) in enumerate([(20.0, 0.25, 40), (21.0, 0.35, 30)]):
+        saved = {"error_percent": error, "margin_mean": margin, "epochs": epochs}
+        (tmp_path / f"{seed}.json").write_text(json.dumps(saved))
+    ours = paper_cells._of_files(tmp_path, ("0.json", "1.json"), 20)
+    assert ours == (20.5, pytest.approx(0.5**0.5), pytest.approx(0.3), pytest.approx(0.005**0.5), 50, 2, ours.runs)
+    assert paper_cells._of_files(tmp_path, ("0.json",), 0)[1:4] == (None, 0.25, None)
+    assert paper_cells._of_files(tmp_path, (), 0) is None
 
 
 def test_causes():
