@@ -4,6 +4,7 @@
     python -m benchmarks.step_cost --network=mlp-800 --network=lenet-mnist
     python -m benchmarks.step_cost --compare=searches --memory=false
     python -m benchmarks.step_cost --amm_epochs=6 --jit_compile --variants=default --memory=false
+    python -m benchmarks.step_cost --digits=4,9 --memory=false
     python -m benchmarks.step_cost --all --out=runs/step_cost.jsonl
 
 needs no data but the MNIST images in the repository. All variants start from the same weights, plainly trained for a
@@ -41,6 +42,7 @@ from .memory import peak_bytes
 from .networks import MNIST
 
 _NETWORK = flags.DEFINE_multi_enum("network", ["mlp-800", "lenet-mnist"], MNIST, "Networks.")
+_DIGITS = flags.DEFINE_list("digits", list("0123456789"), "The digits to tell apart, two or more.")
 _ROUNDS = flags.DEFINE_integer("rounds", 40, "Rounds in which every variant takes its turn.", lower_bound=2)
 _STEPS = flags.DEFINE_integer("steps", 5, "Steps of a turn.", lower_bound=1)
 _EPOCHS = flags.DEFINE_integer("train_epochs", 8, "Epochs of plain training before the measurement.", lower_bound=0)
@@ -102,7 +104,7 @@ def main(argv: list[str]) -> None:
         sys.exit(0 if every_architecture.run(pathlib.Path(_OUT.value), _ONLY.value) else 1)
     # TensorFlow warns of many compiled functions; here each variant has one on purpose.
     tf.get_logger().setLevel("ERROR")
-    images, _ = arrays.load_subset()
+    images = images_of_digits()
     for network in _NETWORK.value:
         trained = train(network, images)
         if _MEMORY_OF.value:
@@ -116,6 +118,14 @@ def main(argv: list[str]) -> None:
             where_the_time_goes(trained, images)
 
 
+def images_of_digits() -> arrays.Images:
+    """The training images in the repository of the chosen digits, which are classes 0, 1 and so on."""
+    images, _ = arrays.load_subset()
+    digits = sorted({int(digit) for digit in _DIGITS.value})
+    chosen = np.isin(images.y, digits)
+    return arrays.Images(images.x[chosen], np.searchsorted(digits, images.y[chosen]).astype("int32"))
+
+
 def variants() -> dict[str, Regularizer]:
     """What makes the regularizer, by the variant's name."""
     chosen = SEARCHES if _COMPARE.value == "searches" else VARIANTS
@@ -127,7 +137,7 @@ def variants() -> dict[str, Regularizer]:
 def train(network: str, images: Any) -> keras.Model:
     """A network in the middle of its training."""
     keras.utils.set_random_seed(0)
-    model = architectures.build(network)
+    model = architectures.build(network, num_classes=len(set(_DIGITS.value)))
     compiled(model, learning_rate=5e-3)
     data = {"x": images.x, "y": images.y, "batch_size": _BATCH_SIZE.value, "verbose": 0}
     model.fit(**data, epochs=_EPOCHS.value)
@@ -202,8 +212,9 @@ def memory_in_its_own_process(network: str, variant: str) -> tuple[int, int]:
         f"--memory_of={variant}",
         f"--batch={_BATCH_SIZE.value}",
         f"--compare={_COMPARE.value}",
+        f"--digits={','.join(_DIGITS.value)}",
+        f"--jit_compile={_JIT.value}",
     ]
-    command.append(f"--jit_compile={_JIT.value}")
     # One epoch is enough here: memory does not depend on how well it is trained.
     output = subprocess.run([*command, "--train_epochs=1"], check=True, capture_output=True, text=True).stdout
     before, peak = output.split()[-2:]
@@ -214,7 +225,8 @@ def report(
     network: str, times: dict[str, np.ndarray], first: dict[str, float], memory: dict[str, tuple[int, int]]
 ) -> None:
     print(
-        f"\n{network}, batch {_BATCH_SIZE.value}, {_ROUNDS.value} rounds of {_STEPS.value} steps; median [quartiles]\n"
+        f"\n{network}, {len(set(_DIGITS.value))} classes, batch {_BATCH_SIZE.value}, "
+        f"{_ROUNDS.value} rounds of {_STEPS.value} steps; median [quartiles]\n"
     )
     columns = [
         "step",
