@@ -23,6 +23,7 @@ from keras_amm.gradient.searching import require_trainable
 from keras_amm.network.batch_statistics import recorded_statistics
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.inputs import ClassifierWrapper, as_images, finite_images, require_classifier
+from keras_amm.network.labels import label_smoothing_of
 from keras_amm.regularizer import MarginRegularizer
 from keras_amm.regularizer_arguments import for_new_model
 from keras_amm.search.linearisation import CleanPass, clean_pass, pass_of
@@ -251,8 +252,11 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         self._health.begin()
 
     def _before_training_function(self) -> None:
-        own = has_own(self.base_model, "compute_loss")
-        self._health.prepare(self.regularizer, self.attack, self.base_model, None if own else self.loss)
+        self._health.prepare(self.regularizer, self.attack, self.base_model, self._compiled_loss())
+
+    def _compiled_loss(self) -> Any:
+        """What `compile` was given, if the classifier's own `compute_loss` does not take its place."""
+        return None if has_own(self.base_model, "compute_loss") else self.loss
 
     def _after_training_step(self) -> None:
         self._health.tell()
@@ -281,6 +285,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
             self.trainable_weights,
             step=step,
             loss_scale=loss_scale,
+            label_smoothing=label_smoothing_of(self._compiled_loss()),
         )
 
 

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from keras_amm import shrinkage as shrinkages
 from keras_amm.execution import replicas
+from keras_amm.network.labels import target_probabilities
 from keras_amm.regularizer import MarginRegularizer
 from keras_amm.search.linearisation import CleanPass
 from keras_amm.typing import Tensor, TensorLike
@@ -44,7 +45,7 @@ class CurrentStrength(NamedTuple):
 
 
 def strength_in_step(
-    regularizer: MarginRegularizer, clean: CleanPass, y: TensorLike, step: TensorLike
+    regularizer: MarginRegularizer, clean: CleanPass, y: TensorLike, step: TensorLike, label_smoothing: float = 0.0
 ) -> CurrentStrength:
     """How strong the penalty is in the step of this number.
 
@@ -62,6 +63,7 @@ def strength_in_step(
         clean: the network's pass over the batch, whose accuracy stands for that of the training while none is known.
         y: the batch's labels, in any of Keras's forms.
         step: scalar, the number of updates so far.
+        label_smoothing: by how much the loss smooths the labels.
     """
     num_classes, one = clean.logits.shape[1], tf.ones(())
     strength = _scheduled_strength(regularizer, num_classes, step)
@@ -76,7 +78,7 @@ def strength_in_step(
         is_hinge = shrinkages.find_entry(regularizer.shrinkage).identifier == "hinge"
         scale = one if is_hinge else one + (_SCALE_OF_TWO - one) * share
         of_misclassified = tf.zeros(())
-        share *= pull_of_cross_entropy(clean, y) if regularizer.is_automatic else _LEAST
+        share *= pull_of_cross_entropy(clean, y, label_smoothing) if regularizer.is_automatic else _LEAST
     else:
         share = where_training_fits(accuracy)
         scale = tf.sqrt(share)
@@ -133,16 +135,19 @@ def accuracy_of(clean: CleanPass, y: TensorLike) -> Tensor:
     return tf.reduce_mean(tf.cast(replicas.gather(correct), tf.float32))
 
 
-def pull_of_cross_entropy(clean: CleanPass, y: TensorLike) -> Tensor:
+def pull_of_cross_entropy(clean: CleanPass, y: TensorLike, label_smoothing: float = 0.0) -> Tensor:
     """How hard cross-entropy pulls the samples of this global batch of two classes to their labels, in (0, 1].
 
-    That is the mean of `1 - p`, p the probability of the label: 1 is the most that it can pull.
+    That is the mean of `t - p`, where p is the probability of the label and t the one that the loss wants: 1, or less
+    with smoothed labels. Where p is above t, cross-entropy pulls away from the label, which counts as 0.
     """
     labels, _ = clean.class_indices(y)
     logits = tf.cast(clean.logits, tf.float32)
     from_first = logits[:, 1] - logits[:, 0]
     # As a sigmoid, for 1 - p would lose all digits where p is nearly 1.
-    pull = tf.reduce_mean(replicas.gather(tf.sigmoid(tf.where(labels == 1, -from_first, from_first))))
+    of_other = tf.sigmoid(tf.where(labels == 1, -from_first, from_first))
+    wanted = 1.0 - target_probabilities(y, label_smoothing)
+    pull = tf.reduce_mean(replicas.gather(tf.maximum(of_other - wanted, 0.0)))
     # A strength of 0 turns off the search, whose checks tell of logits that are NaN, and which measures the margins.
     return tf.where(pull > 0.0, pull, _SMALLEST)
 

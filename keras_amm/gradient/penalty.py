@@ -93,6 +93,7 @@ def find_penalty(
     *,
     step: TensorLike,
     loss_scale: TensorLike,
+    label_smoothing: float = 0.0,
 ) -> MarginPenalty:
     """The margin penalty of a batch (Equation 6) and its gradient; both are 0, without a search, if the strength is 0.
 
@@ -105,11 +106,12 @@ def find_penalty(
         weights: the variables to differentiate with respect to.
         step: scalar, the number of updates so far, for a strength that changes.
         loss_scale: scalar, multiplies the gradients but not the value, as mixed precision needs.
+        label_smoothing: by how much the loss smooths the labels, which matters with two classes.
 
     Raises:
         ValueError: images or labels are not fit for the network.
     """
-    now = strength_in_step(regularizer, clean, y, step)
+    now = strength_in_step(regularizer, clean, y, step, label_smoothing)
     sources = [*weights, *classifier.sources]
     compute = functools.partial(_compute, classifier, attack, regularizer, clean, y, sources, now, loss_scale)
     found = unless_off(now.strength, sources, compute, clean.logits.dtype) if regularizer.is_scheduled else compute()

@@ -1,5 +1,7 @@
 """Labels in any of Keras's forms, as class indices."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -62,6 +64,39 @@ def class_indices(y: TensorLike, num_classes: int) -> tuple[Tensor, list[Check]]
         f"Labels must be class indices of shape [batch] or [batch, 1], or class probabilities of shape "
         f"[batch, {num_classes}] for a classifier of {num_classes} outputs. Received: labels of shape {shape}."
     )
+
+
+def target_probabilities(y: TensorLike, label_smoothing: float = 0.0) -> Tensor:
+    """The probabilities, float32 [B] in [0.5, 1], that labels of two classes want of their class; 1 if not smoothed.
+
+    Args:
+        y: labels as `binary_class_indices` or, with two classes, `class_indices` take them.
+        label_smoothing: by how much the loss smooths them besides, as Keras's losses do.
+
+    Example:
+    >>> keras_amm.network.labels.target_probabilities([[0.75, 0.25], [0.0, 1.0]], label_smoothing=0.5).numpy()
+    array([0.625, 0.75 ], dtype=float32)
+    """
+    values = tf.cast(_one_array(y), tf.float32)
+    if values.shape.rank == 2 and values.shape[1] == 2:
+        target = tf.reduce_max(values, axis=1)
+    else:
+        values = tf.reshape(values, [-1])
+        target = tf.where((values > 0.0) & (values < 1.0), tf.maximum(values, 1.0 - values), tf.ones_like(values))
+    return target * (1.0 - label_smoothing) + label_smoothing / 2.0
+
+
+def label_smoothing_of(loss: Any) -> float:
+    """By how much what `compile` takes as a loss smooths the labels; 0 if it does not, or none can be told.
+
+    Example:
+    >>> keras_amm.network.labels.label_smoothing_of(keras.losses.BinaryCrossentropy(label_smoothing=0.1))
+    0.1
+    >>> keras_amm.network.labels.label_smoothing_of("binary_crossentropy")
+    0.0
+    """
+    parts = [part for part in keras.tree.flatten(loss) if part is not None]
+    return float(getattr(parts[0], "label_smoothing", 0.0)) if len(parts) == 1 else 0.0
 
 
 def _one_array(y: TensorLike) -> Tensor:

@@ -334,7 +334,7 @@ def test_fit_shows_the_influence_of_two_classes():
 @pytest.mark.parametrize("form", ["indices", "one-hot", "smoothed", "one unit"])
 @pytest.mark.parametrize("scale", [0.0, 0.5, 4.0, 30.0, 1e4])
 def test_the_pull_of_cross_entropy(scale, form):
-    """Of two points at distances of 1 and 2, with the second on the wrong side or on the right one."""
+    """Of two points at distances of 1 and 2, with the second on the wrong side or on the right one: `max(t - p, 0)`."""
     x = np.array([[1.0], [2.0]], "float32")
     two, one = (keras.Sequential([keras.Input((1,)), keras.layers.Dense(units)]) for units in (2, 1))
     two.set_weights([np.array([[-0.5 * scale, 0.5 * scale]]), np.zeros(2)])
@@ -344,8 +344,30 @@ def test_the_pull_of_cross_entropy(scale, form):
         y = np.array(labels)
         y = {"one-hot": np.eye(2)[y], "smoothed": 0.8 * np.eye(2)[y] + 0.1}.get(form, y)
         clean = clean_pass(classifier, tf.constant(x))
-        wanted = np.mean(np.exp(-np.logaddexp(0.0, np.array(z))))
-        np.testing.assert_allclose(pull_of_cross_entropy(clean, y), wanted, rtol=1e-4, atol=2e-30)
+        target, of_other = 0.9 if form == "smoothed" else 1.0, np.exp(-np.logaddexp(0.0, np.array(z)))
+        for label_smoothing in (0.0, 0.2):
+            missing = of_other - (1.0 - ((1.0 - label_smoothing) * target + label_smoothing / 2))
+            wanted = np.mean(np.maximum(missing, 0.0))
+            rounding = 2e-30 if label_smoothing == 0.0 and target == 1.0 else 1e-7
+            got = pull_of_cross_entropy(clean, y, label_smoothing)
+            np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=rounding)
+
+
+@pytest.mark.usefixtures("eagerly")
+@pytest.mark.parametrize("soft", [False, True])
+def test_smoothed_labels_of_two_classes_are_no_reason_to_pull_harder(soft):
+    """The loss's own smoothing, or labels that are smoothed already: the influence is that of `t - p`."""
+    model, x, y = _two_classes(0.1)
+    one_hot = np.eye(2, dtype="float32")[y]
+    wrapped = keras_amm.wrap(model, max_influence=1.5)
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.0 if soft else 0.2)
+    wrapped.compile(keras.optimizers.SGD(0.0), loss)
+    labels = 0.8 * one_hot + 0.1 if soft else one_hot
+    influence = wrapped.train_on_batch(x, labels, return_dict=True)["influence"]
+    probability = keras.ops.softmax(model(x)).numpy()[np.arange(len(y)), y]
+    wanted = 1.5 * np.mean(np.maximum(0.9 - probability, 0.0)) * 0.8**3
+    assert influence == pytest.approx(wanted, rel=1e-4)
+    assert wanted < 0.9 * 1.5 * _share_of_two(model, x, y, 0.1)
 
 
 @pytest.mark.usefixtures("eagerly")
