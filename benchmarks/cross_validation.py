@@ -5,11 +5,13 @@
 
 needs no prepared data set: scikit-learn ships this one. The cells of `benchmarks/helps` measure 150 or 119 patients,
 and one of them is 0.7 or 0.8 points. Here the 569 patients are divided into 5 folds, each is measured by a network
-that was trained on the others, and the figures of a seed are those of all patients.
+that was trained on the others, and the figures of a seed are those of all patients. Both ways of training, plain and
+with AMM, are compared once more with smoothed labels.
 
 Each record is a file of its own, so that a run which was stopped goes on. At the end, all records are shown as a table.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,7 +30,7 @@ from .helps.trainings import fit, new_network
 from .helps.verdicts import Summary, judge, summarize
 
 CELLS_OF_TABLES = tuple(name for name, cell in CELLS.items() if cell.data == "breast_cancer")
-COMPARED = ("plain", "amm")
+COMPARED = (("plain", "amm"), ("plain-smoothed", "amm-smoothed"))
 NUM_FOLDS = 5
 # Of the robust accuracy, in deviations of the features: about half of plain training's median margin.
 _RADIUS = 1.0
@@ -36,7 +38,11 @@ _RADIUS = 1.0
 
 def main(argv: list[str]) -> None:
     recorded_trainings.require_known("cells", flags.FLAGS.cells, CELLS_OF_TABLES)
-    choices = {"cell": flags.FLAGS.cells, "arm": COMPARED, "fold": [str(fold) for fold in range(NUM_FOLDS)]}
+    choices = {
+        "cell": flags.FLAGS.cells,
+        "arm": list(itertools.chain(*COMPARED)),
+        "fold": [str(fold) for fold in range(NUM_FOLDS)],
+    }
     print(table(recorded_trainings.make(argv, choices, train_and_measure, in_brief)))
 
 
@@ -44,7 +50,8 @@ def train_and_measure(cell: str, arm: str, fold: str, seed: int) -> dict[str, An
     """Train one arm of a cell on all folds but one, and measure all patients of that one."""
     divided = fold_of(int(fold))
     network = new_network(CELLS[cell], divided, seed)
-    settings = ARMS[arm].settings
+    arm, _, smoothed = arm.partition("-")
+    settings = {**ARMS[arm].settings, **(ARMS["label-smoothing"].settings if smoothed else {})}
     model = ARMS[arm].wrap(network, settings, float("nan"))
     compile_model(model, CELLS[cell], settings)
     return {
@@ -63,10 +70,11 @@ def table(records: Sequence[Mapping[str, Any]]) -> str:
     """A line for each cell whose seeds have all folds, as Markdown."""
     measured = ("error, plain → AMM", "mean margin", "ratio", "signed mean margin", "robust accuracy")
     rows = []
-    for cell in CELLS_OF_TABLES:
-        by_seed = [_of_seeds(records, cell, arm) for arm in COMPARED]
+    for arms, cell in itertools.product(COMPARED, CELLS_OF_TABLES):
+        by_seed = [_of_seeds(records, cell, arm) for arm in arms]
         if seeds := sorted(set(by_seed[0]) & set(by_seed[1])):
-            rows.append(_row(cell, *(summarize([of_seed[seed] for seed in seeds]) for of_seed in by_seed)))
+            title = f"`{cell}`" + (", labels smoothed" if arms[0].endswith("-smoothed") else "")
+            rows.append(_row(title, *(summarize([of_seed[seed] for seed in seeds]) for of_seed in by_seed)))
     return tables.table(["cell", *measured, "seeds", "verdict"], rows)
 
 
@@ -88,19 +96,19 @@ def pooled(folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {**folds[0], **averaged, "images": sum(sizes)}
 
 
-def _row(cell: str, plain: Summary, amm: Summary) -> list[str]:
+def _row(title: str, plain: Summary, amm: Summary) -> list[str]:
     both = (plain, amm)
     errors, margins, signed, robust = (
         " → ".join(texts)
         for texts in (
-            [f"{summary.error:.2f}% ± {summary.deviation or 0.0:.2f}" for summary in both],
+            [tables.error(summary) for summary in both],
             [f"{summary.margin:.3f}" for summary in both],
             [f"{summary.signed_margin:.3f}" for summary in both],
             [f"{summary.robust_accuracy:.1%}" for summary in both],
         )
     )
     grown = tables.margin_ratio(plain, amm)
-    return [f"`{cell}`", errors, margins, grown, signed, robust, f"{plain.seeds}", str(judge(plain, amm))]
+    return [title, errors, margins, grown, signed, robust, f"{plain.seeds}", str(judge(plain, amm))]
 
 
 def _define_flags() -> None:

@@ -11,7 +11,7 @@ import keras_amm
 
 from . import optimizers
 from .cells import Cell
-from .rivals import AdversarialTraining, JacobianPenalty, with_noise, with_smoothed_labels
+from .rivals import AdversarialTraining, JacobianPenalty, SmoothedCrossEntropy, with_noise
 
 # The one setting of AMM for all cells.
 AMM: Mapping[str, Any] = MappingProxyType(
@@ -66,7 +66,7 @@ def compile_model(model: keras.Model, cell: Cell, settings: Mapping[str, Any]) -
     )
     loss: Any = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     if "label_smoothing" in settings:
-        loss = with_smoothed_labels(settings["label_smoothing"])
+        loss = SmoothedCrossEntropy(settings["label_smoothing"])
     model.compile(optimizer, loss)
 
 

@@ -8,14 +8,18 @@ import tensorflow as tf
 _PGD_STEPS = 7
 
 
-def with_smoothed_labels(smoothing: float) -> Any:
+class SmoothedCrossEntropy(keras.losses.Loss):
     """The cross-entropy of logits [B, C] with class indices [B], smoothed (Szegedy et al. 2016)."""
 
-    def smoothed_cross_entropy(labels: Any, logits: Any) -> Any:
-        one_hot = tf.one_hot(tf.cast(tf.reshape(labels, [-1]), tf.int32), tf.shape(logits)[1])
-        return keras.losses.categorical_crossentropy(one_hot, logits, from_logits=True, label_smoothing=smoothing)
+    def __init__(self, label_smoothing: float) -> None:
+        super().__init__()
+        self.label_smoothing = label_smoothing
 
-    return smoothed_cross_entropy
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        one_hot = tf.one_hot(tf.cast(tf.reshape(y_true, [-1]), tf.int32), tf.shape(y_pred)[1])
+        return keras.losses.categorical_crossentropy(
+            one_hot, y_pred, from_logits=True, label_smoothing=self.label_smoothing
+        )
 
 
 def with_noise(network: keras.Model, deviation: float) -> keras.Model:

@@ -48,11 +48,12 @@ def _verdict(results: Results, cell: str) -> list[str]:
     if pair is None:
         return [NOT_RUN, "", "", "", NOT_RUN]
     plain, amm = pair
-    errors, margins = f"{_error(plain)} → {_error(amm)}", f"{plain.margin:.3f} → {amm.margin:.3f}"
+    errors, margins = f"{error(plain)} → {error(amm)}", f"{plain.margin:.3f} → {amm.margin:.3f}"
     return [errors, margins, margin_ratio(plain, amm), f"{amm.seeds}", str(judge(plain, amm))]
 
 
-def _error(summary: Summary) -> str:
+def error(summary: Summary) -> str:
+    """The mean error and its deviation over the seeds, which one seed has not."""
     deviation = "" if summary.deviation is None else f" ± {summary.deviation:.2f}"
     return f"{summary.error:.2f}%{deviation}"
 

@@ -52,13 +52,13 @@ def test_the_table_weights_folds_by_their_patients():
     incomplete = [_record(arm, 0, 1, 50.0, 9.0, 100) for arm in ("plain", "amm")]
     lines = cross_validation.table(plain + amm + incomplete).splitlines()
     assert lines[2:] == [
-        "| `breast-cancer` | 1.00% ± 0.00 → 1.40% ± 0.00 | 2.000 → 2.400 | 1.20 | 1.500 → 1.900 | 90.0% → 90.0% | 1 "
+        "| `breast-cancer` | 1.00% → 1.40% | 2.000 → 2.400 | 1.20 | 1.500 → 1.900 | 90.0% → 90.0% | 1 "
         "| **fails: error** |"
     ]
 
 
 @pytest.mark.usefixtures("eagerly")
-@pytest.mark.parametrize("arm", cross_validation.COMPARED)
+@pytest.mark.parametrize("arm", ["plain", "amm", "amm-smoothed"])
 def test_a_fold_is_measured_in_full(arm, linear_networks, monkeypatch):
     short = dataclasses.replace(CELLS["breast-cancer"], epochs=1)
     monkeypatch.setattr(cross_validation, "CELLS", {"breast-cancer": short})
