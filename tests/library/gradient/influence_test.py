@@ -251,6 +251,7 @@ def _share_of_two(model, x, y, error):
     return np.mean(1.0 / (1.0 + np.exp(towards))) * max(1.0 - 2.0 * error, 0.0) ** 3
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("scale", [1.0, 30.0])
 @pytest.mark.parametrize("error", [0.0, 0.05, 0.1, 0.3, 0.5, 0.8])
 def test_two_classes_are_pulled_as_cross_entropy_pulls_and_less_where_they_overlap(error, scale):
