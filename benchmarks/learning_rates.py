@@ -37,6 +37,11 @@ def _wrap_unlimited(network: keras.Model) -> keras_amm.AMMModel:
     return keras_amm.wrap(network, relative_clipnorm=None)
 
 
+def _wrap_limited(network: keras.Model) -> keras_amm.AMMModel:
+    """With the limit that is the default of networks with BatchNormalization."""
+    return keras_amm.wrap(network, relative_clipnorm=1.0)
+
+
 def _wrap_as_the_paper(network: keras.Model) -> keras_amm.AMMModel:
     return keras_amm.wrap(network, keras_amm.MarginRegularizer.from_paper("min-exp"))
 
@@ -49,6 +54,7 @@ WAYS: Mapping[str, tuple[Callable[[keras.Model], keras.Model], float | None]] = 
     "amm-clipped": (keras_amm.wrap, 10.0),
     "amm-unlimited": (_wrap_unlimited, None),
     "amm-unlimited-clipped": (_wrap_unlimited, 10.0),
+    "amm-limited-clipped": (_wrap_limited, 10.0),
     "paper-clipped": (_wrap_as_the_paper, 10.0),
 }
 
@@ -74,9 +80,13 @@ def train_and_measure(cell: Cell, images: data.CellData, schedule: str, way: str
     model = made_of(network)
     num_steps = cell.epochs * -(-len(images.train) // cell.batch_size)
     optimizer = optimizers.build("sgd", learning_rate=rate_of(schedule, num_steps), global_clipnorm=clipnorm)
-    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, cross_entropy)
+    trained = fit(model, images.train, cell)
+    logits = network.predict(images.measured.x, verbose=0)
     return {
-        **fit(model, images.train, cell),
+        **trained,
+        "cross_entropy": float(cross_entropy(images.measured.y, logits)),
         **measure(network, images.train, images.measured, radius=None, num_attacked=cell.num_attacked),
     }
 

@@ -53,6 +53,8 @@ def test_a_training_is_measured(way, linear_networks):
     w = kernel[:, 1] - kernel[:, 0]
     signed = np.where(images.y[:4] == 1, 1.0, -1.0) * (x[:4] @ w + bias[1] - bias[0]) / np.linalg.norm(w)
     assert found["margin"] == pytest.approx(np.mean(np.maximum(signed, 0.0)), rel=0.05)
+    towards = np.where(images.y == 1, 1.0, -1.0) * (x @ w + bias[1] - bias[0])
+    assert found["cross_entropy"] == pytest.approx(np.mean(np.log1p(np.exp(-towards))), rel=1e-4)
 
 
 def test_the_page_has_the_tables_of_its_records():
