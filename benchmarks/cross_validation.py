@@ -30,7 +30,8 @@ from .helps.trainings import fit, new_network
 from .helps.verdicts import Summary, judge, summarize
 
 CELLS_OF_TABLES = tuple(name for name, cell in CELLS.items() if cell.data == "breast_cancer")
-COMPARED = (("plain", "amm"), ("plain-smoothed", "amm-smoothed"))
+_SMOOTHED = "-smoothed"
+COMPARED = (("plain", "amm"), (f"plain{_SMOOTHED}", f"amm{_SMOOTHED}"))
 NUM_FOLDS = 5
 # Of the robust accuracy, in deviations of the features: about half of plain training's median margin.
 _RADIUS = 1.0
@@ -50,8 +51,9 @@ def train_and_measure(cell: str, arm: str, fold: str, seed: int) -> dict[str, An
     """Train one arm of a cell on all folds but one, and measure all patients of that one."""
     divided = fold_of(int(fold))
     network = new_network(CELLS[cell], divided, seed)
-    arm, _, smoothed = arm.partition("-")
-    settings = {**ARMS[arm].settings, **(ARMS["label-smoothing"].settings if smoothed else {})}
+    smoothing = ARMS["label-smoothing"].settings if arm.endswith(_SMOOTHED) else {}
+    arm = arm.removesuffix(_SMOOTHED)
+    settings = {**ARMS[arm].settings, **smoothing}
     model = ARMS[arm].wrap(network, settings, float("nan"))
     compile_model(model, CELLS[cell], settings)
     return {
@@ -73,7 +75,7 @@ def table(records: Sequence[Mapping[str, Any]]) -> str:
     for arms, cell in itertools.product(COMPARED, CELLS_OF_TABLES):
         by_seed = [_of_seeds(records, cell, arm) for arm in arms]
         if seeds := sorted(set(by_seed[0]) & set(by_seed[1])):
-            title = f"`{cell}`" + (", labels smoothed" if arms[0].endswith("-smoothed") else "")
+            title = f"`{cell}`" + (", labels smoothed" if arms[0].endswith(_SMOOTHED) else "")
             rows.append(_row(title, *(summarize([of_seed[seed] for seed in seeds]) for of_seed in by_seed)))
     return tables.table(["cell", *measured, "seeds", "verdict"], rows)
 

@@ -42,7 +42,9 @@ from .memory import peak_bytes
 from .networks import MNIST
 
 _NETWORK = flags.DEFINE_multi_enum("network", ["mlp-800", "lenet-mnist"], MNIST, "Networks.")
-_DIGITS = flags.DEFINE_list("digits", list("0123456789"), "The digits to tell apart, two or more.")
+_DIGITS = flags.DEFINE_list(
+    "digits", list("0123456789"), "The digits to tell apart, two or more; --all has its own data."
+)
 _ROUNDS = flags.DEFINE_integer("rounds", 40, "Rounds in which every variant takes its turn.", lower_bound=2)
 _STEPS = flags.DEFINE_integer("steps", 5, "Steps of a turn.", lower_bound=1)
 _EPOCHS = flags.DEFINE_integer("train_epochs", 8, "Epochs of plain training before the measurement.", lower_bound=0)
@@ -118,10 +120,18 @@ def main(argv: list[str]) -> None:
             where_the_time_goes(trained, images)
 
 
+def digits_to_tell_apart() -> list[int]:
+    """The chosen digits, each once, in order."""
+    digits = sorted({int(digit) for digit in _DIGITS.value if digit.isdecimal()})
+    if len(digits) < 2 or len(digits) < len(_DIGITS.value) or digits[-1] > 9:
+        raise app.UsageError(f"--digits must be two or more different digits. Received: {','.join(_DIGITS.value)}.")
+    return digits
+
+
 def images_of_digits() -> arrays.Images:
     """The training images in the repository of the chosen digits, which are classes 0, 1 and so on."""
     images, _ = arrays.load_subset()
-    digits = sorted({int(digit) for digit in _DIGITS.value})
+    digits = digits_to_tell_apart()
     chosen = np.isin(images.y, digits)
     return arrays.Images(images.x[chosen], np.searchsorted(digits, images.y[chosen]).astype("int32"))
 
@@ -137,7 +147,7 @@ def variants() -> dict[str, Regularizer]:
 def train(network: str, images: Any) -> keras.Model:
     """A network in the middle of its training."""
     keras.utils.set_random_seed(0)
-    model = architectures.build(network, num_classes=len(set(_DIGITS.value)))
+    model = architectures.build(network, num_classes=len(digits_to_tell_apart()))
     compiled(model, learning_rate=5e-3)
     data = {"x": images.x, "y": images.y, "batch_size": _BATCH_SIZE.value, "verbose": 0}
     model.fit(**data, epochs=_EPOCHS.value)
@@ -225,7 +235,7 @@ def report(
     network: str, times: dict[str, np.ndarray], first: dict[str, float], memory: dict[str, tuple[int, int]]
 ) -> None:
     print(
-        f"\n{network}, {len(set(_DIGITS.value))} classes, batch {_BATCH_SIZE.value}, "
+        f"\n{network}, {len(digits_to_tell_apart())} classes, batch {_BATCH_SIZE.value}, "
         f"{_ROUNDS.value} rounds of {_STEPS.value} steps; median [quartiles]\n"
     )
     columns = [

@@ -53,8 +53,8 @@ class MarginRegularizer(Selection, StrengthOverTime, keras.layers.Layer):
             that cross-entropy can; None for no bound. It is multiplied by `s = max(0.01 / e, 0.1)` where the running
             training error e is above 1%, but with two classes by `0.1 * max(1 - 2e, 0)**3`. With `"auto"` c is
             multiplied by the root of s. Two classes with `"auto"` have u in place of that 0.1, the mean of `1 - p` over
-            the batch, p the probability of the label; c is multiplied by `1 - max(1 - 2e, 0)**3 / 2`, but for the
-            hinge, and both are pulled equally.
+            the batch, p the probability of the label, or of `max(t - p, 0)` where smoothed labels want t of it; c is
+            multiplied by `1 - max(1 - 2e, 0)**3 / 2`, but for the hinge, and both are pulled equally.
         warmup_steps: int >= 0, updates in which the strength grows linearly to its full value.
         above_chance: bool, whether there is no penalty until the training's running accuracy is better than chance.
         search: `"exact"`, every sample; `"ranks"`, best first, those that the selection probably depends on;

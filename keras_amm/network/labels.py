@@ -1,5 +1,6 @@
 """Labels in any of Keras's forms, as class indices."""
 
+import numbers
 from typing import Any
 
 import keras
@@ -96,7 +97,8 @@ def label_smoothing_of(loss: Any) -> float:
     0.0
     """
     parts = [part for part in keras.tree.flatten(loss) if part is not None]
-    return float(getattr(parts[0], "label_smoothing", 0.0)) if len(parts) == 1 else 0.0
+    smoothing = getattr(parts[0], "label_smoothing", None) if len(parts) == 1 else None
+    return float(smoothing) if isinstance(smoothing, numbers.Real) else 0.0
 
 
 def _one_array(y: TensorLike) -> Tensor:

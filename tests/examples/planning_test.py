@@ -56,10 +56,11 @@ def test_rates_are_six_times_table_3s():
         {run.name: run.command for run in planning.plan([name], seeds=1, schedule=SHORT)}
         for name in ("rates", "table3")
     )
-    assert len(of_rates) == 3
+    assert len(of_rates) == 6
     for name, command in of_rates.items():
         assert set(command) - set(of_table_3[name.replace("-faster", "")]) == {"--learning_rate=0.03"}
-    assert 6 * table_2.TABLE_2["mnist"]["mlp-800"].learning_rate == pytest.approx(0.03)
+    for network in ("mlp-800", "lenet-mnist"):
+        assert 6 * table_2.TABLE_2["mnist"][network].learning_rate == pytest.approx(0.03)
 
 
 @pytest.mark.usefixtures("own_flags")

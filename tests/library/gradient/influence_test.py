@@ -10,6 +10,7 @@ from keras_amm.gradient import influence
 from keras_amm.gradient.current_strength import pull_of_cross_entropy
 from keras_amm.gradient.penalty import find_penalty
 from keras_amm.network.classifier import Classifier
+from keras_amm.network.labels import label_smoothing_of
 from keras_amm.search.linearisation import clean_pass
 from tests.helpers.networks import LOSS, small_data, small_network
 
@@ -369,6 +370,23 @@ def test_smoothed_labels_of_two_classes_are_no_reason_to_pull_harder(soft):
     wanted = 1.5 * np.mean(np.maximum(0.9 - probability, 0.0)) * 0.8**3
     assert influence == pytest.approx(wanted, rel=1e-4)
     assert wanted < 0.9 * 1.5 * _share_of_two(model, x, y, 0.1)
+
+
+def test_the_smoothing_of_what_compile_takes_as_a_loss():
+    loss = keras.losses.BinaryCrossentropy(label_smoothing=0.1)
+    of_another_kind = keras.losses.Hinge()
+    of_another_kind.label_smoothing = tf.constant(0.1)
+    for given, wanted in ((loss, 0.1), ([loss], 0.1), ({"output": loss}, 0.1), (None, 0.0), ("hinge", 0.0),
+                          (of_another_kind, 0.0), ([loss, loss], 0.0)):  # fmt: skip
+        assert label_smoothing_of(given) == wanted
+
+    class WithItsOwnLoss(keras.Sequential):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            return keras.ops.mean(y_pred)
+
+    model = keras_amm.wrap(WithItsOwnLoss([keras.Input((3,)), keras.layers.Dense(2)]))
+    model.compile("sgd", loss)
+    assert model._compiled_loss() is None
 
 
 @pytest.mark.usefixtures("eagerly")
