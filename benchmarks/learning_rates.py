@@ -13,6 +13,7 @@ split, for rates that were chosen on the former.
 Each record is a file of its own, so that a run which was stopped goes on. At the end, all records are shown as a table.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -33,19 +34,13 @@ HELD_OUT, TEST = "held-out", "test"
 _FALLING = "-falling"
 
 
-def _wrap_unlimited(network: keras.Model) -> keras_amm.AMMModel:
-    return keras_amm.wrap(network, relative_clipnorm=None)
-
-
-def _wrap_limited(network: keras.Model) -> keras_amm.AMMModel:
-    """With the limit that is the default of networks with BatchNormalization."""
-    return keras_amm.wrap(network, relative_clipnorm=1.0)
-
-
 def _wrap_as_the_paper(network: keras.Model) -> keras_amm.AMMModel:
     return keras_amm.wrap(network, keras_amm.MarginRegularizer.from_paper("min-exp"))
 
 
+# Without the limit of the penalty's gradient, and with that which networks with BatchNormalization have by default.
+_wrap_unlimited = functools.partial(keras_amm.wrap, relative_clipnorm=None)
+_wrap_limited = functools.partial(keras_amm.wrap, relative_clipnorm=1.0)
 # What trains, and the largest norm of the gradient.
 WAYS: Mapping[str, tuple[Callable[[keras.Model], keras.Model], float | None]] = {
     "plain": (lambda network: network, None),

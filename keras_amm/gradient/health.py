@@ -12,7 +12,7 @@ from keras_amm.gradient.conditions import CONDITIONS, Setting, Window
 from keras_amm.gradient.metric_names import is_cross_entropy
 from keras_amm.gradient.metrics import MarginStatistics
 from keras_amm.network.layers import input_rescaling
-from keras_amm.network.structures import only_entry
+from keras_amm.network.structures import given_entries, only_entry
 from keras_amm.regularizer import MarginRegularizer
 from keras_amm.search.linearisation import CleanPass
 from keras_amm.typing import Tensor, TensorLike, Variable
@@ -113,7 +113,7 @@ def expects_probabilities(loss: Any) -> bool:
     >>> keras_amm.gradient.health.expects_probabilities(keras.losses.BinaryCrossentropy(from_logits=True))
     False
     """
-    parts = [part for part in keras.tree.flatten(loss) if part is not None]
+    parts = given_entries(loss)
     return is_cross_entropy(loss) and not any(getattr(part, "from_logits", False) for part in parts)
 
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import keras
 
+from keras_amm.network.structures import given_entries
+
 _PREFIX = "amm_"
 _CLASSES = (
     keras.losses.BinaryCrossentropy,
@@ -35,7 +37,7 @@ def metric_names(loss: Any, taken: Container[str], optional: Sequence[str] = ())
 def is_cross_entropy(loss: Any) -> bool:
     """Whether what `compile` takes as a loss is a cross-entropy: by name, class or function, alone or as one entry."""
     if isinstance(loss, (dict, list, tuple)):
-        parts = [part for part in keras.tree.flatten(loss) if part is not None]
+        parts = given_entries(loss)
         return len(parts) == 1 and is_cross_entropy(parts[0])
     if isinstance(loss, str):
         # Keras chooses among its cross-entropies by these two.

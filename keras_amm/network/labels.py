@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_amm.execution.checks import Check
-from keras_amm.network.structures import only_entry
+from keras_amm.network.structures import given_entries, only_entry
 from keras_amm.typing import Tensor, TensorLike
 
 
@@ -96,7 +96,7 @@ def label_smoothing_of(loss: Any) -> float:
     >>> keras_amm.network.labels.label_smoothing_of("binary_crossentropy")
     0.0
     """
-    parts = [part for part in keras.tree.flatten(loss) if part is not None]
+    parts = given_entries(loss)
     smoothing = getattr(parts[0], "label_smoothing", None) if len(parts) == 1 else None
     return float(smoothing) if isinstance(smoothing, numbers.Real) else 0.0
 

@@ -1,4 +1,4 @@
-"""Dictionaries of one entry, as Keras takes them for the one input, output or label of a model."""
+"""Dictionaries and lists, as Keras takes them for the inputs, outputs, labels or losses of a model."""
 
 from typing import Any
 
@@ -17,6 +17,16 @@ def only_entry(value: Any) -> Any:
     if isinstance(value, (list, tuple)) and len(value) == 1 and keras.ops.is_tensor(value[0]):
         return value[0]
     return value
+
+
+def given_entries(value: Any) -> list[Any]:
+    """What a structure of any depth, such as `compile` takes for its losses, holds besides None; one entry of itself.
+
+    Example:
+    >>> keras_amm.network.structures.given_entries({"digit": ["mse"], "colour": None})
+    ['mse']
+    """
+    return [entry for entry in keras.tree.flatten(value) if entry is not None]
 
 
 def input_key(model: keras.Model) -> Any:
