@@ -18,6 +18,9 @@ from keras_amm.typing import Tensor
 
 # `(factor [K], slope [K]) -> pull [K]`, negative where the margin is to grow.
 Pull: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+# Where a label's logit is larger than the others by this, its probability is 1 in float32, and cross-entropy no longer
+# pulls at all.
+_LARGE_LOGITS = 16.0
 
 
 def unbounded(factor: Tensor, slope: Tensor) -> Tensor:
@@ -30,10 +33,17 @@ def bounded(limit: Tensor) -> Pull:
     return lambda factor, slope: tf.clip_by_value(unbounded(factor, slope), -limit, limit)
 
 
-def given(factor: Tensor, slope: Tensor) -> Tensor:
-    """The factor itself, [K], where it is the pull already."""
-    del slope
-    return factor
+def fading(margin: Tensor) -> Pull:
+    """The factor, which is the pull already; in inverse proportion to the logits where these are large, as Equation 6.
+
+    To grow all logits moves no boundary. But a network whose logits are large is changed more by the same pull, so that
+    with SGD a pull that does not fall can let them grow without end.
+
+    Args:
+        margin: scalar, the batch's median margin. Over it the logits change by `margin * slope`, and they are large
+            where that is more than `_LARGE_LOGITS`.
+    """
+    return lambda factor, slope: factor * (_LARGE_LOGITS / tf.maximum(margin * tf.abs(slope), _LARGE_LOGITS))
 
 
 def automatic(

@@ -139,7 +139,7 @@ def _compute(
     index = indices(selected, regularizer.max_selected(clean.x.shape[0] or tf.shape(labels)[0], num_classes))
     loss_scale = tf.cast(loss_scale, slope.dtype)
     factor = tf.gather(tf.where(selected, slope, tf.zeros_like(slope)), index) * loss_scale
-    pull = _pull(regularizer, labels, now.max_influence, loss_scale)
+    pull = _pull(regularizer, labels, median, now.max_influence, loss_scale)
     sum_of_cosines = tf.zeros((), slope.dtype)
     if regularizer.gradient == "boundary":
         gradients, cosines = boundary.differentiate(classifier, path, index, factor, weights, pull=pull)
@@ -165,10 +165,12 @@ def _compute(
     return MarginPenalty(value, gradients, statistics, checks, selected=selected, gradient_norms=seen)
 
 
-def _pull(regularizer: MarginRegularizer, labels: Tensor, limit: Tensor, loss_scale: Tensor) -> influence.Pull:
+def _pull(
+    regularizer: MarginRegularizer, labels: Tensor, median: Tensor, limit: Tensor, loss_scale: Tensor
+) -> influence.Pull:
     """What becomes of the factors, which are scaled by `loss_scale`, of this replica's samples with labels [b]."""
     if regularizer.is_automatic:
-        return influence.given
+        return influence.fading(median)
     if regularizer.max_influence is None:
         return influence.unbounded
     # Only the bound needs the number of samples of all replicas, which they have to exchange.

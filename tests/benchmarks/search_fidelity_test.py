@@ -21,6 +21,7 @@ def test_figures():
     }
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("setting", search_fidelity.SETTINGS)
 def test_of_two_classes_of_a_linear_network_all_searches_agree(setting):
     # The margin is |w x + b| / ||w||, so the logits rank the samples as their margins do.

@@ -93,6 +93,22 @@ def test_an_automatic_strength_pulls_without_units(gradient, shrinkage, steepnes
         np.testing.assert_allclose(got, wanted, rtol=2e-3)
 
 
+@pytest.mark.parametrize("gradient", ["boundary", "masked", "unrolled"])
+def test_an_automatic_strength_fades_where_logits_are_large(gradient):
+    """In inverse proportion to the logits, as Equation 6 pulls, so that logits have no reason to grow without end."""
+    y = (X @ (KERNEL[:, 0] - KERNEL[:, 1]) + 0.5 < 0).astype("int32")
+    # The median of the differences of the logits, and of a linear network how they change over the median margin.
+    median = np.median(np.abs(X @ (KERNEL[:, 0] - KERNEL[:, 1]) + 0.5))
+    settings = {"strength": "auto", "max_influence": 0.3, "c": 1.0, "normalize": "median", "gradient": gradient}
+
+    def bias_gradient(scale):
+        return gradient_of(linear(scale), X, y, **settings)[1][1]
+
+    small, *others = (bias_gradient(scale * influence._LARGE_LOGITS / median) for scale in (0.01, 0.99, 2.0, 50.0))
+    for got, share in zip(others, (1.0, 1 / 2.0, 1 / 50.0), strict=True):
+        np.testing.assert_allclose(got, share * small, rtol=5e-3)
+
+
 def test_wrong_samples_are_pulled_by_no_more_than_the_influence():
     y = (X @ (KERNEL[:, 0] - KERNEL[:, 1]) + 0.5 > 0).astype("int32")
     got = pulls(linear(), X, y, accuracy=1.0, strength="auto", max_influence=0.3, gradient="boundary")
