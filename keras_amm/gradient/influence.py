@@ -18,9 +18,10 @@ from keras_amm.typing import Tensor
 
 # `(factor [K], slope [K]) -> pull [K]`, negative where the margin is to grow.
 Pull: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-# Where a label's logit is larger than the others by this, its probability is 1 in float32, and cross-entropy no longer
-# pulls at all.
-_LARGE_LOGITS = 16.0
+# Where a label's logit is larger than the others by 16, its probability is 1 in float32, and cross-entropy no longer
+# pulls at all. At 16 an MLP on held-out images of MNIST had smaller margins than without this; at 30 the logits of
+# LeNet still stop growing.
+_LARGE_LOGITS = 30.0
 
 
 def unbounded(factor: Tensor, slope: Tensor) -> Tensor:
