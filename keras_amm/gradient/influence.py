@@ -33,6 +33,12 @@ def bounded(limit: Tensor) -> Pull:
     return lambda factor, slope: tf.clip_by_value(unbounded(factor, slope), -limit, limit)
 
 
+def given(factor: Tensor, slope: Tensor) -> Tensor:
+    """The factor itself, [K], where it is the pull already."""
+    del slope
+    return factor
+
+
 def fading(margin: Tensor) -> Pull:
     """The factor, which is the pull already; where logits are large, less.
 

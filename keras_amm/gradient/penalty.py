@@ -139,7 +139,7 @@ def _compute(
     index = indices(selected, regularizer.max_selected(clean.x.shape[0] or tf.shape(labels)[0], num_classes))
     loss_scale = tf.cast(loss_scale, slope.dtype)
     factor = tf.gather(tf.where(selected, slope, tf.zeros_like(slope)), index) * loss_scale
-    pull = _pull(regularizer, labels, median, now.max_influence, loss_scale)
+    pull = _pull(regularizer, labels, median, now, loss_scale)
     sum_of_cosines = tf.zeros((), slope.dtype)
     if regularizer.gradient == "boundary":
         gradients, cosines = boundary.differentiate(classifier, path, index, factor, weights, pull=pull)
@@ -166,16 +166,17 @@ def _compute(
 
 
 def _pull(
-    regularizer: MarginRegularizer, labels: Tensor, median: Tensor, limit: Tensor, loss_scale: Tensor
+    regularizer: MarginRegularizer, labels: Tensor, median: Tensor, now: CurrentStrength, loss_scale: Tensor
 ) -> influence.Pull:
     """What becomes of the factors, which are scaled by `loss_scale`, of this replica's samples with labels [b]."""
     if regularizer.is_automatic:
-        return influence.fading(median)
+        # With two classes the pull falls as that of cross-entropy does, and needs nothing else that lets it fall.
+        return influence.given if now.num_classes == 2 else influence.fading(median)
     if regularizer.max_influence is None:
         return influence.unbounded
     # Only the bound needs the number of samples of all replicas, which they have to exchange.
     of_cross_entropy = loss_scale / tf.cast(tf.size(replicas.gather(labels)), loss_scale.dtype)
-    return influence.bounded(regularizer.interval * tf.cast(limit, loss_scale.dtype) * of_cross_entropy)
+    return influence.bounded(regularizer.interval * tf.cast(now.max_influence, loss_scale.dtype) * of_cross_entropy)
 
 
 def _penalize(
