@@ -26,9 +26,9 @@ class MarginRegularizer(Selection, StrengthOverTime, keras.layers.Layer):
     Args:
         strength: float >= 0, lambda, or a `keras.optimizers.schedules.LearningRateSchedule` of the optimizer's
             iterations. While that is 0 nothing is searched. `"auto"` pulls a correct sample at the boundary as hard as
-            `max_influence` allows, and one further away by less, by `min(R'(t), 1)` times that. Where there
-            are more than two classes, and a sample's logits change by z > 30 over the batch's median margin, `(30 / z)**2`
-            of that.
+            `max_influence` allows, and one further away by less, by `min(R'(t), 1)` times that.
+            Of more than two classes it is `(30 / z)**2` of that where the logits change by z > 30 over the batch's
+            median margin.
         aggregation: `"min"`, `"avg"`, `"nearest"` or a callable, `(norm, labels, correct, success, *, top_fraction)`
             to a mask [B].
         shrinkage: `"lin"`, `"exp"`, `"inv"`, `"hinge"`, or a callable of `t = -c ||delta||` or `t = d ||delta||`.
