@@ -102,8 +102,8 @@ was about 1.4 times as slow: their processor seconds cannot be compared with the
 time than AMM. All but those of `mnist-lenet` were made before the pull
 [faded where logits are large](../method.md#the-gradient), and so were `"rough"` and the harder pull in `mnist-lenet`.
 The logits of the other cells hardly get so large: in one training each of `mnist-mlp`, `mnist-mlp800`, `mnist-500`,
-`mnist-vit` and `fashion-500` by the present default no image was pulled less for it, and in one of `mnist-cnn-bn` one in
-1,400 was. That was looked at once and has no record."""
+`mnist-vit` and `fashion-500` by the present default no image was pulled less for it, and in one of `mnist-cnn-bn` one
+in 1,400 was. That was looked at once and has no record."""
 
 
 def _rivals() -> str:
