@@ -3,7 +3,8 @@
 At the boundary point, a change of the logit difference g by one changes the margin by `1 / slope`, with
 `slope = <grad_x g, delta / norm>`. So a penalty whose derivative in the norm is `factor` pulls the sample's logits by
 `factor / slope`. Cross-entropy pulls them by at most `1 / B`. The first has units, those of the pixels and the logits,
-and grows without bound where the network is flat; measured by the second, nothing has.
+and grows without bound where the network is flat; measured by the second, it has none, until it fades where logits are
+large.
 """
 
 from collections.abc import Callable
@@ -18,8 +19,8 @@ from keras_amm.typing import Tensor
 
 # `(factor [K], slope [K]) -> pull [K]`, negative where the margin is to grow.
 Pull: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-# Where a label's logit is larger than the others by 16, its probability is 1 in float32, and cross-entropy no longer
-# pulls at all. Chosen on held-out images of MNIST: at 16 an MLP's margins were smaller, at 30 they are as they were.
+# Where a label's logit is larger than the others by 17, its probability rounds to 1 in float32, and cross-entropy no
+# longer pulls at all. By held-out images of MNIST, 16 made an MLP's margins smaller, and 30 leaves them as they are.
 _LARGE_LOGITS = 30.0
 
 
@@ -42,15 +43,21 @@ def given(factor: Tensor, slope: Tensor) -> Tensor:
 def fading(margin: Tensor) -> Pull:
     """The factor, which is the pull already; where logits are large, less.
 
-    To grow all logits moves no boundary. But a network whose logits are large is changed more by the same pull, so that
-    with SGD a pull that does not fall can let them grow without end. The pull of Equation 6 is in inverse proportion to
-    them; this one, which has no other bound, falls with their square.
+    To grow all logits moves no boundary. But the larger they are, the more a pull of the same size changes the weights,
+    so that with SGD logits can grow without end. The pull of Equation 6 falls in inverse proportion to the slope. That
+    was not enough for LeNet at a large learning rate, so this one falls with the square.
 
     Args:
-        margin: scalar, the batch's median margin. Over it the logits change by `margin * slope`, and they are large
-            where that is more than `_LARGE_LOGITS`.
+        margin: scalar, the batch's median margin. Over it the logits of a sample would change by `margin * slope`, by
+            the slope at its boundary point; where that is more than `_LARGE_LOGITS`, they are large.
     """
-    return lambda factor, slope: factor * (_LARGE_LOGITS / tf.maximum(margin * tf.abs(slope), _LARGE_LOGITS)) ** 2
+
+    def pull(factor: Tensor, slope: Tensor) -> Tensor:
+        # A margin can be infinite where the slope is zero.
+        change = tf.math.multiply_no_nan(margin, tf.abs(slope))
+        return factor * (_LARGE_LOGITS / tf.maximum(change, _LARGE_LOGITS)) ** 2
+
+    return pull
 
 
 def automatic(
@@ -63,9 +70,9 @@ def automatic(
 ) -> tuple[Tensor, Tensor]:
     """The penalty of an automatic strength, and the pull of each sample, [B]; negative for correct samples.
 
-    The pull is `influence * R'(t) / B`, R' counted up to 1. With two classes, the pulls on both are equal in sum. A
-    misclassified sample counts as one at the boundary, however far it is: R grows so fast there that a mislabelled
-    image could outweigh the batch.
+    The pull is `influence * R'(t) / B`, R' counted up to 1, before it fades. With two classes, the pulls on both
+    are equal in sum. A misclassified sample counts as one at the boundary, however far it is: R grows so fast there
+    that a mislabelled image could outweigh the batch.
     """
     shrinkage = shrinkages.find_entry(regularizer.shrinkage)
     margin = tf.where(correct, margin, tf.zeros_like(margin))

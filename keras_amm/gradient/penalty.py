@@ -170,7 +170,7 @@ def _pull(
 ) -> influence.Pull:
     """What becomes of the factors, which are scaled by `loss_scale`, of this replica's samples with labels [b]."""
     if regularizer.is_automatic:
-        # With two classes the pull falls as that of cross-entropy does, and needs nothing else that lets it fall.
+        # With two classes the pull follows cross-entropy's own, which falls where logits are large and right.
         return influence.given if now.num_classes == 2 else influence.fading(median)
     if regularizer.max_influence is None:
         return influence.unbounded

@@ -80,7 +80,7 @@ def test_the_bound_clips_the_pull(gradient):
     ],
 )
 def test_an_automatic_strength_pulls_without_units(gradient, shrinkage, steepness):
-    """A correct sample is pulled by `max_influence * R'(-c N)`, whatever the scale of the logits."""
+    """A correct sample is pulled by `max_influence * R'(-c N)`, whatever the scale of the logits below large ones."""
     for scale in (1.0, 1e-3):
         w = scale * (KERNEL[:, 0] - KERNEL[:, 1])
         g = X @ w + scale * 0.5
@@ -107,6 +107,52 @@ def test_an_automatic_strength_fades_where_logits_are_large(gradient):
     small, *others = (bias_gradient(scale * influence._LARGE_LOGITS / median) for scale in (0.01, 0.99, 2.0, 50.0))
     for got, share in zip(others, (1.0, 1 / 4.0, 1 / 2500.0), strict=True):
         np.testing.assert_allclose(got, share * small, rtol=5e-3)
+
+
+def test_each_sample_fades_by_its_own_slope():
+    """Of three classes, towards boundaries of different slopes, right and wrong, with and without a loss scale."""
+    kernel, bias = np.array([[60.0, 50.0, 0.0], [0.0, 15.0, -60.0]]), np.array([0.0, 0.0, 5.0])
+    network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    network.set_weights([kernel, bias])
+    x = np.array([[-0.8, -1.3], [-0.2, 0.4], [1.1, 0.1], [-0.6, -0.8], [0.7, 1.6]], "float32")
+    logits = x @ kernel + bias
+    source = np.argmax(logits, axis=1)
+    y = np.where(np.arange(5) == 4, 2, source)
+    # To each class: how far its boundary is, and how steep.
+    slopes = np.linalg.norm(kernel[:, None, :] - kernel[:, source, None], axis=0)
+    distances = (logits[np.arange(5), source, None] - logits) / np.where(slopes > 0.0, slopes, 1.0)
+    distances[np.arange(5), source] = np.inf
+    # A wrong sample goes to its label.
+    target = np.where(y == source, np.argmin(distances, axis=1), y)
+    norm, slope = distances[np.arange(5), target], slopes[np.arange(5), target]
+    # Of an even number, the median is the lower of the two in the middle.
+    median = np.sort(norm[:4])[1]
+    fade = np.minimum(influence._LARGE_LOGITS / (median * slope), 1.0) ** 2
+    assert len(np.unique(target)) == 3 and fade[2] == 1.0 and fade[[0, 1, 3, 4]].max() < 0.5
+    pull = np.where(y == source, -np.exp(-norm), 0.25) * 0.3 * fade / 5
+    wanted = np.zeros(3)
+    np.add.at(wanted, source, pull)
+    np.add.at(wanted, target, -pull)
+    settings = {
+        "search": "exact",
+        "normalize": None,
+        "c": 1.0,
+        "top_fraction": 1.0,
+        "max_influence": 0.3,
+        "misclassified": "all",
+    }
+    wrapped = keras_amm.wrap(
+        network, keras_amm.MarginRegularizer(**settings), attack=keras_amm.DeepFool(overshoot=1e-4)
+    )
+    wrapped.regularizer.running.accuracy.assign(1.0)
+    wrapped.regularizer.running.seen.assign(1.0)
+    classifier = wrapped.attack.classifier(network)
+    clean, weights = clean_pass(classifier, tf.constant(x)), network.trainable_variables
+    for scale in (1.0, 1024.0):
+        found = find_penalty(
+            classifier, wrapped.attack, wrapped.regularizer, clean, y, weights, step=0, loss_scale=scale
+        )
+        np.testing.assert_allclose(found.gradients[1] / scale, wanted, rtol=5e-3, atol=1e-5)
 
 
 def test_wrong_samples_are_pulled_by_no_more_than_the_influence():
