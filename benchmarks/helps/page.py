@@ -125,8 +125,8 @@ fewer epochs than the cell has, even if that takes longer.
 - adversarial training by PGD in l2, 7 steps, of a radius of {settings["pgd"]["radius_in_margins"]} times plain
   training's median margin
 
-The limit was the time of an earlier run with AMM, so most of the last column is near 1 and not quite 1; PGD
-training takes longer because of the least number of epochs.
+The limit was the time of an earlier run with AMM, so the last column is not quite 1, and below it where AMM was run
+again on a slower machine; PGD training takes longer because of the least number of epochs.
 Entries are as above; **bold** ones have fewer errors than AMM and no smaller margin."""
 
 
