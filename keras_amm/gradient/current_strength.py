@@ -16,7 +16,7 @@ _FITS, _LEAST = 0.01, 0.1
 # What c is multiplied by for two classes that do not overlap, chosen on held-out images and by cross-validation.
 _SCALE_OF_TWO = 0.5
 _SMALLEST = 1e-30
-# The part of the influence by which misclassified samples are pulled where training fits: of the default
+# The part of the influence by which misclassified samples are pulled at a training error of 1%: of the default
 # `max_influence`, 4.0, as much as cross-entropy's largest pull.
 _OF_MISCLASSIFIED = 0.25
 
@@ -52,7 +52,7 @@ def strength_in_step(
     With an automatic strength, the pull on the nearest samples gets harder and steeper as training fits: it moves the
     nearest images, and leaves the others to cross-entropy. Misclassified samples are left to cross-entropy where many
     are wrong, since to pull them costs margin. Where training fits, a hard pull on the correct ones would keep the few
-    that are wrong from being learned, so they are pulled towards their labels.
+    that are wrong from being learned, so they are pulled towards their labels, the harder the fewer they are.
 
     With two classes the pull is in proportion to cross-entropy's own: where training fits, that hardly pulls any more,
     and a weak pull still widens the margins, while one that does not follow it costs errors on small tables. Where the
@@ -82,7 +82,7 @@ def strength_in_step(
     else:
         share = where_training_fits(accuracy)
         scale = tf.sqrt(share)
-        of_misclassified = _OF_MISCLASSIFIED * (share - _LEAST) / (1.0 - _LEAST)
+        of_misclassified = part_of_misclassified(accuracy)
     max_influence = regularizer.max_influence * share
     if not regularizer.is_automatic:
         return CurrentStrength(strength, max_influence, one, one, num_classes)
@@ -112,6 +112,23 @@ def where_training_fits(accuracy: Tensor) -> Tensor:
     """
     error = tf.maximum(1.0 - accuracy, _FITS)
     return tf.maximum(_FITS / error, _LEAST)
+
+
+def part_of_misclassified(accuracy: Tensor) -> Tensor:
+    """The part of an automatic influence, in [0, 1], by which misclassified samples of more than two classes are pulled.
+
+    In inverse proportion to the training error, too, so that the few that are wrong pull together about as hard whatever
+    their number, until each is pulled as hard as a correct sample at the boundary; at an error of 10% and more by
+    nothing.
+
+    Example:
+    >>> [round(float(keras_amm.gradient.current_strength.part_of_misclassified(tf.constant(accuracy))), 3)
+    ...  for accuracy in (0.999, 0.99, 0.98, 0.7)]
+    [1.0, 0.25, 0.111, 0.0]
+    """
+    inverse = tf.math.divide_no_nan(_FITS, 1.0 - accuracy)
+    part = _OF_MISCLASSIFIED * (inverse - _LEAST) / (1.0 - _LEAST)
+    return tf.where(accuracy < 1.0, tf.clip_by_value(part, 0.0, 1.0), 1.0)
 
 
 def where_two_classes_overlap(accuracy: Tensor) -> Tensor:
