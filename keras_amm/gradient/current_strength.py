@@ -115,11 +115,10 @@ def where_training_fits(accuracy: Tensor) -> Tensor:
 
 
 def part_of_misclassified(accuracy: Tensor) -> Tensor:
-    """The part of an automatic influence, in [0, 1], by which misclassified samples of more than two classes are pulled.
+    """The part of an automatic influence, in [0, 1], that pulls misclassified samples of more than two classes.
 
-    In inverse proportion to the training error, too, so that the few that are wrong pull together about as hard whatever
-    their number, until each is pulled as hard as a correct sample at the boundary; at an error of 10% and more by
-    nothing.
+    It grows as the training error falls, about in inverse proportion to it, until they are pulled as hard as a correct
+    sample at the boundary. So the few that are still wrong pull about as hard together, whatever their number.
 
     Example:
     >>> [round(float(keras_amm.gradient.current_strength.part_of_misclassified(tf.constant(accuracy))), 3)
