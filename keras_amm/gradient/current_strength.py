@@ -27,7 +27,7 @@ class CurrentStrength(NamedTuple):
     Attributes:
         strength: lambda of Equation 6, or the influence of an automatic strength; 0 in steps without a penalty.
         max_influence: the bound on each sample's pull; 0 if there is none.
-        of_misclassified: by what part of an automatic strength misclassified samples are pulled; 1 of a number.
+        of_misclassified: the part of an automatic strength that pulls misclassified samples; 1 where it is a number.
         scale: what c is multiplied by.
         num_classes: int, the number of classes.
     """
@@ -52,7 +52,8 @@ def strength_in_step(
     With an automatic strength, the pull on the nearest samples gets harder and steeper as training fits: it moves the
     nearest images, and leaves the others to cross-entropy. Misclassified samples are left to cross-entropy where many
     are wrong, since to pull them costs margin. Where training fits, a hard pull on the correct ones would keep the few
-    that are wrong from being learned, so they are pulled towards their labels, the harder the fewer they are.
+    that are wrong from being learned, so they are pulled towards their labels, the harder the fewer they are. With two
+    classes they are not pulled: they are all beyond the one boundary.
 
     With two classes the pull is in proportion to cross-entropy's own: where training fits, that hardly pulls any more,
     and a weak pull still widens the margins, while one that does not follow it costs errors on small tables. Where the
@@ -117,17 +118,17 @@ def where_training_fits(accuracy: Tensor) -> Tensor:
 def part_of_misclassified(accuracy: Tensor) -> Tensor:
     """The part of an automatic influence, in [0, 1], that pulls misclassified samples of more than two classes.
 
-    It grows as the training error falls, about in inverse proportion to it, until they are pulled as hard as a correct
-    sample at the boundary. So the few that are still wrong pull about as hard together, whatever their number.
+    It is 0 where 10% and more are misclassified, a quarter at 1%, and 1 below about 0.27%, where they are pulled as
+    hard as a correct sample at the boundary. Between the last two, all that are wrong pull together about as hard,
+    however few they are.
 
     Example:
     >>> [round(float(keras_amm.gradient.current_strength.part_of_misclassified(tf.constant(accuracy))), 3)
     ...  for accuracy in (0.999, 0.99, 0.98, 0.7)]
     [1.0, 0.25, 0.111, 0.0]
     """
-    inverse = tf.math.divide_no_nan(_FITS, 1.0 - accuracy)
-    part = _OF_MISCLASSIFIED * (inverse - _LEAST) / (1.0 - _LEAST)
-    return tf.where(accuracy < 1.0, tf.clip_by_value(part, 0.0, 1.0), 1.0)
+    inverse = _FITS / tf.maximum(1.0 - accuracy, _SMALLEST)
+    return tf.clip_by_value(_OF_MISCLASSIFIED * (inverse - _LEAST) / (1.0 - _LEAST), 0.0, 1.0)
 
 
 def where_two_classes_overlap(accuracy: Tensor) -> Tensor:

@@ -72,8 +72,8 @@ def automatic(
     """The penalty of an automatic strength, and the pull of each sample, [B]; negative for correct samples.
 
     The pull is `influence * R'(t) / B`, R' counted up to 1, before it fades. With two classes, the pulls on both
-    are equal in sum. A misclassified sample counts as one at the boundary, however far it is: R grows so fast there
-    that a mislabelled image could outweigh the batch.
+    are equal in sum. A misclassified sample counts as one at the boundary, however far it is, and by the part
+    `of_misclassified`: R grows so fast there that a mislabelled image could outweigh the batch.
     """
     shrinkage = shrinkages.find_entry(regularizer.shrinkage)
     margin = tf.where(correct, margin, tf.zeros_like(margin))

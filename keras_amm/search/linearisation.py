@@ -211,8 +211,8 @@ def _gradients(classifier: Classifier, clean: CleanPass, values: Tensor, columns
     """The gradients of k logit differences, [k, B, ...]."""
     number = len(columns)
     if number == 1 or not classifier.is_dense or tf.executing_eagerly():
-        # One pass per candidate: faster than a vectorised Jacobian where there are convolutions, lighter in memory,
-        # and possible for any layer. Without a graph, a vectorised one would be traced anew by every call.
+        # One pass per candidate: with convolutions faster than a vectorised Jacobian, lighter in memory, and possible
+        # for any layer. In eager mode a vectorised one would be traced again by every call.
         return tf.stack([image_gradient(clean.tape, column, clean.x) for column in columns])
 
     def gradient(k: Tensor) -> Tensor:
