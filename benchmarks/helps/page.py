@@ -94,8 +94,8 @@ succeeds for less than {LEAST_SUCCESS:.0%} of the images, or where at least {CON
 class.
 
 Cells where AMM had more errors than plain training after three seeds, by an earlier search and influence, were given
-six seeds. The others have three; in `mnist-lenet` plain training and the paper's setting have six, too. Plain training,
-the paper's setting and the rivals on held-out images are of earlier revisions. In the networks with BatchNormalization,
+six seeds, and so was `mnist-lenet`, to compare it with the paper's setting. The others have three. Plain training, the
+paper's setting and the rivals on held-out images are of earlier revisions. In the networks with BatchNormalization,
 `cnn-bn` and `resnet`, the default limits the penalty's gradient (`relative_clipnorm="auto"`). AMM's trainings of these,
 of the cells of two classes and of those by the present default were made while the machine was up to twice as slow:
 their processor seconds cannot be compared with the others', and there the rivals had less time than AMM.
