@@ -28,8 +28,8 @@ def _flat(values):
 
 
 def _train(network, x, y):
-    network.compile(keras.optimizers.Adam(0.01), LOSS)
-    network.fit(x, y, epochs=60, verbose=0)
+    network.compile(keras.optimizers.Adam(0.03), LOSS)
+    network.fit(x, y, batch_size=len(x), epochs=20, verbose=0)
 
 
 def _loss_gradient(model, x, y):
@@ -61,7 +61,7 @@ def test_the_penalty_is_as_long_as_the_loss_s_gradient_was(interval, relative_cl
     model = _new(relative_clipnorm, interval=interval)
     mean = longest = 0.0
     lengths = []
-    for step in range(6):
+    for step in range(5):
         of_loss, of_penalty = _loss_gradient(model, x, y), _penalty_gradient(model, x, y)
         limit = interval * relative_clipnorm * longest
         norm = np.linalg.norm(of_penalty)
@@ -108,7 +108,7 @@ def test_a_trained_network_has_no_limit():
 def test_the_limit_is_saved_and_resumed(tmp_path):
     x, y = small_data()
     model = _new(0.5)
-    model.fit(x, y, batch_size=16, epochs=2, verbose=0)
+    model.fit(x, y, batch_size=16, verbose=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert loaded.regularizer.relative_clipnorm == 0.5
@@ -116,7 +116,7 @@ def test_the_limit_is_saved_and_resumed(tmp_path):
     assert float(other.loss_gradient) == float(running.loss_gradient) > 0.0
     assert float(other.longest_loss_gradient) == float(running.longest_loss_gradient) > 0.0
     for each in (model, loaded):
-        each.fit(x, y, batch_size=16, shuffle=False, verbose=0)
+        each.fit(x, y, batch_size=24, shuffle=False, verbose=0)
     assert_same_weights(model, loaded)
 
 
@@ -152,7 +152,7 @@ def test_the_limit_does_not_feed_itself_through_the_statistics_of_the_batch():
     model = keras_amm.wrap(_with_batch_normalization(), max_influence=100.0, relative_clipnorm=8.0)
     model.compile(keras.optimizers.SGD(0.1), LOSS)
     mean = longest = 0.0
-    for step in range(13):
+    for step in range(5):
         if step % 4 == 0:
             mean += _SHARE * (np.linalg.norm(_loss_gradient(model, x, y)) - mean)
             longest = max(longest, mean)
@@ -168,7 +168,7 @@ def test_modes_of_execution_agree_with_batch_statistics(compiled):
     def fit(**compiled):
         model = _new(0.5, _with_batch_normalization(), search="exact")
         model.compile(keras.optimizers.SGD(0.1), LOSS, **compiled)
-        model.fit(x, y, batch_size=16, epochs=2, shuffle=False, verbose=0)
+        model.fit(x, y, batch_size=16, shuffle=False, verbose=0)
         return model
 
     model, wanted = fit(**compiled), fit(run_eagerly=True)
@@ -186,7 +186,7 @@ def test_a_loss_scale_does_not_change_the_limit():
     for optimizer in optimizers:
         models.append(_new(0.5))
         models[-1].compile(optimizer, LOSS)
-        models[-1].fit(x, y, batch_size=16, epochs=2, shuffle=False, verbose=0)
+        models[-1].fit(x, y, batch_size=16, shuffle=False, verbose=0)
     assert_same_weights(*models)
     norms = [model.regularizer.running.longest_loss_gradient for model in models]
     np.testing.assert_allclose(*norms, rtol=1e-4)
@@ -217,7 +217,7 @@ def test_by_default_only_networks_that_normalise_by_the_batch_are_limited(frozen
         copy.layers[1].trainable = not frozen
         copy.set_weights(network.get_weights())
         model = _new(relative_clipnorm, copy)
-        return np.concatenate([_step_of(model, x, y) for _ in range(6)])
+        return np.concatenate([_step_of(model, x, y) for _ in range(3)])
 
     got, limited, hardly_limited, unlimited = (steps(limit) for limit in ("auto", 1.0, 20.0, None))
     np.testing.assert_allclose(got, unlimited if frozen else limited, atol=1e-5)

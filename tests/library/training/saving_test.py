@@ -31,7 +31,7 @@ def _model(**arguments):
 
 @pytest.mark.usefixtures("eagerly")
 def test_round_trip_continues_as_if_nothing_had_happened(tmp_path):
-    x, y = small_data()
+    x, y = small_data(32)
     model = _model()
     model.fit(x, y, batch_size=16, epochs=2, shuffle=False, verbose=0)
     model.save(tmp_path / "m.keras")
