@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
         reports[name], seconds[name] = train_and_measure(name == "with AMM", train, test)
     print(f"\n{'':12}{'test error':>12}{'mean margin':>13}{'s per epoch':>13}")
     for name, report in reports.items():
-        print(f"{name:12}{report.error:>12.2%}{report.mean:>13.3f}{seconds[name]:>13.2f}")
+        print(f"{name:12}{report.error:>12.2%}{report.margin:>13.3f}{seconds[name]:>13.2f}")
     print(f"{len(test):,} test images. Margin: l2 distance to the decision boundary, pixels ranging over [0, 1].")
     print(f"Saved {save_figure(draw(reports), FLAGS.out)}")
 

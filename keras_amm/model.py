@@ -47,8 +47,8 @@ class AMMModel(ClassifierWrapper, KerasHooks):
     estimate); `attack_success`, the share of attacked samples that reached a boundary; with
     `gradient="boundary"` also `boundary_cosine`, the mean over the samples that the penalty counts of the cosine
     between perturbation and normal of the boundary, which is 1 at the nearest point; and with a `max_influence` also
-    `influence`, what the training error, or with two classes the cross-entropy, leaves of it: the most by which an
-    image was pulled, where 1 is the most by which the cross-entropy pulls.
+    `influence`, what the training error, or with two classes the cross-entropy, leaves of it: the pull on an image
+    at the boundary, where 1 is the most by which the cross-entropy pulls.
     Where the classifier has a metric of one of these names, it keeps it, and ours
     is called `amm_margin` and so on.
 

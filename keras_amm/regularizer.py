@@ -48,7 +48,7 @@ class MarginRegularizer(Selection, StrengthOverTime, keras.layers.Layer):
         misclassified: which misclassified samples count: `"all"`; `"farthest"`, one of each label, farthest from it and
             among the first `top_fraction` of the batch (the authors' code under MIN); `"none"` (their `--pos-only`);
             None for what the aggregation does. With `"auto"` they count only with more than two classes and a training
-            error below 10%, and are pulled by a quarter of the influence at 1%, and by all of it at 0.25% and below.
+            error below 10%, and are pulled by a quarter of the influence at 1%, and by all of it at 0.27% and below.
         normalize: the unit of the norms that c and d scale: None for the images' (Equation 6); `"input"`, the norm of
             the image (Deep Defense, Equation 5); `"median"`, the running mean of the batches' median margins.
         max_influence: float > 0, the most by which the penalty may pull on a sample's logits, as a multiple of the most

@@ -35,7 +35,7 @@ def wrap(
         regularizer: `MarginRegularizer`; None for the default. One that belongs to another model already is not shared:
             this model has a new one with the same arguments.
         attack: `DeepFool` or another `Attack`; None for the default.
-        **settings: arguments of `MarginRegularizer`, such as `strength=8.0`, in place of `regularizer`.
+        **settings: arguments of `MarginRegularizer`, such as `max_influence=2.0`, in place of `regularizer`.
 
     Returns:
         An `AMMModel`, compiled as the classifier is, or to be compiled.
@@ -49,7 +49,7 @@ def wrap(
     Example:
     >>> classifier = keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(), keras.layers.Dense(10)])
     >>> classifier.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
-    >>> model = keras_amm.wrap(classifier, strength=8.0)
+    >>> model = keras_amm.wrap(classifier, max_influence=2.0)
     >>> logs = model.fit(np.random.rand(8, 28, 28), np.arange(8), verbose=0)
     >>> int(classifier.optimizer.iterations)
     1
