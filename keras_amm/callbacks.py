@@ -38,8 +38,7 @@ class MarginLogger(keras.callbacks.Callback):
       (`MarginReport.margin`): **choose a model by this**, which falls when a classifier collapses,
     - `val_margin_median`, the median of the same margins,
     - `val_signed_margin`, the mean margin where a misclassified image counts minus the distance to its label
-      (`MarginReport.signed_mean`): **choose by this with two classes, or classes of very unequal size**, since it falls
-      even if such a classifier collapses into a constant,
+      (`MarginReport.signed_mean`): **choose by this with two classes or very unequal ones**; it falls there, too,
     - `val_paper_margin`, the paper's average of all norms from the predicted class (`MarginReport.mean`): compare this
       with the paper's tables, but choose no model by it, for it may be large where most images are misclassified,
     - `val_robust_accuracy_0.5` and so on for each of `radii`,
