@@ -101,12 +101,12 @@ of the cells of two classes and of those by the present default were made while 
 their processor seconds cannot be compared with the others', and there the rivals had less time than AMM.
 
 AMM's trainings of `mnist-mlp800`, `mnist-lenet`, `mnist-mlp`, `mnist-500`, `mnist-cnn-bn` and `fashion-500` are by the
-present default. Those of the other cells, the rougher search and the harder pull are of one that differed in two
-things. Its pull did not [fade where logits are large](../method.md#the-gradient), which those of the other cells hardly
-get: in one training of `mnist-vit` no image was pulled less for it; that was looked at once and has no record. And
-misclassified images were never pulled by more than
-[a quarter of the influence](../howto/choosing_settings.md#what-there-is-to-choose), which is the same where at least 1%
-of the training images are misclassified or there are two classes, so in all of the other cells."""
+present default. Those of the other cells, the rougher search and the harder pull are of an
+[earlier one](README.md#earlier-defaults), which differed in two things. Its pull did not fade where logits are large,
+which those of the other cells hardly get: in one training of `mnist-vit` no image was pulled less for it; that was
+looked at once and has no record. And misclassified images were never pulled by more than a quarter of the influence,
+which is the same where at least 1% of the training images are misclassified or there are two classes, so in all of the
+other cells."""
 
 
 def _rivals() -> str:
