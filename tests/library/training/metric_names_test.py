@@ -30,7 +30,7 @@ def _fit(model, metrics):
     x, y = small_data(40)
     if metrics is not None:
         model.compile(keras.optimizers.SGD(0.01), LOSS, metrics=metrics)
-    return model.fit(x, y, validation_data=(x[:20], y[:20]), batch_size=40, epochs=2, shuffle=False, verbose=0).history
+    return model.fit(x, y, validation_data=(x[:20], y[:20]), batch_size=20, epochs=2, shuffle=False, verbose=0).history
 
 
 @pytest.mark.usefixtures("eagerly")
