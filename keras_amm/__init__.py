@@ -3,7 +3,7 @@
 from keras_amm import aggregation, callbacks, model, plots, shrinkage
 from keras_amm.attack import Attack, Perturbation
 from keras_amm.deepfool import DeepFool
-from keras_amm.execution.backend import require_tensorflow
+from keras_amm.execution.backend import require_tensorflow as _require_tensorflow
 from keras_amm.fast_minimum_norm import FastMinimumNorm
 from keras_amm.margins import evaluate_margins
 from keras_amm.model import AMMModel
@@ -31,7 +31,7 @@ __all__ = [
     "wrap",
 ]
 
-require_tensorflow()
+_require_tensorflow()
 
 # `keras_amm.model.wrap` is another name of it. That module cannot import it, since `wrap` imports the module.
 vars(model)["wrap"] = wrap
