@@ -1,6 +1,5 @@
 """The tables of the report, in Markdown. Arms are compared over the seeds that all of them have."""
 
-import statistics
 from collections.abc import Sequence
 
 from .arms import ARMS, RIVALS
@@ -92,7 +91,6 @@ def details(results: Results) -> str:
         "attack success",
         "training accuracy",
         "most frequent prediction",
-        "processor seconds",
     )
     rows = []
     for cell in CELLS:
@@ -103,7 +101,6 @@ def details(results: Results) -> str:
                 [f"{summary.attack_success:.1%}" for summary in both],
                 [f"{summary.training_accuracy:.1%}" for summary in both],
                 [f"{summary.predicted_share:.0%}" for summary in both],
-                [f"{summary.seconds:.0f}" for summary in both],
             )
             rows.append([f"`{cell}`", *(" → ".join(values) for values in shown)])
     return table(["cell, plain → AMM", *columns], rows)
@@ -156,11 +153,10 @@ def where_rivals_are_better(results: Results) -> str:
             for name in ("accuracy", "margin", "robust_accuracy")
         )
         both = [fewer and larger for fewer, larger in zip(errors, margins, strict=True)]
-        time = statistics.median(other.seconds / amm.seconds for amm, other in pairs)
         figures = (len(pairs), *(sum(better) for better in (errors, margins, both, robust)))
-        rows.append([ARMS[arm].title, *map(str, figures), f"{time:.2f}"])
+        rows.append([ARMS[arm].title, *map(str, figures)])
     better = ("fewer errors", "larger margin", "both", "larger robust accuracy")
-    return table(["better than AMM", "cells", *better, "time, AMM's = 1"], rows)
+    return table(["better than AMM", "cells", *better], rows)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

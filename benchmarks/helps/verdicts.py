@@ -33,7 +33,6 @@ class Summary:
         attack_success: float, the smallest of the seeds.
         predicted_share: float, the most frequent prediction's, the largest of the seeds.
         label_share: float, the most frequent label's.
-        seconds: float, of processor time.
         epochs: float.
     """
 
@@ -48,7 +47,6 @@ class Summary:
     attack_success: float
     predicted_share: float
     label_share: float
-    seconds: float
     epochs: float
 
     @property
@@ -103,7 +101,6 @@ def summarize(records: Sequence[Record]) -> Summary:
         attack_success=min(_column(records, "attack_success")),
         predicted_share=max(_column(records, "largest_predicted_share")),
         label_share=max(_column(records, "largest_label_share")),
-        seconds=statistics.mean(_column(records, "processor_seconds")),
         epochs=statistics.mean(_column(records, "epochs")),
     )
 

@@ -51,10 +51,10 @@ def few_images(monkeypatch):
     def load(name, batch_size, seed, **arguments):
         asked.append({"seed": seed, **arguments})
         epoch = tf.Variable(0)
-        train = tf.data.Dataset.range(1).flat_map(lambda _: batches(60, 3 * tf.identity(epoch)))
-        train = train.apply(tf.data.experimental.assert_cardinality(3))
+        train = tf.data.Dataset.range(1).flat_map(lambda _: batches(40, 3 * tf.identity(epoch)))
+        train = train.apply(tf.data.experimental.assert_cardinality(2))
         held_out = batches(30) if arguments["num_validation"] else None
-        return DataSet(DATA_SETS[name], train, held_out, batches(40), 60, epoch)
+        return DataSet(DATA_SETS[name], train, held_out, batches(40), 40, epoch)
 
     monkeypatch.setattr(data_sets, "load", load)
     return asked
@@ -125,7 +125,7 @@ def test_a_training_that_was_cut_off_goes_on(few_images, tmp_path, monkeypatch):
     """To the same end as without interruption, without doing again what was done."""
     chosen = comparison.choose(LIN_VARIANTS, ["min-lin.ours"])
     through = tmp_path / "through" / "latest.weights.h5"
-    expected = train_lin(chosen["min-lin.ours"], protocol.Training(0, 4, False, through))
+    expected = train_lin(chosen["min-lin.ours"], protocol.Training(0, 3, False, through))
 
     class CutOff(Checkpoint):
         cut_off_at = 0
@@ -143,15 +143,15 @@ def test_a_training_that_was_cut_off_goes_on(few_images, tmp_path, monkeypatch):
         def on_epoch_begin(self, epoch, logs=None):
             begun.append(epoch)
 
-    for CutOff.cut_off_at in (2, 4):
+    for CutOff.cut_off_at in (1, 3):
         out = tmp_path / f"out-{CutOff.cut_off_at}"
         monkeypatch.setattr(fitting, "Checkpoint", CutOff)
         with pytest.raises(InterruptedError):
-            comparison.compare(chosen, train_lin, 1, 4, out)
+            comparison.compare(chosen, train_lin, 1, 3, out)
         begun.clear()
         monkeypatch.setattr(fitting, "Checkpoint", Counted)
-        comparison.compare(chosen, train_lin, 1, 4, out)
-        assert begun == list(range(CutOff.cut_off_at, 4))
+        comparison.compare(chosen, train_lin, 1, 3, out)
+        assert begun == list(range(CutOff.cut_off_at, 3))
         (path,) = out.iterdir()
         result = json.loads(path.read_text())
         assert result["margin_mean"] == pytest.approx(expected["margin_mean"], rel=1e-5)

@@ -61,14 +61,11 @@ def _delayed():
     "regularizer",
     [
         {},
-        # A penalty so weak that the success of one attack, which may hang on the last bit, decides nothing.
-        {"aggregation": "avg", "gradient": "boundary", "strength": 1.0},
-        {"gradient": "boundary", "screening": 0.5},
-        {"strength": _delayed(), "gradient": "boundary"},
+        {"strength": _delayed(), "gradient": "boundary", "screening": 0.5},
         {"strength": "auto", "max_influence": 10.0, "aggregation": "avg", "gradient": "boundary"},
         {"max_influence": 10.0, "aggregation": "avg", "gradient": "boundary", "relative_clipnorm": 0.5},
     ],
-    ids=["min", "avg", "screening", "delayed", "auto", "limited"],
+    ids=["min", "delayed-screening", "auto", "limited"],
 )
 def test_two_replicas_give_the_update_of_one_device(mirrored, regularizer, request):
     one, one_history, way = _train(None, **regularizer)
@@ -85,11 +82,10 @@ def test_two_replicas_give_the_update_of_one_device(mirrored, regularizer, reque
         np.testing.assert_allclose(*margins, rtol=1e-3)
 
 
-@pytest.mark.parametrize("search", ["exact", "cheap"])
-def test_two_classes_on_two_replicas(mirrored, search):
+def test_two_classes_on_two_replicas(mirrored):
     """Both are pulled alike in the global batch, and as hard as cross-entropy pulls there."""
     arguments = {"strength": "auto", "max_influence": 10.0, "aggregation": "nearest", "gradient": "boundary"}
-    arguments |= {"misclassified": "none", "search": search, "learning_rate": 0.05, "classes": 2}
+    arguments |= {"misclassified": "none", "search": "cheap", "learning_rate": 0.05, "classes": 2}
     one, one_history, way = _train(None, **arguments)
     two, two_history, _ = _train(mirrored, **arguments)
     assert min(one_history["influence"]) > 0.0

@@ -187,7 +187,7 @@ def network(request):
 
 @pytest.mark.parametrize(("network", "labelled"), [("relu", False), ("tanh", True)], indirect=["network"])
 @given(seed=st.integers(0, 2**31 - 1))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_what_is_found_is_predicted_otherwise(network, labelled, seed):
     """And no farther than where the search began, on networks of random weights."""
     rng = np.random.default_rng(seed)

@@ -117,8 +117,7 @@ def test_other_attacks(attack):
     np.testing.assert_array_equal(got["success"], wanted["success"])
 
 
-@pytest.mark.parametrize("search", ["ranks", "rough"])
-@pytest.mark.parametrize("mode", [GRAPH, XLA])
+@pytest.mark.parametrize(("mode", "search"), [(GRAPH, "ranks"), (XLA, "rough")])
 def test_a_batch_of_unknown_size(mode, search):
     """By the bounds of use, of which XLA computes what is needed in smaller rounds."""
     model, x, y = _zoo("relu_mlp")

@@ -91,7 +91,6 @@ def _warm_up():
         {"gradient": "boundary", "screening": 0.5},
         {"strength": _warm_up(), "gradient": "boundary"},
         {"run_eagerly": True, "interval": 2},
-        {"run_eagerly": True, "strength": _warm_up()},
         {"jit_compile": True},
         {"jit_compile": True, "gradient": "boundary", "interval": 2},
     ],
