@@ -118,12 +118,13 @@ def beside(results: Results, arm: str, at_least: Sequence[str] = ()) -> str:
 
 
 def rivals(results: Results) -> str:
-    """One line a cell, one column a rival."""
+    """One line a cell, one column a rival; AMM's is of the seeds that the first rival has."""
     rows = []
     for cell in CELLS:
-        shown = [_beside_amm(results, cell, arm) for arm in RIVALS]
-        if set(shown) != {NOT_RUN}:
-            plain, amm = results.of(cell, "plain", "amm")
+        present = [each for arm in RIVALS if (each := results.of(cell, "plain", "amm", arm))]
+        if present:
+            plain, amm, _ = present[0]
+            shown = [_beside_amm(results, cell, arm) for arm in RIVALS]
             rows.append([f"`{cell}`", _entry(plain, amm), *shown])
     return table(["cell", ARMS["amm"].title, *(ARMS[arm].title for arm in RIVALS)], rows)
 
