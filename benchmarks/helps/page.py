@@ -141,8 +141,8 @@ With `search="rough"` a step is cheaper, and its penalty is less like that of th
 without the limit of the penalty's gradient in networks with BatchNormalization, `relative_clipnorm=None`."""
 
 _HARD = """\
-With `max_influence=16`, four times the default, the nearest images are pulled harder. On MNIST margins grow by that, or
-stay, and so do errors fall or stay, but for the network with BatchNormalization; on Fashion-MNIST and CIFAR-10 margins
+With `max_influence=16`, four times the default, the nearest images are pulled harder. On MNIST margins then grow
+or stay, and errors fall or stay, but for the network with BatchNormalization; on Fashion-MNIST and CIFAR-10 margins
 grow, and so do the errors. Entries are as above. This arm, too, is of an earlier default, with
 `relative_clipnorm=None`."""
 
