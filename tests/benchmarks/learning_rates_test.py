@@ -40,7 +40,7 @@ def test_rates():
 
 
 @pytest.mark.usefixtures("eagerly")
-@pytest.mark.parametrize("way", ["plain", "amm-clipped", "amm-unlimited", "amm-limited-clipped", "paper-clipped"])
+@pytest.mark.parametrize("way", learning_rates.WAYS)
 def test_a_training_is_measured(way, linear_networks):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(20, 3)).astype("float32")
