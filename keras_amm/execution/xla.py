@@ -39,12 +39,13 @@ class Rows:
     def __init__(self, mask: Tensor | None = None) -> None:
         self._mask = mask
         self._index = None if mask is None or in_xla() else tf.where(mask)
+        self._rows = None if self._index is None else tf.squeeze(self._index, 1)
 
     def take(self, batch: Any) -> Any:
         """The selected rows of each tensor [B, ...] in a structure; under XLA all rows."""
-        if self._index is None:
+        if self._rows is None:
             return batch
-        return tf.nest.map_structure(lambda values: tf.gather(values, self._index[:, 0]), batch)
+        return tf.nest.map_structure(lambda values: tf.gather(values, self._rows), batch)
 
     def put(self, batch: Any, new: Any) -> Any:
         """The structure `batch` with its selected rows replaced by `new`, which has the shape of `take(batch)`."""
@@ -67,7 +68,7 @@ def indices(mask: Tensor, at_most: Any) -> Tensor:
     if in_xla():
         return tf.math.top_k(tf.cast(mask, tf.int32), at_most).indices
     first = tf.range(tf.shape(mask)[0]) == 0
-    return tf.cast(tf.where(tf.where(tf.reduce_any(mask), mask, first))[:, 0], tf.int32)
+    return tf.cast(tf.squeeze(tf.where(tf.where(tf.reduce_any(mask), mask, first)), 1), tf.int32)
 
 
 def choose(mask: Tensor, urgency: Tensor, at_most: Any) -> tuple[Tensor, Tensor | None]:
@@ -91,7 +92,7 @@ def put_rows(old: Tensor, index: Tensor, new: Tensor, counts: Tensor | None) -> 
         index = tf.where(counts[:, None], index, tf.shape(old)[: index.shape[1]])
     elif counts is not None:
         rows = tf.where(counts)
-        index, new = tf.gather(index, rows[:, 0]), tf.gather(new, rows[:, 0])
+        index, new = tf.gather_nd(index, rows), tf.gather_nd(new, rows)
     return tf.ensure_shape(tf.tensor_scatter_nd_update(old, index, new), old.shape)
 
 

@@ -163,7 +163,7 @@ def _adjoint(
 
     def step_back(i: Tensor, v: Tensor, record: tf.TensorArray) -> tuple[Tensor, ...]:
         record = record.write(i, v)
-        step = _SelectedSteps(*(part[i] for part in steps))
+        step = _SelectedSteps(*(tf.gather(part, i) for part in steps))
         share = divide_by_squared_norm(inner(v, step.u), step.squared)
         shift = -scale * expand_to(share, v) * step.w
         if needs_hessian:

@@ -37,7 +37,12 @@ def expand_to(values: Tensor, v: Tensor) -> Tensor:
     TensorShape([2, 1, 1])
     """
     trailing = v.shape.rank - values.shape.rank
-    return tf.reshape(values, tf.concat([tf.shape(values), [1] * trailing], axis=0)) if trailing else values
+    if not trailing:
+        return values
+    shape = values.shape.concatenate([1] * trailing)
+    if not shape.is_fully_defined():
+        shape = tf.concat([tf.shape(values), [1] * trailing], axis=0)
+    return tf.reshape(values, shape)
 
 
 def unit(v: Tensor) -> Tensor:

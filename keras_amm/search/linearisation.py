@@ -199,12 +199,23 @@ def linearise_again(
 
 def logit_differences(logits: Tensor, source: Tensor, candidates: Tensor) -> Tensor:
     """The logits of the candidates [B, k] minus the logit of the source class [B], [B, k]; the logits are [B, C]."""
-    return tf.gather(logits, candidates, batch_dims=1) - tf.gather(logits, source[:, None], batch_dims=1)
+    return _logits_of(logits, candidates) - _logits_of(logits, source[:, None])
 
 
 def logit_difference(logits: Tensor, source: Tensor, target: Tensor) -> Tensor:
     """g [B], the logit of the target class [B] minus that of the source class [B]; the logits are [B, C]."""
-    return logit_differences(logits, source, target[:, None])[:, 0]
+    return _logits_of(logits, target) - _logits_of(logits, source)
+
+
+def _logits_of(logits: Tensor, classes: Tensor) -> Tensor:
+    """The logits [B, ...] of classes [B, ...], which may be several of each image; the logits are [B, C].
+
+    As `tf.gather(logits, classes, batch_dims=1)`, whose gradient takes some thirty operations in place of two.
+    """
+    rows = tf.range(tf.shape(classes)[0], dtype=classes.dtype)
+    if classes.shape.rank == 2:
+        rows = tf.broadcast_to(tf.expand_dims(rows, 1), tf.shape(classes))
+    return tf.gather_nd(logits, tf.stack([rows, classes], axis=-1))
 
 
 def _gradients(classifier: Classifier, clean: CleanPass, values: Tensor, columns: list[Tensor]) -> Tensor:
