@@ -39,18 +39,15 @@ class AMMModel(ClassifierWrapper, KerasHooks):
     with its own `compute_loss`, `compute_metrics`, metrics, `test_step` or
     `predict_step` keeps them; they see what compiling the AMMModel made.
 
-    While training, `fit` shows beside `loss` (all that is minimised):
-    `cross_entropy`, the classifier's loss alone, called `classification_loss` where
-    another loss is compiled; `margin_penalty`; `margin`, the mean over
-    all samples of their norm, 0 where misclassified or the attack failed, as
-    `MarginReport.margin` (a correct sample that was not searched counts by an
-    estimate); `attack_success`, the share of attacked samples that reached a boundary; with
+    While training, `fit` shows beside `loss` (all that is minimised): `cross_entropy`, the classifier's loss alone,
+    called `classification_loss` where another loss is compiled; `margin_penalty`; `margin`, the mean over all samples
+    of their norm, 0 where misclassified or the attack failed, as `MarginReport.margin` (a correct sample that was not
+    searched counts by an estimate); `attack_success`, the share of attacked samples that reached a boundary; with
     `gradient="boundary"` also `boundary_cosine`, the mean over the samples that the penalty counts of the cosine
     between perturbation and normal of the boundary, which is 1 at the nearest point; and with a `max_influence` also
-    `influence`, what the training error, or with two classes the cross-entropy, leaves of it: the pull on an image
-    at the boundary, where 1 is the most by which the cross-entropy pulls.
-    Where the classifier has a metric of one of these names, it keeps it, and ours
-    is called `amm_margin` and so on.
+    `influence`, what the training error, or with two classes the cross-entropy, leaves of it: the pull on an image at
+    the boundary, where 1 is the most by which the cross-entropy pulls. Where the classifier has a metric of one of
+    these names, it keeps it, and ours is called `amm_margin` and so on.
 
     Sample and class weights weigh the compiled loss and metrics. They neither
     weigh the penalty nor change which samples it counts.
@@ -260,6 +257,9 @@ class AMMModel(ClassifierWrapper, KerasHooks):
 
     def _after_training_step(self) -> None:
         self._health.tell()
+
+    def _after_fit(self) -> None:
+        self._health.end()
 
     def _own_metrics(self) -> list[keras.metrics.Metric]:
         margin = {id(metric) for metric in getattr(self, "_margin_metrics", [])}

@@ -1,6 +1,7 @@
 """A Keras model with a training step of its own, and what `fit` needs for such a step."""
 
 import contextlib
+import functools
 from typing import Any
 
 import keras
@@ -71,6 +72,28 @@ class KerasHooks(SharedCompilation):
         if not self.base_model.built:
             self.base_model.build(input_shape)
         self.built = True
+
+    # Only what `inspect.signature` finds by it, so that editors show Keras's arguments.
+    @functools.wraps(keras.Model.fit, assigned=())
+    def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """Train the classifier, and warn of what makes its margins meaningless.
+
+        Args:
+            *args: those of `keras.Model.fit`.
+            **kwargs: those of `keras.Model.fit`.
+
+        Returns:
+            What `keras.Model.fit` returns.
+
+        Example:
+        >>> model = keras_amm.wrap(keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]))
+        >>> model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        >>> model.fit(np.random.rand(8, 2), np.arange(8) % 3, epochs=2, verbose=0).epoch
+        [0, 1]
+        """
+        history = super().fit(*args, **kwargs)
+        self._after_fit()
+        return history
 
     def make_train_function(self, force: bool = False) -> Any:
         """Keras's training function, which here raises the failed checks of a step as readable errors.
@@ -145,6 +168,9 @@ class KerasHooks(SharedCompilation):
 
     def _after_training_step(self) -> None:
         """What the host does after each call of the training function; nothing here."""
+
+    def _after_fit(self) -> None:
+        """What the host does at the end of each `fit` that is not interrupted; nothing here."""
 
     def _in_failed_step(self) -> str:
         """The beginning of an error in the step that is running."""

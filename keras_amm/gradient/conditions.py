@@ -84,6 +84,8 @@ class Condition(NamedTuple):
 _WEAKER = "choose a smaller `max_influence` or `strength`, a longer `warmup_steps`, or `above_chance=True`"
 # Attacks succeed nearly always; nearly all samples are one class's, or have no gradient; values are far from 1.
 _FEW, _NEARLY_ALL, _NOT_SO, _LARGE = 0.5, 0.95, 0.9, 20.0
+# So many samples of other classes, of which hardly any is predicted as such, are no accident.
+_SOME = 20.0
 
 
 def _is_stuck(window: Window, setting: Setting) -> bool:
@@ -155,7 +157,11 @@ def _of_infinite(window: Window, setting: Setting) -> str:
 
 def _is_one_class(window: Window, setting: Setting) -> bool:
     del setting
-    return window.predicted_alike >= _NEARLY_ALL * window.samples and window.labelled_alike < _NOT_SO * window.samples
+    if window.labelled_alike < _NOT_SO * window.samples:
+        return window.predicted_alike >= _NEARLY_ALL * window.samples
+    # Where nearly all labels are of one class, the few others tell.
+    others, predicted_otherwise = window.samples - window.labelled_alike, window.samples - window.predicted_alike
+    return others >= _SOME and predicted_otherwise <= (1.0 - _NEARLY_ALL) * others
 
 
 def _of_one_class(window: Window, setting: Setting) -> str:

@@ -1,5 +1,6 @@
 """Watching a training for what makes its margins meaningless, and saying once in a fit what to do."""
 
+import inspect
 import warnings
 from typing import Any
 
@@ -19,6 +20,8 @@ from keras_amm.typing import Tensor, TensorLike, Variable
 
 # The sums are read after each of the first steps, and then at the end of each window only: reading waits for the step.
 _FIRST_STEPS, _WINDOW = 3, 30
+# What the last window of a fit must have at least to be judged.
+_AT_LEAST = 10
 
 
 class HealthWatch:
@@ -87,21 +90,36 @@ class HealthWatch:
         if self._sums is None or self._setting is None:
             return
         self._steps += 1
-        if self._steps > _FIRST_STEPS and self._steps % _WINDOW:
-            return
+        if self._steps <= _FIRST_STEPS or self._steps % _WINDOW == 0:
+            self._judge(_WINDOW)
+
+    def end(self) -> None:
+        """Warn, at the end of a fit, of what the window shows that it has begun."""
+        if self._sums is not None and self._setting is not None:
+            self._judge(_AT_LEAST)
+
+    def _judge(self, at_least: int) -> None:
+        """Warn of the window so far; one with so many batches is enough for conditions that must last, and ends."""
+        assert self._setting is not None
         window = Window(*self._sums.numpy().tolist())
-        is_full = window.batches >= _WINDOW
+        is_enough = window.batches >= at_least
         for condition in CONDITIONS:
             # A new network may predict one class, or be flat, for a while; so the first window shows little.
-            if condition.is_lasting and not (is_full and self._windows):
+            if condition.is_lasting and not (is_enough and self._windows):
                 continue
             if condition.name not in self._told and condition.holds(window, self._setting):
                 self._told.add(condition.name)
-                warnings.warn(condition.message(window, self._setting), stacklevel=2)
+                _warn(condition.message(window, self._setting))
                 break
-        if is_full:
+        if is_enough:
             self._windows += 1
             self._sums.assign(tf.zeros_like(self._sums))
+
+
+def _warn(message: str) -> None:
+    """Warn, even if another fit of this process has said the same: `warnings.warn` shows a text of one place once."""
+    frame = inspect.currentframe()
+    warnings.warn_explicit(message, UserWarning, __file__, frame.f_lineno if frame else 1, module=__name__)
 
 
 def expects_probabilities(loss: Any) -> bool:

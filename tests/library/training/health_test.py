@@ -46,7 +46,8 @@ def told(classifier, x=X, y=Y, epochs=1, rate=0.0, loss=LOSS, penalty=None, atta
 
 def told_by(model, x=X, y=Y, epochs=1):
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+        # As Python does by default: a text of one place is shown once, which must not keep a second fit silent.
+        warnings.simplefilter("default")
         model.fit(x, y, batch_size=BATCH, epochs=epochs, shuffle=False, verbose=0)
     return [str(warning.message) for warning in caught]
 
@@ -64,6 +65,22 @@ def test_a_collapsed_classifier_is_told_of_once_a_fit():
     assert "above_chance=True" in one_class and "\n" not in one_class
     assert few.startswith("Only ") and "max_iterations=50" in few and "\n" not in few
     assert told_by(model, epochs=2) == messages
+
+
+@pytest.mark.parametrize(("steps", "number"), [(39, 0), (40, 1)])
+def test_a_short_fit_is_judged_at_its_end(steps, number):
+    """After a whole window and ten batches; of fewer there is too little to tell."""
+    assert len(told(collapsed(), X[: BATCH * steps], Y[: BATCH * steps])[1]) == number
+
+
+@pytest.mark.parametrize(("others", "predicted_otherwise", "is_told"), [(60, 0, True), (60, 4, False), (19, 0, False)])
+def test_one_class_where_few_labels_are_of_another(others, predicted_otherwise, is_told):
+    (condition,) = (each for each in CONDITIONS if each.name == "one class")
+    window = EMPTY._replace(
+        batches=30.0, samples=960.0, labelled_alike=960.0 - others, predicted_alike=960.0 - predicted_otherwise
+    )
+    setting = Setting(keras_amm.MarginRegularizer(), keras_amm.DeepFool(), False, [])
+    assert condition.holds(window, setting) == is_told
 
 
 def test_one_class_is_no_fault_where_the_labels_are_of_one():
