@@ -102,14 +102,22 @@ def test_backup_and_restore(tmp_path):
     def backup():
         return keras.callbacks.BackupAndRestore(tmp_path / "backup")
 
+    def model():
+        made = keras_amm.wrap(small_network(keras.layers.BatchNormalization()))
+        made.compile(keras.optimizers.SGD(0.05, momentum=0.9), LOSS)
+        return made
+
     arguments = {"batch_size": 16, "epochs": 4, "shuffle": False, "verbose": 0}
-    straight = _model()
+    straight = model()
     straight.fit(x, y, **arguments)
     with pytest.raises(KeyboardInterrupt):
-        _model().fit(x, y, callbacks=[backup(), _Interrupt()], **arguments)
-    resumed = _model()
+        model().fit(x, y, callbacks=[backup(), _Interrupt()], **arguments)
+    resumed = model()
     resumed.fit(x, y, callbacks=[backup()], **arguments)
     assert_same_weights(resumed, straight)
+    for one, other in zip(resumed.regularizer.running.variables, straight.regularizer.running.variables, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+        assert np.any(np.asarray(one) != 0.0)
 
 
 def test_own_functions_are_saved_by_name():
