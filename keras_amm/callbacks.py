@@ -35,7 +35,7 @@ class MarginLogger(keras.callbacks.Callback):
     Adds to each epoch's logs
 
     - `val_margin`, the mean margin over all images measured, 0 where an image is misclassified or its attack failed
-      (`MarginReport.margin`): **choose a model by this**, which falls when a classifier collapses,
+      (`MarginReport.margin`): **choose a model by this** if its classes are many and of about equal size,
     - `val_margin_median`, the median of the same margins,
     - `val_signed_margin`, the mean margin where a misclassified image counts minus the distance to its label
       (`MarginReport.signed_mean`): **choose by this with two classes or very unequal ones**; it falls there, too,

@@ -160,6 +160,23 @@ def where_rivals_are_better(results: Results) -> str:
     return table(["better than AMM", "cells", *better], rows)
 
 
+def cells_of_better_rivals(results: Results) -> str:
+    """A list of the cells in which each rival has fewer errors, and of those in which it has larger margins."""
+    lines = []
+    for name, what in (("accuracy", "Fewer errors"), ("margin", "Larger margins")):
+        of_arms = {
+            ARMS[arm].title: ", ".join(f"`{cell}`" for cell in CELLS if _is_better(results, cell, arm, name))
+            for arm in RIVALS
+        }
+        lines += [f"{what} than AMM:", "", *(f"- {title}: {cells}" for title, cells in of_arms.items() if cells), ""]
+    return "\n".join(lines).strip()
+
+
+def _is_better(results: Results, cell: str, arm: str, name: str) -> bool:
+    pair = results.of(cell, "amm", arm)
+    return pair is not None and getattr(pair[1], name) > getattr(pair[0], name)
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in Markdown, or that nothing of it has been run."""
     if not rows:
