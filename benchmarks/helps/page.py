@@ -95,10 +95,10 @@ succeeds for less than {LEAST_SUCCESS:.0%} of the images, or where at least {CON
 class.
 
 Cells where AMM had more errors than plain training after three seeds, by the present default or an earlier one, were
-given six seeds, and so was `mnist-lenet`, to compare it with the paper's setting. `cifar10-cnn`, where it still had more
-after six, got ten more that nothing had been chosen by. The others have three. Plain
-training, the paper's setting and the rivals on held-out images are of earlier revisions. In the networks with
-BatchNormalization, `cnn-bn` and `resnet`, the default limits the penalty's gradient (`relative_clipnorm="auto"`).
+given six seeds, and so was `mnist-lenet`, to compare it with the paper's setting. `cifar10-cnn` still had more after
+six, and got ten more that nothing had been chosen by. The others have three. Plain training, the paper's setting and
+the rivals on held-out images are of earlier revisions. In the networks with BatchNormalization, `cnn-bn` and `resnet`,
+the default limits the penalty's gradient (`relative_clipnorm="auto"`).
 
 AMM's own trainings are by the present default, the rougher search and the harder pull by
 [an earlier one](README.md#earlier-defaults). What a step costs is measured [apart](step_cost.md), since the machine was

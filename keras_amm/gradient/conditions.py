@@ -23,6 +23,7 @@ class Window(NamedTuple):
         success: how many attacks succeeded.
         counted: how many samples the penalty counted.
         capped: of how many of these the penalty has no gradient, for it is at its cap, or 0.
+        clipped: how many of these it would pull harder than `max_influence` allows.
         infinite: how many attacks went infinitely far.
         negative_batches: in how many batches an output was negative.
         size_of_values: the sum over the batches of the root mean square of their images.
@@ -39,6 +40,7 @@ class Window(NamedTuple):
     success: float
     counted: float
     capped: float
+    clipped: float
     infinite: float
     negative_batches: float
     size_of_values: float
@@ -219,6 +221,21 @@ def _of_capped(window: Window, setting: Setting) -> str:
     )
 
 
+def _are_clipped(window: Window, setting: Setting) -> bool:
+    del setting
+    return window.counted > 0 and window.clipped >= _NEARLY_ALL * window.counted
+
+
+def _of_clipped(window: Window, setting: Setting) -> str:
+    penalty = setting.regularizer
+    return (
+        f"{window.clipped / window.counted:.0%} of the samples that the penalty counted in {window.batches:.0f} "
+        f"batches are pulled by as much as max_influence={penalty.max_influence:g} allows: the strength is so large "
+        "that it has no effect any more, and near images are pulled no harder than far ones. Choose a smaller "
+        "`strength`, or `strength='auto'`, by which the pull falls with the margin."
+    )
+
+
 # The first that holds is told, so causes stand before their effects.
 CONDITIONS = (
     Condition("no gradient", _is_stuck, _where_stuck),
@@ -230,4 +247,5 @@ CONDITIONS = (
     Condition("one-sided batches", _are_one_sided, _of_one_sided, is_lasting=True),
     Condition("few successes", _do_few_succeed, _of_few_successes, is_lasting=True),
     Condition("capped", _are_capped, _of_capped, is_lasting=True),
+    Condition("clipped", _are_clipped, _of_clipped, is_lasting=True),
 )

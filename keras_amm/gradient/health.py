@@ -78,6 +78,7 @@ class HealthWatch:
             success=statistics.num_success,
             counted=statistics.num_counted,
             capped=statistics.num_capped,
+            clipped=statistics.num_clipped,
             infinite=statistics.num_infinite,
             negative_batches=tf.reduce_min(y_pred) < 0,
             size_of_values=tf.sqrt(tf.reduce_mean(tf.square(clean.x))),

@@ -30,9 +30,18 @@ def unbounded(factor: Tensor, slope: Tensor) -> Tensor:
     return tf.math.divide_no_nan(factor, slope)
 
 
-def bounded(limit: Tensor) -> Pull:
-    """The pull of Equation 6, at most `limit`, a scalar."""
-    return lambda factor, slope: tf.clip_by_value(unbounded(factor, slope), -limit, limit)
+class Bounded:
+    """The pull of Equation 6, at most `limit`, a scalar; and of how many samples it would be more."""
+
+    def __init__(self, limit: Tensor) -> None:
+        self._limit = limit
+        self.num_clipped: Tensor = tf.zeros(())
+
+    def __call__(self, factor: Tensor, slope: Tensor) -> Tensor:
+        """The pull, [K]; it is called once."""
+        pull = unbounded(factor, slope)
+        self.num_clipped = tf.reduce_sum(tf.cast(tf.abs(pull) > self._limit, tf.float32))
+        return tf.clip_by_value(pull, -self._limit, self._limit)
 
 
 def given(factor: Tensor, slope: Tensor) -> Tensor:

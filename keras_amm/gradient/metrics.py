@@ -27,6 +27,7 @@ class MarginStatistics(NamedTuple):
         num_infinite: how many of these went infinitely far.
         num_counted: how many samples the penalty counted.
         num_capped: of how many of these the penalty has no gradient, because it is at its cap, or 0.
+        num_clipped: how many of these the penalty would pull harder than its bound allows; 0 where it has none.
         sum_of_cosines: sum over the samples counted of the cosine between perturbation and boundary's normal; 0 unless
             `gradient="boundary"`.
         sum_of_influences: sum over the samples counted of the most by which one was pulled in this step, as a multiple
@@ -42,18 +43,25 @@ class MarginStatistics(NamedTuple):
     num_infinite: Tensor
     num_counted: Tensor
     num_capped: Tensor
+    num_clipped: Tensor
     sum_of_cosines: Tensor
     sum_of_influences: Tensor
     median: Tensor
 
 
 def batch_statistics(
-    path: Path, median: Tensor, selected: Tensor, capped: Tensor, sum_of_cosines: Tensor, influence: Tensor
+    path: Path,
+    median: Tensor,
+    selected: Tensor,
+    capped: Tensor,
+    num_clipped: Tensor,
+    sum_of_cosines: Tensor,
+    influence: Tensor,
 ) -> MarginStatistics:
     """The statistics of a searched batch.
 
-    They are of its median margin, of which samples count [b] and which of these have no gradient [b], of the sum of the
-    cosines, and of the influence in this step.
+    They are of its median margin, of which samples count [b], which of these have no gradient [b], how many are at the
+    bound of their pull, of the sum of the cosines, and of the influence in this step.
     """
     is_stuck = path.searched & have_no_gradient(path.norm, path.success)
     is_infinite = path.searched & ~tf.math.is_finite(path.norm)
@@ -67,6 +75,7 @@ def batch_statistics(
         num_infinite=_count(is_infinite),
         num_counted=num_counted,
         num_capped=_count(capped),
+        num_clipped=num_clipped,
         sum_of_cosines=tf.cast(sum_of_cosines, tf.float32),
         sum_of_influences=num_counted * influence,
         median=median,

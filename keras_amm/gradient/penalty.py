@@ -160,7 +160,8 @@ def _compute(
     has_cap = shrinkages.find_entry(regularizer.shrinkage).is_capped and not regularizer.is_automatic
     capped = selected & (slope == 0.0) & has_cap
     most = now.strength if regularizer.is_automatic else now.max_influence
-    statistics = batch_statistics(path, median, selected, capped, sum_of_cosines, most)
+    num_clipped = pull.num_clipped if isinstance(pull, influence.Bounded) else tf.zeros(())
+    statistics = batch_statistics(path, median, selected, capped, num_clipped, sum_of_cosines, most)
     seen = path.gradient_norms
     return MarginPenalty(value, gradients, statistics, checks, selected=selected, gradient_norms=seen)
 
@@ -176,7 +177,7 @@ def _pull(
         return influence.unbounded
     # Only the bound needs the number of samples of all replicas, which they have to exchange.
     of_cross_entropy = loss_scale / tf.cast(tf.size(replicas.gather(labels)), loss_scale.dtype)
-    return influence.bounded(regularizer.interval * tf.cast(now.max_influence, loss_scale.dtype) * of_cross_entropy)
+    return influence.Bounded(regularizer.interval * tf.cast(now.max_influence, loss_scale.dtype) * of_cross_entropy)
 
 
 def _penalize(

@@ -88,7 +88,7 @@ def test_one_class_is_no_fault_where_the_labels_are_of_one():
     assert messages == []
 
 
-@pytest.mark.parametrize("strength", ["auto", 8.0])
+@pytest.mark.parametrize("strength", ["auto", 0.01])
 def test_images_sorted_by_class(strength):
     """With two classes, the automatic strength has no penalty in a batch of one; a number has."""
     order = np.argsort(Y)
@@ -129,6 +129,19 @@ def test_far_samples_of_an_automatic_strength_are_not_capped():
     """Every sample is right, and so far that its penalty and its pull are 0, as they are meant to be."""
     bounded = {"strength": "auto", "max_influence": 0.5, "c": 1e4, "normalize": "median"}
     assert told(network([np.array([[-10.0, 10.0], [0.0, 0.0]]), np.zeros(2)]), penalty=bounded)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("gradient", "strength", "is_told"), [("boundary", 1e4, True), ("unrolled", 1e4, True), ("boundary", 0.1, False)]
+)
+def test_clipped(gradient, strength, is_told):
+    """A strength so large that every pull is at its bound."""
+    penalty = {"strength": strength, "max_influence": 4.0, "max_penalty": 1e9, "gradient": gradient}
+    classifier = network([np.array([[-1.0, 1.0], [0.0, 0.0]]), np.zeros(2)])
+    messages = told(classifier, penalty=penalty)[1]
+    assert len(messages) == is_told
+    if is_told:
+        assert "as max_influence=4 allows" in messages[0] and "strength='auto'" in messages[0]
 
 
 def test_infinite():
