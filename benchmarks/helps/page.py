@@ -167,9 +167,10 @@ Five more rules for two classes were tried after that, and some failed on test i
 `fashion-shirts` and 5.9% in `breast-cancer`, where plain training has 3.4%, which is 4 of 119 patients. So few patients
 tell little: by cross-validation all 569 are measured.
 
-**`cifar10-cnn` is at the mark.** With its first three seeds AMM fails there, by the present default as by earlier ones:
-41.58% errors of test images, where plain training has 40.77% ± 0.34, and 41.18% of held-out ones, where it has
-40.15% ± 0.57. With six seeds it holds, because the deviation of plain training is larger than with three."""
+**`cifar10-cnn` has as many errors.** With its first three seeds AMM fails there, by the present default as by earlier
+ones: 41.58% errors of test images, where plain training has 40.77% ± 0.34, and 41.18% of held-out ones, where it has
+40.15% ± 0.57. That was chance. With the ten seeds that came last it has 0.2 points fewer errors of test images and 0.4
+fewer of held-out ones (one standard error is 0.2), and over all sixteen as many as plain training."""
 
 _PAPER_ON_TEST = "The paper's setting, trained again too:"
 
@@ -194,6 +195,9 @@ six=mnist-lenet,fashion-cnn,fashion-cnn-300,fashion-imbalanced,fashion-shirts,br
 six=$six,cifar10-cnn-5000
 python -m benchmarks.helps.run --seeds=3,4,5 --arms=plain,amm --cells=$six
 python -m benchmarks.helps.run --seeds=3,4,5 --arms=plain,amm --cells=$six --test
+ten=10,11,12,13,14,15,16,17,18,19
+python -m benchmarks.helps.run --seeds=$ten --arms=plain,amm --cells=cifar10-cnn
+python -m benchmarks.helps.run --seeds=$ten --arms=plain,amm --cells=cifar10-cnn --test
 python -m benchmarks.helps.run --seeds=3,4,5 --arms=paper --cells=mnist-lenet
 python -m benchmarks.helps.run --seeds=3,4,5 --arms=paper --cells=mnist-lenet --test
 python -m benchmarks.helps.report
