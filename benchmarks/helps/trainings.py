@@ -22,6 +22,8 @@ from .measuring import in_brief, measure
 from .records import Key, Record
 from .training_clock import TrainingClock
 
+# Whose rivals train by the clock. Those of the others train for as many epochs, whatever else the machine does then.
+FIRST_SEED = 0
 # More than any training that stops by the clock has.
 _ENDLESS = 10_000
 _OF_TRAINING = ("epochs", "seconds", "processor_seconds")
@@ -96,7 +98,14 @@ def _one(key: Key, folder: pathlib.Path, threads: int, weights: pathlib.Path | N
     if absent := [name for name, record in others.items() if record is None]:
         print(f"{key.cell} {key.arm} needs a held-out record of {' and '.join(absent)} first.", flush=True)
         return None
-    record = {**train_and_measure(key, others, weights), "threads": threads}
+    epochs = None
+    if ARMS[key.arm].as_long_as and key.seed != FIRST_SEED:
+        first = records.read(Key(key.cell, key.arm, FIRST_SEED), folder)
+        if first is None:
+            print(f"{key.cell} {key.arm} needs its held-out record of seed {FIRST_SEED} first.", flush=True)
+            return None
+        epochs = first["epochs"]
+    record = {**train_and_measure(key, others, weights, epochs), "threads": threads}
     write_json(key.path(folder), record)
     return in_brief(record)
 
@@ -105,13 +114,16 @@ def _needed(key: Key) -> tuple[str, ...]:
     return ("plain", key.arm, *ARMS[key.arm].needs) if key.test else ARMS[key.arm].needs
 
 
-def train_and_measure(key: Key, others: dict[str, Record], weights: pathlib.Path | None = None) -> dict[str, Any]:
+def train_and_measure(
+    key: Key, others: dict[str, Record], weights: pathlib.Path | None = None, epochs: int | None = None
+) -> dict[str, Any]:
     """Train one arm of a cell, and measure it.
 
     Args:
         key: `Key`.
         others: the held-out records that it needs, by arm.
         weights: as in `run`.
+        epochs: how many it trains; None for the cell's, or as many as the time allows.
 
     Returns:
         The record, but for the number of threads.
@@ -128,7 +140,8 @@ def train_and_measure(key: Key, others: dict[str, Record], weights: pathlib.Path
     if key.test and kept and _load(network, kept, others[key.arm]):
         took = {name: others[key.arm][name] for name in _OF_TRAINING}
     else:
-        took = fit(model, images.train, cell, others[arm.as_long_as]["processor_seconds"] if arm.as_long_as else None)
+        limit = others[arm.as_long_as]["processor_seconds"] if arm.as_long_as and epochs is None else None
+        took = fit(model, images.train, cell, limit, epochs)
         if kept:
             kept.parent.mkdir(parents=True, exist_ok=True)
             np.savez(kept, *network.get_weights())
@@ -165,9 +178,11 @@ def new_network(cell: Cell, images: data.CellData, seed: int) -> keras.Model:
     return networks.build(cell.network, images.train.x.shape[1:], images.num_classes)
 
 
-def fit(model: keras.Model, images: Images, cell: Cell, limit: float | None = None) -> dict[str, Any]:
-    """Train for the cell's epochs, or with a limit for so many processor seconds; what a record says of it."""
+def fit(
+    model: keras.Model, images: Images, cell: Cell, limit: float | None = None, epochs: int | None = None
+) -> dict[str, Any]:
+    """Train for so many epochs or the cell's, or with a limit for so many processor seconds; what a record says."""
     clock = TrainingClock(cell.epochs, limit)
-    epochs = cell.epochs if limit is None else _ENDLESS
+    epochs = (epochs or cell.epochs) if limit is None else _ENDLESS
     model.fit(*images, batch_size=cell.batch_size, epochs=epochs, callbacks=[clock], verbose=0)
     return {name: getattr(clock, name) for name in _OF_TRAINING}

@@ -120,6 +120,11 @@ def test_all_arms_train_and_rivals_take_their_time(tiny, tmp_path, monkeypatch):
     assert epochs["plain"] == epochs["amm"] == epochs["paper"] == 3
     assert {epochs[arm] for arm in arms.RIVALS} == {4}
     assert found[Key("one", "longer", 0)]["processor_seconds"] == 4.0
+    # With another seed a rival trains for as many epochs, however long that takes.
+    monkeypatch.setattr("benchmarks.helps.training_clock.time", time)
+    another = [Key("one", arm, 1) for arm in ("plain", "amm", "longer")]
+    assert trainings.run(another, tmp_path, threads=1) == []
+    assert [records.read(key, tmp_path)["epochs"] for key in another] == [3, 3, 4]
     # On test images the same trainings, with the radius of the held-out ones: from the weights that were kept, or once
     # more where they are gone or those of another training.
     on_test = trainings.plan(["one"], ["plain", "amm", "paper"], [0], test=True)
@@ -127,7 +132,7 @@ def test_all_arms_train_and_rivals_take_their_time(tiny, tmp_path, monkeypatch):
     trained = []
     fit = trainings.fit
     monkeypatch.setattr(trainings, "fit", lambda model, *others: trained.append(model) or fit(model, *others))
-    assert trainings.run(on_test, tmp_path, 1, weights) == [] and tiny == [False] * len(keys) + [True] * 3
+    assert trainings.run(on_test, tmp_path, 1, weights) == [] and tiny == [False] * (len(keys) + 3) + [True] * 3
     assert len(trained) == 1 and isinstance(trained[0], keras_amm.AMMModel)
     for key in on_test:
         record = records.read(key, tmp_path)
