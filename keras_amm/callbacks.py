@@ -35,10 +35,10 @@ class MarginLogger(keras.callbacks.Callback):
     Adds to each epoch's logs
 
     - `val_margin`, the mean margin over all images measured, 0 where an image is misclassified or its attack failed
-      (`MarginReport.margin`): **choose a model by this** if its classes are many and of about equal size,
+      (`MarginReport.margin`): **choose a model by this**, which falls when a classifier of many classes collapses,
     - `val_margin_median`, the median of the same margins,
     - `val_signed_margin`, the mean margin where a misclassified image counts minus the distance to its label
-      (`MarginReport.signed_mean`): **choose by this with two classes or very unequal ones**; it falls there, too,
+      (`MarginReport.signed_mean`): **choose by this with two or very unequal classes**, where it falls, too,
     - `val_paper_margin`, the paper's average of all norms from the predicted class (`MarginReport.mean`): compare this
       with the paper's tables, but choose no model by it, for it may be large where most images are misclassified,
     - `val_robust_accuracy_0.5` and so on for each of `radii`,

@@ -34,7 +34,7 @@ from keras_amm.typing import Tensor, TensorLike
 class AMMModel(ClassifierWrapper, KerasHooks):
     """A classifier whose training step adds the margin penalty to the loss.
 
-    Everything but `train_step` is the classifier's: `call`, `predict` and
+    Everything but `fit` and `train_step` is the classifier's: `call`, `predict` and
     `evaluate` run it alone, and its weights are trained in place. A classifier
     with its own `compute_loss`, `compute_metrics`, metrics, `test_step` or
     `predict_step` keeps them; they see what compiling the AMMModel made.

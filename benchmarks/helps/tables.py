@@ -150,8 +150,7 @@ def where_rivals_are_better(results: Results) -> str:
         if not pairs:
             continue
         errors, margins, robust = (
-            [getattr(other, name) > getattr(amm, name) for amm, other in pairs]
-            for name in ("accuracy", "margin", "robust_accuracy")
+            [_is_better(pair, name) for pair in pairs] for name in ("accuracy", "margin", "robust_accuracy")
         )
         both = [fewer and larger for fewer, larger in zip(errors, margins, strict=True)]
         figures = (len(pairs), *(sum(better) for better in (errors, margins, both, robust)))
@@ -161,20 +160,23 @@ def where_rivals_are_better(results: Results) -> str:
 
 
 def cells_of_better_rivals(results: Results) -> str:
-    """A list of the cells in which each rival has fewer errors, and of those in which it has larger margins."""
+    """Lists of the cells in which each rival has fewer errors, and of those in which it has larger margins."""
     lines = []
     for name, what in (("accuracy", "Fewer errors"), ("margin", "Larger margins")):
         of_arms = {
-            ARMS[arm].title: ", ".join(f"`{cell}`" for cell in CELLS if _is_better(results, cell, arm, name))
+            ARMS[arm].title: ", ".join(
+                f"`{cell}`" for cell in CELLS if (pair := results.of(cell, "amm", arm)) and _is_better(pair, name)
+            )
             for arm in RIVALS
         }
         lines += [f"{what} than AMM:", "", *(f"- {title}: {cells}" for title, cells in of_arms.items() if cells), ""]
     return "\n".join(lines).strip()
 
 
-def _is_better(results: Results, cell: str, arm: str, name: str) -> bool:
-    pair = results.of(cell, "amm", arm)
-    return pair is not None and getattr(pair[1], name) > getattr(pair[0], name)
+def _is_better(pair: Sequence[Summary], name: str) -> bool:
+    """Whether of AMM and a rival the second has more of this."""
+    amm, rival = pair
+    return getattr(rival, name) > getattr(amm, name)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -98,9 +98,9 @@ def _one(key: Key, folder: pathlib.Path, threads: int, weights: pathlib.Path | N
     if absent := [name for name, record in others.items() if record is None]:
         print(f"{key.cell} {key.arm} needs a held-out record of {' and '.join(absent)} first.", flush=True)
         return None
-    epochs = None
-    if ARMS[key.arm].as_long_as and key.seed != FIRST_SEED:
-        first = records.read(Key(key.cell, key.arm, FIRST_SEED), folder)
+    epochs, first_key = None, key._replace(seed=FIRST_SEED, test=False)
+    if ARMS[key.arm].as_long_as and key != first_key:
+        first = records.read(first_key, folder)
         if first is None:
             print(f"{key.cell} {key.arm} needs its held-out record of seed {FIRST_SEED} first.", flush=True)
             return None

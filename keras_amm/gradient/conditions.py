@@ -168,11 +168,17 @@ def _is_one_class(window: Window, setting: Setting) -> bool:
 
 def _of_one_class(window: Window, setting: Setting) -> str:
     del setting
+    if window.labelled_alike < _NOT_SO * window.samples:
+        seen = (
+            f"{window.predicted_alike / window.samples:.0%} of the images of a batch are predicted as one class, "
+            f"though only {window.labelled_alike / window.samples:.0%} are of one"
+        )
+    else:
+        others = window.samples - window.labelled_alike
+        seen = f"Hardly any of the {others:.0f} images of other classes than the most frequent one is predicted as such"
     return (
-        f"{window.predicted_alike / window.samples:.0%} of the images of a batch are predicted as one class, though "
-        f"only {window.labelled_alike / window.samples:.0%} are of one ({window.batches:.0f} batches): the classifier "
-        f"has collapsed into a constant, or has learnt nothing yet. If it learns without a penalty, {_WEAKER}; if not, "
-        "change the learning rate."
+        f"{seen} ({window.batches:.0f} batches): the classifier has collapsed into a constant, or has learnt nothing "
+        f"yet. If it learns without a penalty, {_WEAKER}; if not, change the learning rate."
     )
 
 
@@ -222,8 +228,9 @@ def _of_capped(window: Window, setting: Setting) -> str:
 
 
 def _are_clipped(window: Window, setting: Setting) -> bool:
-    del setting
-    return window.counted > 0 and window.clipped >= _NEARLY_ALL * window.counted
+    # With a strength larger still, more of the samples are at the cap, and have no pull.
+    has_pull = window.counted - window.capped
+    return not _are_capped(window, setting) and has_pull > 0 and window.clipped >= _NEARLY_ALL * has_pull
 
 
 def _of_clipped(window: Window, setting: Setting) -> str:
@@ -231,8 +238,8 @@ def _of_clipped(window: Window, setting: Setting) -> str:
     return (
         f"{window.clipped / window.counted:.0%} of the samples that the penalty counted in {window.batches:.0f} "
         f"batches are pulled by as much as max_influence={penalty.max_influence:g} allows: the strength is so large "
-        "that it has no effect any more, and near images are pulled no harder than far ones. Choose a smaller "
-        "`strength`, or `strength='auto'`, by which the pull falls with the margin."
+        "that it has hardly any effect, and near images are pulled no harder than far ones. Choose a smaller "
+        "`strength`, or `strength='auto'`."
     )
 
 

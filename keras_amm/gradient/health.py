@@ -20,7 +20,7 @@ from keras_amm.typing import Tensor, TensorLike, Variable
 
 # The sums are read after each of the first steps, and then at the end of each window only: reading waits for the step.
 _FIRST_STEPS, _WINDOW = 3, 30
-# What the last window of a fit must have at least to be judged.
+# As many batches must the last window of a fit have for conditions that must last.
 _AT_LEAST = 10
 
 
@@ -39,6 +39,7 @@ class HealthWatch:
         """Begin a fit: forget what was counted and told."""
         self._told: set[str] = set()
         self._steps = self._windows = 0
+        self._is_judged = True
         if self._sums is not None:
             self._sums.assign(tf.zeros_like(self._sums))
 
@@ -91,12 +92,13 @@ class HealthWatch:
         if self._sums is None or self._setting is None:
             return
         self._steps += 1
-        if self._steps <= _FIRST_STEPS or self._steps % _WINDOW == 0:
+        self._is_judged = self._steps <= _FIRST_STEPS or self._steps % _WINDOW == 0
+        if self._is_judged:
             self._judge(_WINDOW)
 
     def end(self) -> None:
         """Warn, at the end of a fit, of what the window shows that it has begun."""
-        if self._sums is not None and self._setting is not None:
+        if self._sums is not None and self._setting is not None and not self._is_judged:
             self._judge(_AT_LEAST)
 
     def _judge(self, at_least: int) -> None:

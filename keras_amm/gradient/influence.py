@@ -31,7 +31,7 @@ def unbounded(factor: Tensor, slope: Tensor) -> Tensor:
 
 
 class Bounded:
-    """The pull of Equation 6, at most `limit`, a scalar; and of how many samples it would be more."""
+    """The pull of Equation 6, at most `limit`, a scalar. It counts the samples for which it would be more."""
 
     def __init__(self, limit: Tensor) -> None:
         self._limit = limit

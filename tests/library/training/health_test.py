@@ -73,7 +73,9 @@ def test_a_short_fit_is_judged_at_its_end(steps, number):
     assert len(told(collapsed(), X[: BATCH * steps], Y[: BATCH * steps])[1]) == number
 
 
-@pytest.mark.parametrize(("others", "predicted_otherwise", "is_told"), [(60, 0, True), (60, 4, False), (19, 0, False)])
+@pytest.mark.parametrize(
+    ("others", "predicted_otherwise", "is_told"), [(60, 0, True), (60, 3, True), (60, 4, False), (19, 0, False)]
+)
 def test_one_class_where_few_labels_are_of_another(others, predicted_otherwise, is_told):
     (condition,) = (each for each in CONDITIONS if each.name == "one class")
     window = EMPTY._replace(
@@ -81,6 +83,8 @@ def test_one_class_where_few_labels_are_of_another(others, predicted_otherwise, 
     )
     setting = Setting(keras_amm.MarginRegularizer(), keras_amm.DeepFool(), False, [])
     assert condition.holds(window, setting) == is_told
+    if is_told:
+        assert condition.message(window, setting).startswith(f"Hardly any of the {others} images of other classes")
 
 
 def test_one_class_is_no_fault_where_the_labels_are_of_one():
@@ -88,6 +92,7 @@ def test_one_class_is_no_fault_where_the_labels_are_of_one():
     assert messages == []
 
 
+# A large number would be told of, too: every pull is at its bound.
 @pytest.mark.parametrize("strength", ["auto", 0.01])
 def test_images_sorted_by_class(strength):
     """With two classes, the automatic strength has no penalty in a batch of one; a number has."""
@@ -142,6 +147,15 @@ def test_clipped(gradient, strength, is_told):
     assert len(messages) == is_told
     if is_told:
         assert "as max_influence=4 allows" in messages[0] and "strength='auto'" in messages[0]
+
+
+@pytest.mark.parametrize(("clipped", "capped", "is_told"), [(321, 34, True), (300, 34, False), (5, 350, False)])
+def test_clipped_where_others_are_at_the_cap(clipped, capped, is_told):
+    """The more the larger the strength; where nearly all are, that is told instead."""
+    (condition,) = (each for each in CONDITIONS if each.name == "clipped")
+    window = EMPTY._replace(batches=30.0, counted=355.0, clipped=float(clipped), capped=float(capped))
+    setting = Setting(keras_amm.MarginRegularizer(strength=64.0), keras_amm.DeepFool(), False, [])
+    assert condition.holds(window, setting) == is_told
 
 
 def test_infinite():
