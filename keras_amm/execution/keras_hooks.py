@@ -34,7 +34,6 @@ class KerasHooks(SharedCompilation):
         replicas.require_supported_strategy(tf.distribute.get_strategy())
         super().__init__(base_model, **kwargs)
         self._guarded_update = GuardedUpdate()
-        self._is_fitting = False
         self.built = base_model.built
 
     @property
@@ -91,6 +90,7 @@ class KerasHooks(SharedCompilation):
         >>> model.fit(np.random.rand(8, 2), np.arange(8) % 3, epochs=2, verbose=0).epoch
         [0, 1]
         """
+        self._before_fit()
         history = super().fit(*args, **kwargs)
         self._after_fit()
         return history
@@ -113,9 +113,6 @@ class KerasHooks(SharedCompilation):
         ...
         ValueError: In training step 1, whose update was not applied: Labels must lie in 0..2, ...
         """
-        if self._is_fitting:
-            self._is_fitting = False
-            self._before_fit()
         if self.train_function is not None and not force:
             return self.train_function
         replicas.require_supported_strategy(self.distribute_strategy)
@@ -178,8 +175,6 @@ class KerasHooks(SharedCompilation):
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         """Build model, metrics and optimizer before the first step."""
-        # `fit` calls this with an iterator before it asks for the training function; `train_on_batch` with a batch.
-        self._is_fitting = iterator is not None
         # With several workers, Keras would average the first batch over them, which fails outside of a step. The batch
         # of one worker tells the shapes just as well.
         if iterator is not None and replicas.is_multi_worker(self.distribute_strategy):

@@ -89,8 +89,6 @@ class HealthWatch:
 
     def tell(self) -> None:
         """Warn, after a training step, of what its window shows."""
-        if self._sums is None or self._setting is None:
-            return
         self._steps += 1
         self._is_judged = self._steps <= _FIRST_STEPS or self._steps % _WINDOW == 0
         if self._is_judged:
@@ -98,12 +96,13 @@ class HealthWatch:
 
     def end(self) -> None:
         """Warn, at the end of a fit, of what the window shows that it has begun."""
-        if self._sums is not None and self._setting is not None and not self._is_judged:
+        if not self._is_judged:
             self._judge(_AT_LEAST)
 
     def _judge(self, at_least: int) -> None:
         """Warn of the window so far; one with so many batches is enough for conditions that must last, and ends."""
-        assert self._setting is not None
+        if self._sums is None or self._setting is None:
+            return
         window = Window(*self._sums.numpy().tolist())
         is_enough = window.batches >= at_least
         for condition in CONDITIONS:
