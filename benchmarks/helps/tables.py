@@ -118,15 +118,32 @@ def beside(results: Results, arm: str, at_least: Sequence[str] = ()) -> str:
 
 
 def rivals(results: Results) -> str:
-    """One line a cell, one column a rival; AMM's is of the seeds that the first rival has."""
+    """Tables of the rivals, one line a cell; rivals with as many seeds share one, with AMM's results of these seeds."""
+    with_seeds: dict[int, list[str]] = {}
+    for arm in RIVALS:
+        with_seeds.setdefault(_num_seeds(results, arm), []).append(arm)
+    parts = []
+    for number, arms in sorted(with_seeds.items(), reverse=True):
+        titles = ", ".join(ARMS[arm].title for arm in arms)
+        if number:
+            parts += [f"With {number} {'seed' if number == 1 else 'seeds'}: {titles}.", _rivals_of_seeds(results, arms)]
+        else:
+            parts.append(f"{NOT_RUN.capitalize()}: {titles}.")
+    return "\n\n".join(parts)
+
+
+def _rivals_of_seeds(results: Results, arms: Sequence[str]) -> str:
     rows = []
     for cell in CELLS:
-        present = [each for arm in RIVALS if (each := results.of(cell, "plain", "amm", arm))]
-        if present:
+        if present := [each for arm in arms if (each := results.of(cell, "plain", "amm", arm))]:
             plain, amm, _ = present[0]
-            shown = [_beside_amm(results, cell, arm) for arm in RIVALS]
-            rows.append([f"`{cell}`", _entry(plain, amm), *shown])
-    return table(["cell", ARMS["amm"].title, *(ARMS[arm].title for arm in RIVALS)], rows)
+            rows.append([f"`{cell}`", _entry(plain, amm), *(_beside_amm(results, cell, arm) for arm in arms)])
+    return table(["cell", *(ARMS[arm].title for arm in ("amm", *arms))], rows)
+
+
+def _num_seeds(results: Results, arm: str) -> int:
+    """How many seeds of a rival all cells have at least that have any; 0 if none has."""
+    return min((three[0].seeds for cell in CELLS if (three := results.of(cell, "plain", "amm", arm))), default=0)
 
 
 def _beside_amm(results: Results, cell: str, arm: str) -> str:
@@ -153,10 +170,11 @@ def where_rivals_are_better(results: Results) -> str:
             [_is_better(pair, name) for pair in pairs] for name in ("accuracy", "margin", "robust_accuracy")
         )
         both = [fewer and larger for fewer, larger in zip(errors, margins, strict=True)]
-        figures = (len(pairs), *(sum(better) for better in (errors, margins, both, robust)))
+        seeds = _num_seeds(results, arm)
+        figures = (seeds, len(pairs), *(sum(better) for better in (errors, margins, both, robust)))
         rows.append([ARMS[arm].title, *map(str, figures)])
     better = ("fewer errors", "larger margin", "both", "larger robust accuracy")
-    return table(["better than AMM", "cells", *better], rows)
+    return table(["better than AMM", "seeds", "cells", *better], rows)
 
 
 def cells_of_better_rivals(results: Results) -> str:
