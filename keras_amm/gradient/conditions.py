@@ -157,9 +157,13 @@ def _of_infinite(window: Window, setting: Setting) -> str:
     )
 
 
+def _are_labels_alike(window: Window) -> bool:
+    return window.labelled_alike >= _NOT_SO * window.samples
+
+
 def _is_one_class(window: Window, setting: Setting) -> bool:
     del setting
-    if window.labelled_alike < _NOT_SO * window.samples:
+    if not _are_labels_alike(window):
         return window.predicted_alike >= _NEARLY_ALL * window.samples
     # Where nearly all labels are of one class, the few others tell.
     others, predicted_otherwise = window.samples - window.labelled_alike, window.samples - window.predicted_alike
@@ -168,7 +172,7 @@ def _is_one_class(window: Window, setting: Setting) -> bool:
 
 def _of_one_class(window: Window, setting: Setting) -> str:
     del setting
-    if window.labelled_alike < _NOT_SO * window.samples:
+    if not _are_labels_alike(window):
         seen = (
             f"{window.predicted_alike / window.samples:.0%} of the images of a batch are predicted as one class, "
             f"though only {window.labelled_alike / window.samples:.0%} are of one"
