@@ -188,8 +188,8 @@ export TFDS_DATA_DIR=path/of/prepared/data
 python -m benchmarks.helps.run --arms=plain,amm
 python -m benchmarks.helps.run --arms=paper --cells=mnist-mlp800,mnist-lenet
 python -m benchmarks.helps.run --arms=paper --cells=breast-cancer --seeds=0
-python -m benchmarks.helps.run --arms=longer,weight-decay --seeds=0
-python -m benchmarks.helps.run --arms=label-smoothing,noise,jacobian,pgd
+python -m benchmarks.helps.run --arms=weight-decay --seeds=0
+python -m benchmarks.helps.run --arms=longer,label-smoothing,noise,jacobian,pgd
 rough=mnist-mlp800,mnist-lenet,mnist-mlp,mnist-cnn-bn,fashion-mlp,fashion-cnn,fashion-cnn-bn,cifar10-cnn
 python -m benchmarks.helps.run --arms=rough --cells=$rough
 python -m benchmarks.helps.run --arms=hard --cells=$rough,mnist-500,fashion-500
