@@ -34,9 +34,8 @@ from keras_amm.typing import Tensor, TensorLike
 class AMMModel(ClassifierWrapper, KerasHooks):
     """A classifier whose training step adds the margin penalty to the loss.
 
-    Everything but `fit` and `train_step` is the classifier's: `call`, `predict` and
-    `evaluate` run it alone, and its weights are trained in place. A classifier
-    with its own `compute_loss`, `compute_metrics`, metrics, `test_step` or
+    Everything but `fit` and `train_step` is the classifier's: `call`, `predict` and `evaluate` run it alone, and its
+    weights are trained in place. A classifier with its own `compute_loss`, `compute_metrics`, metrics, `test_step` or
     `predict_step` keeps them; they see what compiling the AMMModel made.
 
     While training, `fit` shows beside `loss` (all that is minimised): `cross_entropy`, the classifier's loss alone,
@@ -46,11 +45,12 @@ class AMMModel(ClassifierWrapper, KerasHooks):
     `gradient="boundary"` also `boundary_cosine`, the mean over the samples that the penalty counts of the cosine
     between perturbation and normal of the boundary, which is 1 at the nearest point; and with a `max_influence` also
     `influence`, what the training error, or with two classes the cross-entropy, leaves of it: the pull on an image at
-    the boundary, where 1 is the most by which the cross-entropy pulls. Where the classifier has a metric of one of
-    these names, it keeps it, and ours is called `amm_margin` and so on.
+    the boundary, where 1 is the most by which the cross-entropy pulls. Of the samples that a strength given as a number
+    counts, `capped` is the share that is at the cap or has no penalty left, and `clipped` the share that is pulled by
+    all of `max_influence`. Where the classifier has a metric of one of these names, it keeps it, and ours is called
+    `amm_margin` and so on.
 
-    Sample and class weights weigh the compiled loss and metrics. They neither
-    weigh the penalty nor change which samples it counts.
+    Sample and class weights weigh the compiled loss and metrics, but not the penalty, nor which samples it counts.
 
     Args:
         base_model: single-input `keras.Model` classifier, with logits, softmax or one sigmoid unit.
@@ -95,7 +95,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         self.attack = require_trainable(attack or DeepFool(), self.regularizer)
         self.regularizer.prepare()
         self._health = HealthWatch()
-        self._margin_metrics = metrics.margin_metrics(metrics.optional_metrics(self.regularizer))
+        self._margin_metrics = metrics.margin_metrics(self.regularizer)
 
     def margin_penalty(self, x: TensorLike, y: TensorLike) -> Tensor:
         """The margin penalty of a batch, differentiable with respect to the weights.
@@ -184,8 +184,8 @@ class AMMModel(ClassifierWrapper, KerasHooks):
             also=lambda: self._remember(found, clean, y, y_pred, of_loss),
         )
         trackers = [self._loss_tracker, *self._margin_metrics]
-        optional = metrics.optional_metrics(self.regularizer)
-        metrics.update(trackers, optional, loss, extra_losses, found.value, found.statistics, tf.shape(images)[0])
+        size = tf.shape(images)[0]
+        metrics.update(trackers, self.regularizer, loss, extra_losses, found.value, found.statistics, size)
         logs = self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
         self._leave_names_to(logs)
         return self._for_reduction({**logs, **results_of(self._training_metrics())})

@@ -126,6 +126,11 @@ class MarginRegularizer(Selection, StrengthOverTime, keras.layers.Layer):
         self.running: RunningStatistics | None = None
         self.built = True
 
+    @property
+    def has_cap(self) -> bool:
+        """Whether a sample's `strength * R` is at most `max_penalty`; an automatic strength has no cap, nor has LIN."""
+        return self._shrinkage.is_capped and not self.is_automatic
+
     def prepare(self) -> None:
         """Make the weights that the arguments need; `AMMModel` does, in the scope of its strategy."""
         needs = (self.normalize == "median", self.above_chance, self.max_influence, self.relative_clipnorm)

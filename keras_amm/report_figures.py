@@ -82,6 +82,11 @@ class MarginFigures:
         return float(np.mean(~self.correct))
 
     @property
+    def most_predicted_share(self) -> float:
+        """The fraction of images predicted as one class, that which most are; near 1 where a classifier collapses."""
+        return float(np.max(np.unique(self.predictions, return_counts=True)[1]) / len(self))
+
+    @property
     def norm_name(self) -> str:
         """The norm of all distances, `"l2"` or `"linf"`."""
         return str(self.attack.get("norm", "l2"))

@@ -1,6 +1,5 @@
 """The metrics of margins that `fit` shows, and how they average over batches."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
@@ -116,18 +115,24 @@ class NanMean(keras.metrics.Mean):
 
 def optional_metrics(regularizer: MarginRegularizer) -> list[str]:
     """The names of the metrics that only some regularizers have."""
-    has = {"boundary_cosine": regularizer.gradient == "boundary", "influence": regularizer.max_influence is not None}
+    is_bounded = regularizer.max_influence is not None
+    has = {
+        "boundary_cosine": regularizer.gradient == "boundary",
+        "influence": is_bounded,
+        "capped": regularizer.has_cap,
+        "clipped": is_bounded and not regularizer.is_automatic,
+    }
     return [name for name, is_there in has.items() if is_there]
 
 
-def margin_metrics(optional: Sequence[str]) -> list[keras.metrics.Metric]:
-    """The metrics that `fit` shows beside the loss, among them the optional ones of these names."""
-    return [NanMean(name=name) for name in metric_names(None, (), optional)]
+def margin_metrics(regularizer: MarginRegularizer) -> list[keras.metrics.Metric]:
+    """The metrics that `fit` shows beside the loss, the optional ones last."""
+    return [NanMean(name=name) for name in metric_names(None, (), optional_metrics(regularizer))]
 
 
 def update(
     metrics: list[keras.metrics.Metric],
-    optional: Sequence[str],
+    regularizer: MarginRegularizer,
     loss: Tensor,
     extra_losses: list[Tensor],
     penalty: Tensor,
@@ -138,7 +143,7 @@ def update(
 
     Args:
         metrics: Keras's mean of the loss, followed by the `margin_metrics`.
-        optional: the names of the optional ones among these.
+        regularizer: the one that these were made for.
         loss: scalar, the loss of this replica without the penalty: the compiled loss plus the extra losses.
         extra_losses: scalars, which layers add to the loss, such as weight decay.
         penalty: scalar, the margin penalty.
@@ -152,11 +157,19 @@ def update(
     compiled_loss = loss - sum(tf.cast(extra, loss.dtype) for extra in extra_losses)
     classification_loss.update_state(compiled_loss, sample_weight=batch_size)
     margin_penalty.update_state(penalty, sample_weight=batch_size)
-    sums = {"boundary_cosine": statistics.sum_of_cosines, "influence": statistics.sum_of_influences}
+    sums = {
+        "boundary_cosine": statistics.sum_of_cosines,
+        "influence": statistics.sum_of_influences,
+        "capped": statistics.num_capped,
+        "clipped": statistics.num_clipped,
+    }
     means = [
         (margin, statistics.sum_of_margins, statistics.num_samples),
         (attack_success, statistics.num_success, statistics.num_searched),
-        *((metric, sums[name], statistics.num_counted) for metric, name in zip(others, optional, strict=True)),
+        *(
+            (metric, sums[name], statistics.num_counted)
+            for metric, name in zip(others, optional_metrics(regularizer), strict=True)
+        ),
     ]
     for metric, total_of_metric, number in means:
         mean = tf.math.divide_no_nan(total_of_metric, tf.cast(number, total_of_metric.dtype))

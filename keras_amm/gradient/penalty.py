@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from keras_amm import shrinkage as shrinkages
 from keras_amm.attack import Attack
 from keras_amm.execution import replicas
 from keras_amm.execution.checks import Check, enforce, first_failure
@@ -156,9 +155,8 @@ def _compute(
                 with_curvature=regularizer.gradient == "unrolled",
                 pull=pull,
             )
-    # An automatic strength has no cap, and LIN none either; beyond the hinge, the margin is the one that is wanted.
-    has_cap = shrinkages.find_entry(regularizer.shrinkage).is_capped and not regularizer.is_automatic
-    capped = selected & (slope == 0.0) & has_cap
+    # Without a cap a factor of 0 is meant: beyond the hinge, the margin is the one that is wanted.
+    capped = selected & (slope == 0.0) & regularizer.has_cap
     most = now.strength if regularizer.is_automatic else now.max_influence
     num_clipped = pull.num_clipped if isinstance(pull, influence.Bounded) else tf.zeros(())
     statistics = batch_statistics(path, median, selected, capped, num_clipped, sum_of_cosines, most)

@@ -11,6 +11,7 @@ _ATTRIBUTES = {
     "val_signed_margin": "signed_mean",
     "val_paper_margin": "mean",
     "val_attack_success": "success_rate",
+    "val_most_predicted_share": "most_predicted_share",
 }
 
 

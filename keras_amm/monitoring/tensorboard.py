@@ -115,6 +115,11 @@ _SCALARS = {
     "paper_mean": ("mean", "The paper's average: mean {norm} norm over all images, from the predicted class."),
     "attack_success": ("success_rate", "Fraction of images whose prediction the attack changed."),
     "accuracy": ("accuracy", "Fraction of the measured images that are correctly classified."),
+    "most_predicted_share": (
+        "most_predicted_share",
+        "Fraction of the measured images that are predicted as one class, that which most are. It is near 1 where a "
+        "classifier collapses.",
+    ),
     "seconds": ("seconds", "How long this measurement took, in seconds."),
 }
 _CLASS = "Mean margin over all images of this label, 0 where misclassified or the attack failed."

@@ -71,6 +71,41 @@ def test_the_bound_clips_the_pull(gradient):
         np.testing.assert_allclose(got, wanted, rtol=2e-3)
 
 
+@pytest.mark.parametrize("gradient", ["boundary", "unrolled"])
+def test_the_shares_at_the_cap_and_at_the_bound(gradient):
+    """One of four is wrong, and so far that it is at the cap; of the others the nearer two are pulled by the bound."""
+    w = KERNEL[:, 0] - KERNEL[:, 1]
+    along = w / np.linalg.norm(w)
+    signed = np.array([0.2, 0.4, 1.2, 1.5])
+    x = (np.outer(signed, along) - 0.5 * along / np.linalg.norm(w)).astype("float32")
+    free = 32.0 * 2.0 * np.exp(-2.0 * signed[:3]) / np.linalg.norm(w)
+    assert 32.0 * np.exp(1.5) > 50.0
+    settings = {"aggregation": "avg", "c": 2.0, "gradient": gradient}
+    model = keras_amm.wrap(
+        linear(), keras_amm.MarginRegularizer.from_paper("min-exp", max_influence=free[1:].mean(), **settings)
+    )
+    model.compile(keras.optimizers.SGD(0.0), LOSS)
+    # Else a bound would follow the training error.
+    model.regularizer.running.accuracy.assign(1.0)
+    model.regularizer.running.seen.assign(1.0)
+    logs = model.train_on_batch(x, np.array([0, 0, 0, 1]), return_dict=True)
+    assert (logs["capped"], logs["clipped"]) == (0.25, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        ({}, set()),
+        ({"strength": 1.0}, {"capped", "clipped"}),
+        ({"strength": 1.0, "max_influence": None}, {"capped"}),
+        ({"strength": 1.0, "shrinkage": "lin"}, {"clipped"}),
+    ],
+)
+def test_where_the_shares_are_shown(arguments, shown):
+    names = [metric.name for metric in keras_amm.wrap(linear(), **arguments).metrics]
+    assert shown == {"capped", "clipped"} & set(names)
+
+
 @pytest.mark.parametrize(
     ("gradient", "shrinkage", "steepness"),
     [

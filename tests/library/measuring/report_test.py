@@ -55,6 +55,10 @@ class TestArrays:
             for name in "margin margin_median signed_mean mean median accuracy error success_rate".split()
         )
 
+    @pytest.mark.parametrize(("predictions", "share"), [([7, 0, 7, 7], 0.75), ([5] * 4, 1.0), ([0, 3, 1, 2], 0.25)])
+    def test_share_of_the_class_that_is_predicted_most(self, predictions, share):
+        assert report_of(predictions=predictions).most_predicted_share == share
+
     @pytest.mark.parametrize("changes", [{"norms": [1.0]}, {"labels": [[0], [1], [2], [1]]}, {"success": True}])
     def test_unequal_lengths(self, changes):
         with pytest.raises(ValueError, match=r"equal lengths.*Received:.*norms"):

@@ -61,6 +61,7 @@ def test_the_signed_margin_falls_where_the_boundary_of_a_collapsed_classifier_is
     signed = 1.02 * np.where(Y == 1, 1.0, -1.0) * (X[:, 0] + 100.0)
     assert history["val_signed_margin"][0] == pytest.approx(np.mean(signed), rel=1e-3)
     assert history["val_margin"][0] > 10 * abs(history["val_signed_margin"][0])
+    assert history["val_most_predicted_share"] == [1.0]
 
 
 @pytest.mark.parametrize("search", ["exact", "ranks", "cheap"])

@@ -33,7 +33,7 @@ class TestSummaries:
             f"margin/{name}"
             for name in (
                 "mean median signed_mean paper_mean robust_accuracy_0.5 attack_success accuracy seconds correct "
-                "misclassified"
+                "misclassified most_predicted_share"
             ).split()
         }
         tags |= {f"margin_by_class/{name}" for name in NAMES}
@@ -57,7 +57,7 @@ class TestSummaries:
         log_dir, report, *_ = written
         for tag, name in (("mean", "margin"), ("median", "margin_median"), ("paper_mean", "mean")):
             assert tensors(log_dir, f"margin/{tag}")[1][-1] == pytest.approx(getattr(report, name))
-        for name in ("signed_mean", "accuracy", "seconds"):
+        for name in ("signed_mean", "accuracy", "seconds", "most_predicted_share"):
             assert tensors(log_dir, f"margin/{name}")[1][-1] == pytest.approx(getattr(report, name))
         assert tensors(log_dir, "margin/robust_accuracy_0.5")[1][-1] == pytest.approx(report.robust_accuracy(0.5))
         assert tensors(log_dir, "margin/attack_success")[1][-1] == report.success_rate

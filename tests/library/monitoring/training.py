@@ -9,8 +9,8 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 INPUTS, CLASSES, IMAGES = 6, 4, 50
-LOGGED = ("margin", "margin_median", "signed_margin", "paper_margin", "attack_success", "margin_seconds")
-KEYS = {f"val_{name}" for name in LOGGED}
+_LOGGED = "margin margin_median signed_margin paper_margin attack_success most_predicted_share margin_seconds"
+KEYS = {f"val_{name}" for name in _LOGGED.split()}
 
 
 def data_of(number=IMAGES, shape=(INPUTS,), seed=0):
