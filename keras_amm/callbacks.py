@@ -42,8 +42,8 @@ class MarginLogger(keras.callbacks.Callback):
     - `val_paper_margin`, the paper's average of all norms from the predicted class (`MarginReport.mean`): compare this
       with the paper's tables, but choose no model by it, for it may be large where most images are misclassified,
     - `val_robust_accuracy_0.5` and so on for each of `radii`,
-    - `val_attack_success`, the fraction of images whose attack succeeded, `val_most_predicted_share`, the fraction that
-      is predicted as one class, near 1 where a classifier collapses, and `val_margin_seconds`, what measuring cost;
+    - `val_attack_success`, the fraction of images whose attack succeeded, `val_most_predicted_share`, that of the most
+      frequent prediction, near 1 where a classifier collapses, and `val_margin_seconds`, what measuring cost;
 
     called `val_amm_margin` and so on if a metric of the model has such a name. All callbacks share one logs dictionary,
     in the order of the list: **put MarginLogger before those that read it**, such as `EarlyStopping` and `CSVLogger`.
@@ -61,7 +61,7 @@ class MarginLogger(keras.callbacks.Callback):
     With `log_dir`, TensorBoard shows these scalars, the mean margin per class, histograms of correctly classified and
     of misclassified images, robust accuracy over the radius, and the images of the smallest margins with their
     perturbations. The horizontal axis is the epoch, counted from 0 as by `keras.callbacks.TensorBoard`, or, with
-    `step_freq`, the training step. A resumed run continues the count. Among several workers, only the chief writes.
+    `step_freq`, the training step. A resumed run continues the count. All workers measure, and the chief writes.
 
     Any Keras classifier will do, not only an `AMMModel`. Weights, metrics and random numbers are left alone.
 

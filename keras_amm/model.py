@@ -45,17 +45,16 @@ class AMMModel(ClassifierWrapper, KerasHooks):
     `gradient="boundary"` also `boundary_cosine`, the mean over the samples that the penalty counts of the cosine
     between perturbation and normal of the boundary, which is 1 at the nearest point; and with a `max_influence` also
     `influence`, what the training error, or with two classes the cross-entropy, leaves of it: the pull on an image at
-    the boundary, where 1 is the most by which the cross-entropy pulls. Of the samples that a strength given as a number
-    counts, `capped` is the share that is at the cap or has no penalty left, and `clipped` the share that is pulled by
-    all of `max_influence`. Where the classifier has a metric of one of these names, it keeps it, and ours is called
-    `amm_margin` and so on.
+    the boundary, where 1 is the most by which the cross-entropy pulls. With a numeric strength, of the samples that the
+    penalty counts, `at_cap` is the share that has no gradient, because it is at `max_penalty` or its penalty is 0, and
+    `at_bound` the share pulled by all of `max_influence`. A metric of the classifier keeps its name, and ours of the
+    same name is called `amm_margin` and so on.
 
     Sample and class weights weigh the compiled loss and metrics, but not the penalty, nor which samples it counts.
 
     Args:
         base_model: single-input `keras.Model` classifier, with logits, softmax or one sigmoid unit.
-        regularizer: `MarginRegularizer`; None for the default. One that belongs to another model already is not shared:
-            this model has a new one with the same arguments.
+        regularizer: `MarginRegularizer`; None for the default. Of one that belongs to another model, a copy is made.
         attack: `DeepFool` or another `Attack`; None for the default.
         **kwargs: arguments of `keras.Model`, such as `name`.
 
@@ -95,7 +94,8 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         self.attack = require_trainable(attack or DeepFool(), self.regularizer)
         self.regularizer.prepare()
         self._health = HealthWatch()
-        self._margin_metrics = metrics.margin_metrics(self.regularizer)
+        self._optional_metrics = metrics.optional_metrics(self.regularizer)
+        self._margin_metrics = metrics.margin_metrics(self._optional_metrics)
 
     def margin_penalty(self, x: TensorLike, y: TensorLike) -> Tensor:
         """The margin penalty of a batch, differentiable with respect to the weights.
@@ -184,8 +184,8 @@ class AMMModel(ClassifierWrapper, KerasHooks):
             also=lambda: self._remember(found, clean, y, y_pred, of_loss),
         )
         trackers = [self._loss_tracker, *self._margin_metrics]
-        size = tf.shape(images)[0]
-        metrics.update(trackers, self.regularizer, loss, extra_losses, found.value, found.statistics, size)
+        optional, size = self._optional_metrics, tf.shape(images)[0]
+        metrics.update(trackers, optional, loss, extra_losses, found.value, found.statistics, size)
         logs = self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
         self._leave_names_to(logs)
         return self._for_reduction({**logs, **results_of(self._training_metrics())})
@@ -268,7 +268,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
     def _training_metrics(self) -> list[keras.metrics.Metric]:
         if self.regularizer.is_off:
             return []
-        names = metric_names(self.loss, self._names_taken, metrics.optional_metrics(self.regularizer))
+        names = metric_names(self.loss, self._names_taken, self._optional_metrics)
         for metric, name in zip(self._margin_metrics, names, strict=True):
             metric.name = name
         return list(self._margin_metrics)

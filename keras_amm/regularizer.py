@@ -128,7 +128,7 @@ class MarginRegularizer(Selection, StrengthOverTime, keras.layers.Layer):
 
     @property
     def has_cap(self) -> bool:
-        """Whether a sample's `strength * R` is at most `max_penalty`; an automatic strength has no cap, nor has LIN."""
+        """Whether a sample's `strength * R` is at most `max_penalty`: not of LIN and HINGE, nor if it is automatic."""
         return self._shrinkage.is_capped and not self.is_automatic
 
     def prepare(self) -> None:

@@ -83,7 +83,7 @@ class MarginFigures:
 
     @property
     def most_predicted_share(self) -> float:
-        """The fraction of images predicted as one class, that which most are; near 1 where a classifier collapses."""
+        """The fraction of images that have the most frequent prediction; near 1 where a classifier collapses."""
         return float(np.max(np.unique(self.predictions, return_counts=True)[1]) / len(self))
 
     @property

@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from keras_amm.attack import Attack
 from keras_amm.deepfool import DeepFool
@@ -101,8 +102,11 @@ def _arguments(kind: type) -> list[str]:
 def _warn_of_no_warm_up(model: AMMModel) -> None:
     """Warn if the optimizer that was taken over has made as many updates as the warm-up has."""
     warmup = model.regularizer.warmup_steps
-    done = int(model.optimizer.iterations) if model.compiled and model.optimizer is not None else 0
-    if 0 < warmup <= done:
+    if not warmup or not model.compiled or model.optimizer is None:
+        return
+    # Of several replicas it is a variable that `int` does not take.
+    done = int(tf.convert_to_tensor(model.optimizer.iterations))
+    if warmup <= done:
         warnings.warn(
             f"There will be no warm-up: warmup_steps={warmup} counts the optimizer's updates, and the optimizer taken "
             f"over from the classifier has made {done}. Compile the wrapped model with a new optimizer, and it counts "

@@ -123,10 +123,10 @@ def _are_values_large(window: Window, setting: Setting) -> bool:
 def _of_large_values(window: Window, setting: Setting) -> str:
     inside = f", and are scaled within the model ({', '.join(setting.rescaling)})" if setting.rescaling else ""
     return (
-        f"The values of the images are about {window.mean_size:.0f} in size{inside}, so margins have the unit of these "
-        f"values, and c={setting.regularizer.c:g} and d={setting.regularizer.d:g} do not fit margins so large. Take "
-        "`MarginRegularizer(normalize='median')`, for which no unit matters, or scale the images before they reach the "
-        "model, or divide c and d by their size."
+        f"The values of the images are about {window.mean_size:.2g} in size{inside}, so margins have the unit of these "
+        f"values, and c={setting.regularizer.c:g} and d={setting.regularizer.d:g} do not fit such margins. Take "
+        "`MarginRegularizer(normalize='median')`, for which no unit matters, or scale the images to values of about 1 "
+        "before they reach the model, or choose c and d for margins of this unit."
     )
 
 
@@ -223,12 +223,14 @@ def _are_capped(window: Window, setting: Setting) -> bool:
 
 def _of_capped(window: Window, setting: Setting) -> str:
     penalty = setting.regularizer
-    return (
+    seen = (
         f"{window.capped / window.counted:.0%} of the samples that the penalty counted in {window.batches:.0f} batches "
-        f"have no gradient from it: it is at its cap, max_penalty={penalty.max_penalty:g}, or 0 for so large a margin. "
-        f"Choose smaller c and d than {penalty.c:g} and {penalty.d:g}, or `normalize='median'`, which makes them fit "
-        "any margins."
+        f"have no gradient from it: it is at its cap, max_penalty={penalty.max_penalty:g}, or 0 for so large a margin."
     )
+    if isinstance(penalty.strength, (int, float)) and penalty.strength > penalty.max_penalty:
+        return f"{seen} Choose a `strength` that is smaller than the cap, or `strength='auto'`, which has none."
+    unit = "" if penalty.normalize == "median" else ", or `normalize='median'`, which makes them fit any margins"
+    return f"{seen} Choose smaller c and d than {penalty.c:g} and {penalty.d:g}{unit}."
 
 
 def _are_clipped(window: Window, setting: Setting) -> bool:

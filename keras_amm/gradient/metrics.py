@@ -1,5 +1,6 @@
 """The metrics of margins that `fit` shows, and how they average over batches."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
@@ -113,26 +114,26 @@ class NanMean(keras.metrics.Mean):
         return keras.ops.where(self.count > 0, super().result(), float("nan"))
 
 
-def optional_metrics(regularizer: MarginRegularizer) -> list[str]:
+def optional_metrics(regularizer: MarginRegularizer) -> tuple[str, ...]:
     """The names of the metrics that only some regularizers have."""
     is_bounded = regularizer.max_influence is not None
     has = {
         "boundary_cosine": regularizer.gradient == "boundary",
         "influence": is_bounded,
-        "capped": regularizer.has_cap,
-        "clipped": is_bounded and not regularizer.is_automatic,
+        "at_cap": regularizer.has_cap,
+        "at_bound": is_bounded and not regularizer.is_automatic,
     }
-    return [name for name, is_there in has.items() if is_there]
+    return tuple(name for name, is_there in has.items() if is_there)
 
 
-def margin_metrics(regularizer: MarginRegularizer) -> list[keras.metrics.Metric]:
-    """The metrics that `fit` shows beside the loss, the optional ones last."""
-    return [NanMean(name=name) for name in metric_names(None, (), optional_metrics(regularizer))]
+def margin_metrics(optional: Sequence[str]) -> list[keras.metrics.Metric]:
+    """The metrics that `fit` shows beside the loss, the optional ones of these names last."""
+    return [NanMean(name=name) for name in metric_names(None, (), optional)]
 
 
 def update(
     metrics: list[keras.metrics.Metric],
-    regularizer: MarginRegularizer,
+    optional: Sequence[str],
     loss: Tensor,
     extra_losses: list[Tensor],
     penalty: Tensor,
@@ -143,7 +144,7 @@ def update(
 
     Args:
         metrics: Keras's mean of the loss, followed by the `margin_metrics`.
-        regularizer: the one that these were made for.
+        optional: the names of the optional ones among these.
         loss: scalar, the loss of this replica without the penalty: the compiled loss plus the extra losses.
         extra_losses: scalars, which layers add to the loss, such as weight decay.
         penalty: scalar, the margin penalty.
@@ -160,16 +161,13 @@ def update(
     sums = {
         "boundary_cosine": statistics.sum_of_cosines,
         "influence": statistics.sum_of_influences,
-        "capped": statistics.num_capped,
-        "clipped": statistics.num_clipped,
+        "at_cap": statistics.num_capped,
+        "at_bound": statistics.num_clipped,
     }
     means = [
         (margin, statistics.sum_of_margins, statistics.num_samples),
         (attack_success, statistics.num_success, statistics.num_searched),
-        *(
-            (metric, sums[name], statistics.num_counted)
-            for metric, name in zip(others, optional_metrics(regularizer), strict=True)
-        ),
+        *((metric, sums[name], statistics.num_counted) for metric, name in zip(others, optional, strict=True)),
     ]
     for metric, total_of_metric, number in means:
         mean = tf.math.divide_no_nan(total_of_metric, tf.cast(number, total_of_metric.dtype))

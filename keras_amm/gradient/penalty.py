@@ -157,9 +157,11 @@ def _compute(
             )
     # Without a cap a factor of 0 is meant: beyond the hinge, the margin is the one that is wanted.
     capped = selected & (slope == 0.0) & regularizer.has_cap
+    # Replicas search, too, in steps that have no penalty, but nothing is counted then.
+    counted = selected & (now.strength > 0.0) if regularizer.is_scheduled else selected
     most = now.strength if regularizer.is_automatic else now.max_influence
     num_clipped = pull.num_clipped if isinstance(pull, influence.Bounded) else tf.zeros(())
-    statistics = batch_statistics(path, median, selected, capped, num_clipped, sum_of_cosines, most)
+    statistics = batch_statistics(path, median, counted, capped & counted, num_clipped, sum_of_cosines, most)
     seen = path.gradient_norms
     return MarginPenalty(value, gradients, statistics, checks, selected=selected, gradient_norms=seen)
 

@@ -117,8 +117,8 @@ _SCALARS = {
     "accuracy": ("accuracy", "Fraction of the measured images that are correctly classified."),
     "most_predicted_share": (
         "most_predicted_share",
-        "Fraction of the measured images that are predicted as one class, that which most are. It is near 1 where a "
-        "classifier collapses.",
+        "Fraction of the measured images that have the most frequent prediction. It is near 1 where a classifier "
+        "collapses.",
     ),
     "seconds": ("seconds", "How long this measurement took, in seconds."),
 }

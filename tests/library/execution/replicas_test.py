@@ -95,6 +95,24 @@ def test_two_classes_on_two_replicas(mirrored):
         np.testing.assert_allclose(two_history[name], one_history[name], rtol=1e-3, err_msg=name)
 
 
+def test_nothing_counts_in_the_steps_between_on_two_replicas(mirrored):
+    """There replicas search, too, because they cannot leave it out, but no sample is counted."""
+    arguments = {"interval": 2, "strength": 40.0, "max_influence": 10.0, "gradient": "boundary"}
+    _, one, _ = _train(None, **arguments)
+    _, two, _ = _train(mirrored, **arguments)
+    assert min(one["at_bound"]) > 0.0
+    for name in ("at_cap", "at_bound", "influence", "boundary_cosine"):
+        np.testing.assert_allclose(two[name], one[name], rtol=1e-3, err_msg=name)
+
+
+def test_a_compiled_classifier_is_taken_over_on_two_replicas(mirrored):
+    with mirrored.scope():
+        network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+        network.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        model = keras_amm.wrap(network, warmup_steps=2)
+    assert model.optimizer is network.optimizer and int(tf.convert_to_tensor(model.optimizer.iterations)) == 0
+
+
 def test_best_first_of_two_replicas(mirrored):
     """Each knows the bounds of the other's samples before it searches its own; none that is misclassified."""
     arguments = {"search": "ranks", "misclassified": "none", "gradient": "boundary"}

@@ -89,21 +89,31 @@ def test_the_shares_at_the_cap_and_at_the_bound(gradient):
     model.regularizer.running.accuracy.assign(1.0)
     model.regularizer.running.seen.assign(1.0)
     logs = model.train_on_batch(x, np.array([0, 0, 0, 1]), return_dict=True)
-    assert (logs["capped"], logs["clipped"]) == (0.25, 0.5)
+    assert (logs["at_cap"], logs["at_bound"]) == (0.25, 0.5)
 
 
 @pytest.mark.parametrize(
     ("arguments", "shown"),
     [
         ({}, set()),
-        ({"strength": 1.0}, {"capped", "clipped"}),
-        ({"strength": 1.0, "max_influence": None}, {"capped"}),
-        ({"strength": 1.0, "shrinkage": "lin"}, {"clipped"}),
+        ({"strength": 1.0}, {"at_cap", "at_bound"}),
+        ({"strength": 1.0, "max_influence": None}, {"at_cap"}),
+        ({"strength": 1.0, "shrinkage": "lin"}, {"at_bound"}),
     ],
 )
 def test_where_the_shares_are_shown(arguments, shown):
     names = [metric.name for metric in keras_amm.wrap(linear(), **arguments).metrics]
-    assert shown == {"capped", "clipped"} & set(names)
+    assert shown == {"at_cap", "at_bound"} & set(names)
+
+
+def test_a_regularizer_that_is_changed_later_can_train():
+    """`fit` goes on to show the metrics of the first one."""
+    x, y = small_data()
+    model = keras_amm.wrap(small_network())
+    model.regularizer.strength = 1.0
+    model.compile(keras.optimizers.SGD(0.01), LOSS)
+    logs = model.train_on_batch(x, y, return_dict=True)
+    assert "at_cap" not in logs and logs["margin_penalty"] > 0.0
 
 
 @pytest.mark.parametrize(

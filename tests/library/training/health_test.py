@@ -130,6 +130,24 @@ def test_capped():
     assert "max_penalty=50" in messages[0] and "normalize='median'" in messages[0]
 
 
+@pytest.mark.parametrize(
+    ("settings", "advice", "not_so"),
+    [
+        ({"strength": 1e4, "normalize": "median"}, "Choose a `strength` that is smaller than the cap", "normalize"),
+        ({"strength": 32.0, "normalize": "median"}, "Choose smaller c and d than 2 and 1.", "normalize"),
+        ({"strength": 32.0}, "or `normalize='median'`", "smaller than the cap"),
+    ],
+)
+def test_what_to_do_where_samples_are_at_the_cap(settings, advice, not_so):
+    """A strength above the cap puts correct samples there, too, and then smaller c and d would be no help."""
+    (condition,) = (each for each in CONDITIONS if each.name == "capped")
+    window = EMPTY._replace(batches=30.0, counted=100.0, capped=100.0)
+    setting = Setting(keras_amm.MarginRegularizer.from_paper("min-exp", **settings), keras_amm.DeepFool(), True, [])
+    assert condition.holds(window, setting)
+    message = condition.message(window, setting)
+    assert advice in message and not_so not in message
+
+
 def test_far_samples_of_an_automatic_strength_are_not_capped():
     """Every sample is right, and so far that its penalty and its pull are 0, as they are meant to be."""
     bounded = {"strength": "auto", "max_influence": 0.5, "c": 1e4, "normalize": "median"}

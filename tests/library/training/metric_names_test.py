@@ -10,7 +10,7 @@ import keras_amm
 from keras_amm.gradient.metric_names import is_cross_entropy
 from tests.helpers.networks import LOSS, small_data, small_network, wrap_lightly
 
-_OURS = ["cross_entropy", "margin_penalty", "margin", "attack_success", "boundary_cosine", "capped"]
+_OURS = ["cross_entropy", "margin_penalty", "margin", "attack_success", "boundary_cosine", "at_cap"]
 
 
 @keras.saving.register_keras_serializable("metric_names_test")
