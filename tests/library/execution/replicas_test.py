@@ -72,9 +72,11 @@ def test_two_replicas_give_the_update_of_one_device(mirrored, regularizer, reque
     two, two_history, _ = _train(mirrored, **regularizer)
     assert way > 1e-2
     assert _distance(one.get_weights(), two.get_weights()) < 1e-5
+    # One sample's success may hang on the last bit. While a strength is 0, one device measures no margin, and replicas
+    # do, because they cannot leave it out; but no sample counts there either.
+    not_alike = {"attack_success", "margin"} if callable(regularizer.get("strength")) else {"attack_success"}
     for name, values in one_history.items():
-        # one sample's success may hang on the last bit; while a strength is 0, one device measures nothing
-        if name != "attack_success" and not callable(regularizer.get("strength")):
+        if name not in not_alike:
             np.testing.assert_allclose(two_history[name], values, rtol=1e-3, err_msg=name)
     if not regularizer:
         request.getfixturevalue("eagerly")
@@ -93,16 +95,6 @@ def test_two_classes_on_two_replicas(mirrored):
     assert _distance(one.base_model.get_weights(), two.base_model.get_weights()) < 1e-5
     for name in ("margin_penalty", "influence", "accuracy"):
         np.testing.assert_allclose(two_history[name], one_history[name], rtol=1e-3, err_msg=name)
-
-
-def test_nothing_counts_in_the_steps_between_on_two_replicas(mirrored):
-    """There replicas search, too, because they cannot leave it out, but no sample is counted."""
-    arguments = {"interval": 2, "strength": 40.0, "max_influence": 10.0, "gradient": "boundary"}
-    _, one, _ = _train(None, **arguments)
-    _, two, _ = _train(mirrored, **arguments)
-    assert min(one["at_bound"]) > 0.0
-    for name in ("at_cap", "at_bound", "influence", "boundary_cosine"):
-        np.testing.assert_allclose(two[name], one[name], rtol=1e-3, err_msg=name)
 
 
 def test_a_compiled_classifier_is_taken_over_on_two_replicas(mirrored):
