@@ -157,11 +157,9 @@ def _compute(
             )
     # Without a cap a factor of 0 is meant: beyond the hinge, the margin is the one that is wanted.
     capped = selected & (slope == 0.0) & regularizer.has_cap
-    # Replicas search, too, in steps that have no penalty, but nothing is counted then.
-    counted = selected & (now.strength > 0.0) if regularizer.is_scheduled else selected
     most = now.strength if regularizer.is_automatic else now.max_influence
     num_clipped = pull.num_clipped if isinstance(pull, influence.Bounded) else tf.zeros(())
-    statistics = batch_statistics(path, median, counted, capped & counted, num_clipped, sum_of_cosines, most)
+    statistics = batch_statistics(path, median, selected, capped, num_clipped, sum_of_cosines, most)
     seen = path.gradient_norms
     return MarginPenalty(value, gradients, statistics, checks, selected=selected, gradient_norms=seen)
 
@@ -226,7 +224,7 @@ def unless_off(
 ) -> MarginPenalty:
     """The penalty that `compute` returns; while the scalar strength is 0, zeros of `dtype`, and nothing is computed.
 
-    Replicas always compute, because they cannot communicate within a branch.
+    Replicas always compute, because they cannot communicate within a branch; what they measure then is left out.
 
     Example:
     >>> found = keras_amm.gradient.penalty.unless_off(tf.constant(0.0), [], compute=lambda: 1 / 0)
@@ -234,7 +232,12 @@ def unless_off(
     0.0
     """
     if replicas.are_several():
-        return compute()
+        found = compute()
+        measured = (*found.statistics, found.gradient_norms)
+        *statistics, seen = (
+            None if each is None else tf.where(strength > 0, each, tf.zeros_like(each)) for each in measured
+        )
+        return found._replace(statistics=MarginStatistics(*statistics), gradient_norms=seen)
     if tf.executing_eagerly():
         if strength > 0:
             return compute()
