@@ -6,7 +6,6 @@ import warnings
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from keras_amm.attack import Attack
 from keras_amm.deepfool import DeepFool
@@ -105,7 +104,7 @@ def _warn_of_no_warm_up(model: AMMModel) -> None:
     if not warmup or not model.compiled or model.optimizer is None:
         return
     # Of several replicas it is a variable that `int` does not take.
-    done = int(tf.convert_to_tensor(model.optimizer.iterations))
+    done = int(keras.ops.convert_to_numpy(model.optimizer.iterations))
     if warmup <= done:
         warnings.warn(
             f"There will be no warm-up: warmup_steps={warmup} counts the optimizer's updates, and the optimizer taken "
