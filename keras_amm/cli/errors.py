@@ -30,4 +30,4 @@ def require(*packages: str) -> None:
     """Raise a `CommandError` if one of these packages is not installed, before any work is done."""
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
-        raise CommandError(f"This needs {', '.join(missing)}, not installed: pip install 'keras-amm[cli]'.")
+        raise CommandError(f"This needs {', '.join(missing)}, not installed: pip install {' '.join(missing)}.")

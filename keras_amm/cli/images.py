@@ -150,7 +150,7 @@ def _from_tfds(options: ImageOptions, model: keras.Model) -> Images:
     except ImportError as error:
         raise CommandError(
             f"There is no file or folder {name}, and to look for a data set of this name tensorflow-datasets must be "
-            "installed: pip install 'keras-amm[cli]'."
+            "installed: pip install tensorflow-datasets importlib_resources."
         ) from error
     try:
         builder = tfds.builder(name)

@@ -45,7 +45,7 @@ class MarginSummaries:
         except ImportError as error:
             raise ImportError(
                 "Summaries for TensorBoard need tensorboard and matplotlib, and one is not installed: "
-                f"pip install keras-amm[tensorboard]. ({error}) Without log_dir margins are measured and logged alike."
+                f"pip install tensorboard matplotlib. ({error}) Without log_dir margins are measured and logged alike."
             ) from error
         self._folder = os.path.join(os.fspath(log_dir), "margins")
         self._class_names = class_names

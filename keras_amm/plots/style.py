@@ -36,7 +36,7 @@ def new_figure(width: float, height: float) -> "Figure":
         from keras_amm.plots.notebook_figure import NotebookFigure
     except ImportError as error:
         raise ImportError(
-            "Plots need matplotlib, which is not installed: pip install keras-amm[plots]. "
+            "Plots need matplotlib, which is not installed: pip install matplotlib. "
             "All else of keras_amm works without it."
         ) from error
     return NotebookFigure(figsize=(width, height), layout="constrained")

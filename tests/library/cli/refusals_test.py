@@ -199,4 +199,4 @@ class TestRefusals:
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "scipy" else name)
         data = f"--dataset={folder / 'images.npz'}"
         assert command("compare", "one.keras", "two.keras", data, f"--out={tmp_path}", folder=folder) == 1
-        assert_one_line(capsys, "pip install 'keras-amm[cli]'")
+        assert_one_line(capsys, "pip install scipy")

@@ -249,5 +249,5 @@ class TestPlot:
 
     def test_without_matplotlib(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-        with pytest.raises(ImportError, match=r"pip install keras-amm\[plots\]"):
+        with pytest.raises(ImportError, match=r"pip install matplotlib"):
             report_of().plot()

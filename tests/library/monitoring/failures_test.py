@@ -58,7 +58,7 @@ class TestFailure:
 
     def test_tensorboard_is_asked_for_where_it_is_missing(self, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "tensorboard", None)
-        with pytest.raises(ImportError, match=r"pip install keras-amm\[tensorboard\]"):
+        with pytest.raises(ImportError, match=r"pip install tensorboard matplotlib"):
             MarginLogger((X, Y), tmp_path)
         fit(MarginLogger((X, Y)), epochs=1)
 
