@@ -13,7 +13,7 @@ each. So other programs on the machine slow all of them, and a ratio is taken wi
 `fit`: the function that it runs per batch, with loss, metrics, clipping and SGD with momentum. The first step traces
 and, under XLA, compiles. Peak memory is the largest resident set of a process of its own per variant. "Steps alone"
 subtracts what the process held before its first training step. What is left includes the traced function itself, which
-does not grow with the batch.
+does not grow with the batch. `--json` keeps the times of all rounds.
 
 `--all` measures every architecture of the examples in another way, on few steps of real images: see
 `every_architecture.py`. It needs `pip install -e ".[examples]"`, CIFAR-10 and about an hour. What was measured is
@@ -21,6 +21,7 @@ left in `--out`, and a second call measures the rest.
 """
 
 import functools
+import json
 import pathlib
 import subprocess
 import sys
@@ -37,6 +38,8 @@ from absl import app, flags
 import keras_amm
 from examples.paper import architectures
 from examples.paper.data import arrays
+from examples.paper.json_files import write_json
+from examples.paper.training.run_records import versions
 
 from .memory import peak_bytes
 from .networks import MNIST
@@ -57,6 +60,7 @@ _VARIANTS = flags.DEFINE_list("variants", [], "These variants and the plain step
 _ALL = flags.DEFINE_bool("all", False, "Measure every architecture instead, on a few steps.")
 _COMPARE = flags.DEFINE_enum("compare", "settings", ["settings", "searches"], "What the variants differ in.")
 _ONLY = flags.DEFINE_list("only", [], "With --all: these networks only.")
+_JSON = flags.DEFINE_string("json", None, "A file of records, to which those of the run are added; not with --all.")
 _OUT = flags.DEFINE_string("out", "runs/step_cost.jsonl", "With --all: a line of JSON per network; those are skipped.")
 
 # Makes the regularizer of a variant; None for a plain step.
@@ -115,9 +119,10 @@ def main(argv: list[str]) -> None:
         steppers = {name: stepper(trained, images, regularizer) for name, regularizer in variants().items()}
         table = alternate({name: step for name, (step, _) in steppers.items()})
         memory = {name: memory_in_its_own_process(network, name) for name in variants()} if _MEMORY.value else {}
-        report(network, table, {name: first for name, (_, first) in steppers.items()}, memory)
-        if not _VARIANTS.value:
-            where_the_time_goes(trained, images)
+        first_steps = {name: first for name, (_, first) in steppers.items()}
+        report(network, table, first_steps, memory)
+        parts = {} if _VARIANTS.value else where_the_time_goes(trained, images)
+        save(network, table, first_steps, memory, parts)
 
 
 def digits_to_tell_apart() -> list[int]:
@@ -257,8 +262,36 @@ def report(
         print("| " + " | ".join(cells) + " |")
 
 
-def where_the_time_goes(trained: keras.Model, images: Any) -> None:
-    """Median milliseconds of the parts of an AMM step, each alone."""
+def save(
+    network: str,
+    times: dict[str, np.ndarray],
+    first: dict[str, float],
+    memory: dict[str, tuple[int, int]],
+    parts: dict[str, np.ndarray],
+) -> None:
+    """Add to the file of `--json` what was measured of a network, and how."""
+    if not _JSON.value:
+        return
+    path = pathlib.Path(_JSON.value)
+    record = {
+        "network": network,
+        "digits": digits_to_tell_apart(),
+        "batch": _BATCH_SIZE.value,
+        "steps": _STEPS.value,
+        "train_epochs": _EPOCHS.value,
+        "amm_epochs": _AMM_EPOCHS.value,
+        "jit_compile": _JIT.value,
+        "versions": versions(),
+        "first_step_seconds": {name: round(seconds, 2) for name, seconds in first.items()},
+        "milliseconds": {name: np.round(values, 3).tolist() for name, values in times.items()},
+        "milliseconds_of_parts": {name: np.round(values, 3).tolist() for name, values in parts.items()},
+        "resident_bytes_before_and_at_peak": memory,
+    }
+    write_json(path, [*(json.loads(path.read_text()) if path.exists() else []), record])
+
+
+def where_the_time_goes(trained: keras.Model, images: Any) -> dict[str, np.ndarray]:
+    """Milliseconds of the parts of an AMM step, each alone, [rounds] for each."""
     x, y = (tf.constant(array[: _BATCH_SIZE.value]) for array in (images.x, images.y))
     classifier = keras_amm.network.classifier.Classifier(trained)
 
@@ -291,8 +324,10 @@ def where_the_time_goes(trained: keras.Model, images: Any) -> None:
         function()
     print(f"\nWhere the time goes, {trained.name}, without the plain step; {len(index)} samples are differentiated:\n")
     print("| part | ms |\n| --- | --- |")
-    for name, values in alternate(functions).items():
+    times = alternate(functions)
+    for name, values in times.items():
         print(f"| {name} | {np.median(values):.1f} |")
+    return times
 
 
 if __name__ == "__main__":

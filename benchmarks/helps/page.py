@@ -103,9 +103,9 @@ not better after six, got ten more, which played no part in any choice. The othe
 seeds 0 to 5, the paper's setting and the rivals on held-out images are of earlier revisions. In the networks with
 BatchNormalization, `cnn-bn` and `resnet`, the default limits the penalty's gradient (`relative_clipnorm="auto"`).
 
-AMM's own trainings are by the present default, those of the sections "A rougher search" and "A harder pull" by
-[an earlier one](README.md#earlier-defaults). What a step costs is measured [apart](step_cost.md), since the machine was
-not equally busy with all of these trainings.
+AMM's own trainings are by the present default, those of the sections "A rougher search" and "A harder pull" and nine
+of the ViT cells by [an earlier one](README.md#earlier-defaults), which for ViT makes no difference. What a step costs
+is measured [apart](step_cost.md), since the machine was not equally busy with all of these trainings.
 
 **How far a training repeats.** 58 trainings with AMM were made twice from the same seeds, before and after changes that
 should only affect rounding (the first results are in the repository at revision c79d518). Of two classes all 16 came

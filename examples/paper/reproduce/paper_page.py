@@ -26,7 +26,8 @@ there is none. MIN is searched with `screening=0.3`, which hardly ever changes w
   which method errs least, that holds.
 - **near**: the paper gives no deviation, and ours is within {margin:.0%} of its number.
 - **differs**: it is not, and something is known that sets the training apart, which is named.
-- **open**: it is not, and the cause is not known ([discussion](mnist_discussion.md)).
+- **open**: it is not, and the cause is not known ([discussion](mnist_discussion.md)); or the paper only says which
+  method errs least, and no other was run there.
 - **not run**: there is no record.
 
 """
