@@ -23,7 +23,7 @@ from keras_amm.gradient.searching import require_trainable
 from keras_amm.network.batch_statistics import recorded_statistics
 from keras_amm.network.classifier import Classifier
 from keras_amm.network.inputs import ClassifierWrapper, as_images, finite_images, require_classifier
-from keras_amm.network.labels import label_smoothing_of
+from keras_amm.network.labels import checks_of_labels, label_smoothing_of
 from keras_amm.regularizer import MarginRegularizer
 from keras_amm.regularizer_arguments import for_new_model
 from keras_amm.search.linearisation import CleanPass, clean_pass, pass_of
@@ -148,8 +148,8 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         images = as_images(x)
         # If `x` is the tensor of images itself, one pass over it may serve the loss and the search.
         is_shared = images is x
-        # Checked before the classifier runs: the statistics of a BatchNormalization would keep a NaN for good.
-        with tf.control_dependencies(enforce([finite_images(images)])):
+        # Checked before the classifier runs, which changes the statistics of a BatchNormalization for good.
+        with tf.control_dependencies(enforce([finite_images(images), *checks_of_labels(self.base_model, y)])):
             images = tf.identity(images)
             x = images if is_shared else keras.tree.map_structure(tf.identity, x)
         # Saved before the pass in training mode, which changes those statistics, too.

@@ -101,7 +101,8 @@ class MarginRegularizer(Selection, StrengthOverTime, keras.layers.Layer):
         relative_clipnorm: float | str | None = "auto",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        # Norms stay in the precision of the search.
+        super().__init__(autocast=False, **kwargs)
         self._aggregation = aggregations.find_entry(aggregation)
         self._shrinkage = shrinkages.find_entry(shrinkage)
         self.strength = strength

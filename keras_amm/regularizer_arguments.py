@@ -1,5 +1,6 @@
 """The arguments of `MarginRegularizer`: their ranges, the combinations that work, and the paper's values."""
 
+import inspect
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -55,7 +56,11 @@ def for_new_model(regularizer: Any) -> Any:
     """The `MarginRegularizer` itself, or if it remembers the batches of a model already, a new one like it."""
     if regularizer.running is None:
         return regularizer
-    names = ("strength", "aggregation", "shrinkage", *PLAIN)
+    parameters = inspect.signature(type(regularizer)).parameters.values()
+    # A subclass may take arguments of its own, which by Keras's convention are attributes of the same name.
+    names = [each.name for each in parameters if each.kind is not each.VAR_KEYWORD and hasattr(regularizer, each.name)]
+    if any(each.kind is each.VAR_KEYWORD for each in parameters):
+        names += ["name", "strength", "aggregation", "shrinkage", *PLAIN]
     return type(regularizer)(**{name: getattr(regularizer, name) for name in names})
 
 

@@ -20,8 +20,11 @@ def arguments(reports: "Sequence[MarginReport]") -> dict[str, Any]:
         _smallest([getattr(report, name) for report in reports], [report.success for report in reports])
         for name in ("norms", "attack_norms")
     )
-    # Of a misclassified image it is minus the distance to the label.
-    nearest_to_label = np.fmax.reduce([report.signed for report in reports])
+    # Of a misclassified image it is minus the distance to the label. It is 0 where an attack could not move, and so
+    # says nothing where another one could.
+    to_label = np.array([report.signed for report in reports])
+    is_stuck = (to_label == 0.0) & np.any(to_label < 0.0, axis=0)
+    nearest_to_label = np.fmax.reduce(np.where(is_stuck, -np.inf, to_label))
     return {
         "norms": norms,
         "signed": np.where(first.correct, norms, nearest_to_label),

@@ -9,6 +9,7 @@ import keras
 
 from keras_amm.attack import Attack
 from keras_amm.deepfool import DeepFool
+from keras_amm.execution.optimizer_steps import updates_of
 from keras_amm.model import AMMModel
 from keras_amm.network.inputs import ClassifierWrapper, require_classifier
 from keras_amm.regularizer import MarginRegularizer
@@ -104,7 +105,7 @@ def _warn_of_no_warm_up(model: AMMModel) -> None:
     if not warmup or not model.compiled or model.optimizer is None:
         return
     # Of several replicas it is a variable that `int` does not take.
-    done = int(keras.ops.convert_to_numpy(model.optimizer.iterations))
+    done = updates_of(model.optimizer)
     if warmup <= done:
         warnings.warn(
             f"There will be no warm-up: warmup_steps={warmup} counts the optimizer's updates, and the optimizer taken "

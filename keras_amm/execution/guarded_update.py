@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_amm.execution.checks import Check, enforce, first_failure
+from keras_amm.execution.optimizer_steps import steps_per_update
 from keras_amm.execution.xla import in_xla
 from keras_amm.typing import Tensor, Variable
 
@@ -26,6 +27,7 @@ class GuardedUpdate:
     def __init__(self) -> None:
         self._fault: Variable = None
         self._messages: list[str] = []
+        self._steps_per_update = 1
 
     def prepare(self) -> None:
         """Make the variable that XLA needs before it traces a step."""
@@ -57,6 +59,7 @@ class GuardedUpdate:
         Raises:
             ValueError: in eager mode, a check fails.
         """
+        self._steps_per_update = steps_per_update(optimizer)
         if in_xla():
             if not optimizer.built:
                 # Now, so that its variables can be saved.
@@ -97,7 +100,7 @@ class GuardedUpdate:
         if code:
             self._fault.assign([0, 0])
             hint = "Train without jit_compile to see the offending values."
-            raise ValueError(f"{in_failed_step(step)}{self._messages[code - 1]} {hint}")
+            raise ValueError(f"{in_failed_step(step, self._steps_per_update)}{self._messages[code - 1]} {hint}")
 
 
 def save_values(variables: list[Variable]) -> list[tuple[Variable, Tensor]]:
@@ -126,11 +129,13 @@ def _done(also: Callable[[], None]) -> int:
     return 0
 
 
-def in_failed_step(step: int) -> str:
-    """The beginning of an error about a training step, counted from 1.
+def in_failed_step(step: int, per_update: int = 1) -> str:
+    """The beginning of an error about a training step, or of several that make one update; both counted from 1.
 
     Example:
     >>> keras_amm.execution.guarded_update.in_failed_step(3)
     'In training step 3, whose update was not applied: '
     """
+    if per_update > 1:
+        return f"In one of the {per_update} training steps of update {step}, which was not applied: "
     return f"In training step {step}, whose update was not applied: "

@@ -11,6 +11,7 @@ from keras_amm.execution import replicas
 from keras_amm.execution.checks import as_value_errors
 from keras_amm.execution.compilation import SharedCompilation
 from keras_amm.execution.guarded_update import GuardedUpdate, in_failed_step
+from keras_amm.execution.optimizer_steps import steps_per_update, updates_of
 from keras_amm.typing import Tensor, TensorLike
 
 
@@ -32,7 +33,8 @@ class KerasHooks(SharedCompilation):
 
     def __init__(self, base_model: keras.Model, **kwargs: Any) -> None:
         replicas.require_supported_strategy(tf.distribute.get_strategy())
-        super().__init__(base_model, **kwargs)
+        # The images reach the classifier as they are given, which casts them as it does without the wrapper.
+        super().__init__(base_model, autocast=False, **{"dtype": base_model.dtype_policy, **kwargs})
         self._guarded_update = GuardedUpdate()
         self.built = base_model.built
 
@@ -171,7 +173,7 @@ class KerasHooks(SharedCompilation):
 
     def _in_failed_step(self) -> str:
         """The beginning of an error in the step that is running."""
-        return in_failed_step(int(tf.convert_to_tensor(self.optimizer.iterations)) + 1)
+        return in_failed_step(updates_of(self.optimizer) + 1, steps_per_update(self.optimizer))
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         """Build model, metrics and optimizer before the first step."""

@@ -59,12 +59,14 @@ class Setting(NamedTuple):
         attack: its attack.
         expects_probabilities: whether its loss takes the outputs for probabilities.
         rescaling: the names of the layers that scale images within the model.
+        is_sum: whether its loss is summed over a batch.
     """
 
     regularizer: MarginRegularizer
     attack: Attack
     expects_probabilities: bool
     rescaling: list[str]
+    is_sum: bool = False
 
 
 class Condition(NamedTuple):
@@ -109,6 +111,20 @@ def _of_logits(window: Window, setting: Setting) -> str:
     return (
         "The loss takes the outputs of the model for probabilities (`from_logits=False`), but some are negative: they "
         "are logits. Compile the loss with `from_logits=True`, or let the model end in a softmax or sigmoid."
+    )
+
+
+def _is_sum(window: Window, setting: Setting) -> bool:
+    return setting.is_sum and window.samples > window.batches > 0
+
+
+def _of_sum(window: Window, setting: Setting) -> str:
+    del setting
+    times = window.samples / window.batches
+    return (
+        f"The loss is the sum over a batch (`reduction='sum'`) and the penalty a mean, so the penalty is {times:.0f} "
+        "times as weak beside it as it is meant to be. Compile the loss with `reduction='sum_over_batch_size'`, and "
+        f"with SGD take a learning rate {times:.0f} times as large."
     )
 
 
@@ -253,6 +269,7 @@ def _of_clipped(window: Window, setting: Setting) -> str:
 CONDITIONS = (
     Condition("no gradient", _is_stuck, _where_stuck),
     Condition("logits", _has_logits, _of_logits),
+    Condition("sum", _is_sum, _of_sum),
     Condition("values", _are_values_large, _of_large_values),
     Condition("scaling", _is_scaled_inside, _of_scaling_inside),
     Condition("infinite", _is_infinite, _of_infinite),

@@ -45,9 +45,8 @@ class HealthWatch:
 
     def prepare(self, regularizer: MarginRegularizer, attack: Attack, model: keras.Model, loss: Any) -> None:
         """Make the variable before a step is traced; `loss` is the one compiled, None if the model has its own."""
-        self._setting = Setting(
-            regularizer, attack, expects_probabilities(loss), [each.name for each in input_rescaling(model)]
-        )
+        rescaling = [each.name for each in input_rescaling(model)]
+        self._setting = Setting(regularizer, attack, expects_probabilities(loss), rescaling, is_sum(loss))
         if self._sums is None and tf.distribute.get_strategy().num_replicas_in_sync == 1:
             self._sums = tf.Variable(tf.zeros(len(Window._fields)), trainable=False)
 
@@ -135,6 +134,16 @@ def expects_probabilities(loss: Any) -> bool:
     """
     parts = given_entries(loss)
     return is_cross_entropy(loss) and not any(getattr(part, "from_logits", False) for part in parts)
+
+
+def is_sum(loss: Any) -> bool:
+    """Whether what `compile` takes as a loss is summed over a batch, not averaged.
+
+    Example:
+    >>> keras_amm.gradient.health.is_sum(keras.losses.SparseCategoricalCrossentropy(reduction="sum"))
+    True
+    """
+    return any(getattr(part, "reduction", None) == "sum" for part in given_entries(loss))
 
 
 def _predicted(y_pred: Tensor) -> Tensor:

@@ -146,7 +146,7 @@ def update(
         metrics: Keras's mean of the loss, followed by the `margin_metrics`.
         optional: the names of the optional ones among these.
         loss: scalar, the loss of this replica without the penalty: the compiled loss plus the extra losses.
-        extra_losses: scalars, which layers add to the loss, such as weight decay.
+        extra_losses: what layers add to the loss, such as weight decay; of one that is not a scalar, its sum.
         penalty: scalar, the margin penalty.
         statistics: the margins of the batch.
         batch_size: scalar, the number of samples in the batch.
@@ -155,7 +155,7 @@ def update(
     # Keras divides the loss of each replica by their number, because the optimizer sums the replicas' gradients.
     loss *= tf.distribute.get_strategy().num_replicas_in_sync
     total.update_state(loss + tf.cast(penalty, loss.dtype), sample_weight=batch_size)
-    compiled_loss = loss - sum(tf.cast(extra, loss.dtype) for extra in extra_losses)
+    compiled_loss = loss - sum(tf.reduce_sum(tf.cast(extra, loss.dtype)) for extra in extra_losses)
     classification_loss.update_state(compiled_loss, sample_weight=batch_size)
     margin_penalty.update_state(penalty, sample_weight=batch_size)
     sums = {

@@ -16,7 +16,7 @@ from keras_amm.execution.compiled import CompiledPerModel
 from keras_amm.measuring.data_bound import SeenImages, bound
 from keras_amm.measuring.nearest import NearestImages, PerturbedImages
 from keras_amm.network.classifier import Classifier
-from keras_amm.network.inputs import unwrapped
+from keras_amm.network.inputs import own_attack, unwrapped
 from keras_amm.network.layers import input_rescaling
 from keras_amm.report import MarginReport
 from keras_amm.search.linearisation import clean_pass
@@ -191,7 +191,7 @@ class Measurer:
 def default_attack(model: Any) -> DeepFool:
     """The attack for a model if none is given; an `AMMModel` knows its output, and the deviation and norm of images."""
     # Its other settings are the defaults, so that the margins of different models can be compared.
-    own = getattr(model, "attack", None)
+    own = own_attack(model)
     return DeepFool(
         from_logits=getattr(own, "from_logits", None),
         deviation=getattr(own, "deviation", None),
@@ -201,7 +201,7 @@ def default_attack(model: Any) -> DeepFool:
 
 def _adapted(attack: Attack, model: Any) -> Attack:
     """The attack, with an `AMMModel`'s own `from_logits` and `deviation` where it has none itself."""
-    own = getattr(model, "attack", None)
+    own = own_attack(model)
     names = [name for name in ("from_logits", "deviation") if own is not None and getattr(attack, name) is None]
     taken = {name: getattr(own, name) for name in names if getattr(own, name) is not None}
     return changed(attack, **taken) if taken else attack

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_amm.execution.optimizer_steps import steps_per_update, updates_of
 from keras_amm.measuring.samples import FixedSamples
 
 _READERS = (
@@ -58,9 +59,7 @@ class TrainingSteps:
     """
 
     def __init__(self, model: keras.Model, every: int) -> None:
-        optimizer = model.optimizer
-        updates = int(keras.ops.convert_to_numpy(optimizer.iterations))
-        self.done = updates * (getattr(optimizer, "gradient_accumulation_steps", None) or 1)
+        self.done = updates_of(model.optimizer) * steps_per_update(model.optimizer)
         self._every = every
         self._last_batch = -1
 

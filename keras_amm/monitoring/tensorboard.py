@@ -68,7 +68,7 @@ class MarginSummaries:
                 "robust_accuracy", _pixels(self._curves(report, step)), description=_CURVE.format(norm=report.norm_name)
             )
             if nearest is not None:
-                tf.summary.image("smallest_margins", _pixels(self._grid(nearest)), description=_GRID)
+                tf.summary.image("smallest_margins", _pixels(self._grid(nearest, report.norm_name)), description=_GRID)
         self._writer.flush()
 
     def require_names(self, num_classes: int) -> None:
@@ -94,7 +94,7 @@ class MarginSummaries:
             reports[f"{self._axis} {first_step}"] = first
         return plots.robust_accuracy(reports)
 
-    def _grid(self, nearest: PerturbedImages) -> "Figure":
+    def _grid(self, nearest: PerturbedImages, norm: str) -> "Figure":
         return plots.perturbation_grid(
             nearest.images,
             nearest.deltas,
@@ -102,6 +102,7 @@ class MarginSummaries:
             nearest.perturbed,
             labels=nearest.labels,
             class_names=self._class_names,
+            norm=norm,
             # TensorBoard shows images in a small size.
             columns=4,
         )

@@ -13,15 +13,22 @@ from keras_amm.typing import Tensor, TensorLike
 class ClassifierWrapper:
     """Marks a model as a wrapper: its margins are those of the classifier in its attribute `base_model`.
 
-    The attribute alone does not show that, because many models call their backbone `base_model`.
+    The attribute alone does not show that, because many models call their backbone `base_model`, and some have an
+    `attack` of another kind.
     """
 
     base_model: keras.Model
+    attack: Any
 
 
 def unwrapped(model: Any) -> Any:
     """The classifier that an `AMMModel` wraps; any other model itself."""
     return model.base_model if isinstance(model, ClassifierWrapper) else model
+
+
+def own_attack(model: Any) -> Any:
+    """The attack of an `AMMModel`; None of any other model."""
+    return model.attack if isinstance(model, ClassifierWrapper) else None
 
 
 def require_classifier(model: Any, *, must_be_built: bool = True) -> None:

@@ -61,10 +61,28 @@ def class_indices(y: TensorLike, num_classes: int) -> tuple[Tensor, list[Check]]
         return _from_integers(tf.reshape(y, [-1]), num_classes)
     if shape.rank == 2 and shape[1] == num_classes:
         return _from_probabilities(y)
+    is_known = shape.rank is not None and None not in shape.as_list()[1:]
+    advice = "" if is_known else " Tell the sizes that are not known: `tf.ensure_shape` does, in the data set's `map`."
     raise ValueError(
         f"Labels must be class indices of shape [batch] or [batch, 1], or class probabilities of shape "
         f"[batch, {num_classes}] for a classifier of {num_classes} outputs. Received: labels of shape {shape}."
+        f"{advice}"
     )
+
+
+def checks_of_labels(model: keras.Model, y: TensorLike) -> list[Check]:
+    """The checks of labels for a model whose number of outputs is known before it runs; else, of a subclass, none.
+
+    Example:
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    >>> [bool(check.ok) for check in keras_amm.network.labels.checks_of_labels(model, [0, 3])]
+    [False]
+    """
+    outputs = getattr(model, "outputs", None)
+    if not outputs:
+        return []
+    units = outputs[0].shape[-1]
+    return (binary_class_indices(y) if units == 1 else class_indices(y, units))[1]
 
 
 def target_probabilities(y: TensorLike, label_smoothing: float = 0.0) -> Tensor:

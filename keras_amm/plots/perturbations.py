@@ -1,7 +1,8 @@
 """Pictures of what an attack does to images."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _ROWS = ("image", "perturbation", "perturbed")
+_NORMS: Mapping[str, Callable[[np.ndarray], Any]] = MappingProxyType(
+    {"l2": np.linalg.norm, "linf": lambda delta: np.max(np.abs(delta))}
+)
 # The size in inches of one image with what stands above it.
 _WIDTH, _HEIGHT = 1.15, 1.3
 # The characters in a line above an image, and the size of the letters in points.
@@ -31,6 +35,7 @@ def perturbation_grid(
     class_names: Sequence[str] | None = None,
     value_range: tuple[float, float] | None = None,
     columns: int = 8,
+    norm: str = "l2",
 ) -> "Figure":
     """Draw images, their perturbations and the perturbed images, with the classes.
 
@@ -46,13 +51,15 @@ def perturbation_grid(
         class_names: sequence of strings, by class; None for indices.
         value_range: the values that are black and white; None for the range of the images.
         columns: int, how many images stand side by side.
+        norm: `"l2"` or `"linf"`, the norm of the perturbations that is shown: that of their attack.
 
     Returns:
         The matplotlib figure.
 
     Raises:
         ImportError: matplotlib is not installed.
-        ValueError: these are no images, the arrays do not fit one another, or `columns` is not positive.
+        ValueError: these are no images, the arrays do not fit one another, `columns` is not positive, or the norm
+            is not known.
 
     Example:
     >>> model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
@@ -64,6 +71,8 @@ def perturbation_grid(
     7
     """
     require_whole("columns", columns, 1)
+    if norm not in _NORMS:
+        raise ValueError(f"`norm` must be one of {[*_NORMS]}. Received: norm={norm!r}.")
     images, perturbations = _as_pictures(images), _as_pictures(perturbations)
     before, after = np.asarray(before), np.asarray(after)
     labels = before if labels is None else np.asarray(labels)
@@ -77,7 +86,8 @@ def perturbation_grid(
     largest = max(float(np.max(np.abs(perturbations))), 1e-12)
     columns = min(columns, len(images))
     blocks = -(-len(images) // columns)
-    titles = _titles(before, after, labels, perturbations, class_names)
+    norms = [f"{norm} {_NORMS[norm](delta):#.3g}" for delta in perturbations]
+    titles = _titles(before, after, labels, norms, class_names)
     size, lines = _font_size(titles), max(title.count("\n") for title in np.ravel(titles)) + 1
     # Lines are 1.2 times as high as the letters, whose size is in points, 72 to an inch.
     figure = new_figure(_WIDTH * columns + 1.4, (3 * _HEIGHT + (lines - 1) * size / 60) * blocks)
@@ -112,16 +122,16 @@ def _as_pictures(x: TensorLike) -> np.ndarray:
 
 
 def _titles(
-    before: np.ndarray, after: np.ndarray, labels: np.ndarray, perturbations: np.ndarray, names: Sequence[str] | None
+    before: np.ndarray, after: np.ndarray, labels: np.ndarray, norms: Sequence[str], names: Sequence[str] | None
 ) -> list[tuple[str, str, str]]:
     """What stands above each image, its perturbation and the perturbed image."""
     titles = []
-    for start, end, label, delta in zip(before, after, labels, perturbations, strict=True):
+    for start, end, label, norm in zip(before, after, labels, norms, strict=True):
         truth = [] if label == start else [f"(label {class_name(label, names)})"]
         titles.append(
             (
                 _wrapped(class_name(start, names), *truth),
-                f"l2 {np.linalg.norm(delta):#.3g}",
+                norm,
                 _wrapped(class_name(end, names)),
             )
         )

@@ -10,7 +10,7 @@ from keras_amm.arguments import require_whole
 from keras_amm.attack import Attack
 from keras_amm.deepfool import DeepFool
 from keras_amm.network.classifier import Classifier
-from keras_amm.network.inputs import images_for
+from keras_amm.network.inputs import images_for, own_attack
 from keras_amm.network.pixel_units import to_pixel_units
 from keras_amm.plots.style import COLORS, MARKERS, class_name, figure_of, literal, panels
 from keras_amm.typing import TensorLike
@@ -107,8 +107,8 @@ def boundary_cross_section(
     """Draw the decision regions around an image, in one plane through it.
 
     The plane holds the perturbation and a random direction orthogonal to it. The
-    circle has the perturbation's norm for its radius: where a boundary enters
-    it, there is a nearer one than the perturbation has found.
+    circle has the perturbation's l2 norm for its radius: where a boundary enters
+    it, there is a nearer one in this norm than the perturbation has found.
 
     Args:
         model: single-input `keras.Model` classifier, or `AMMModel`.
@@ -143,9 +143,7 @@ def boundary_cross_section(
     require_whole("resolution", resolution, 2)
     require_whole("batch_size", batch_size, 1)
     if attack is None:
-        own: dict[str, Any] = {
-            name: getattr(getattr(model, "attack", None), name, None) for name in ("from_logits", "deviation")
-        }
+        own: dict[str, Any] = {name: getattr(own_attack(model), name, None) for name in ("from_logits", "deviation")}
         attack = DeepFool(refine_steps=10, **own)
     classifier = attack.classifier(model)
     if perturbation is None:

@@ -144,7 +144,7 @@ def _figures(
     figures: dict[str, Any] = {}
     if image.ndim == 2 or image.shape[-1] in (1, 3):
         figures["perturbation"] = lambda: plots.perturbation_grid(
-            image[None], delta[None], [found.before], [found.after], class_names=names
+            image[None], delta[None], [found.before], [found.after], class_names=names, norm=attack.norm
         )
     if found.norm > 0.0:
         of_model = [np.asarray(from_pixel_units(part, attack.deviation)) for part in (image, delta)]

@@ -38,6 +38,23 @@ def assert_equal(one, other):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
+@pytest.mark.usefixtures("eagerly")
+def test_an_attribute_attack_of_another_model_is_none_of_ours(model):
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.classifier, self.attack = model, "pgd"
+
+        def call(self, x):
+            return self.classifier(x)
+
+    own = Own()
+    own(X[:1])
+    for attack in (None, keras_amm.DeepFool()):
+        norms = [keras_amm.evaluate_margins(each, (X, Y), attack, verbose=0).norms for each in (own, model)]
+        np.testing.assert_array_equal(*norms)
+
+
 class TestPieces:
     @pytest.mark.parametrize("sizes", [[20, 20, 20], [7, 33, 20], [1, 1, 58]])
     def test_they_make_the_same_report_as_all_at_once(self, model, sizes):

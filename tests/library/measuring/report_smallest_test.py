@@ -47,6 +47,15 @@ def test_by_hand():
     assert keras_amm.MarginReport.from_json(smallest.to_json()).attack == smallest.attack
 
 
+def test_an_attack_that_could_not_move_does_not_count():
+    alone = {"predictions": [1], "labels": [2]}
+    stuck = report([0.0], [-0.0], [False], **alone)
+    moved = report([1.1], [-1.3], [True], **alone)
+    for smallest in (stuck.smallest(moved), moved.smallest(stuck)):
+        assert (smallest.norms[0], smallest.signed[0]) == (1.1, -1.3)
+    assert stuck.smallest(stuck).signed[0] == 0.0
+
+
 def test_of_one_or_more():
     one, again = FIRST.smallest(), FIRST.smallest(SECOND).smallest(FIRST)
     np.testing.assert_array_equal(one.norms, FIRST.norms)

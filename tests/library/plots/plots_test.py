@@ -198,6 +198,12 @@ class TestPerturbationGrid:
             assert perturbed.get_title() == str(5 + i)
         assert shown[3].get_title() == "3" and shown[4].get_title() == "4\n(label 9)"
 
+    def test_shows_the_norm_of_the_attack(self):
+        images, deltas = image_deltas()
+        figure = plots.perturbation_grid(images, deltas, range(5), range(5), norm="linf")
+        shown = [panel.get_title() for panel in figure.axes if panel.images][5:10]
+        assert shown == [f"linf {np.max(np.abs(delta)):#.3g}" for delta in deltas]
+
     def test_colour_images_and_rows(self):
         images, deltas = np.random.default_rng(0).uniform(size=(2, 5, 4, 4, 3))
         figure = plots.perturbation_grid(
@@ -227,6 +233,7 @@ class TestPerturbationGrid:
             ({"perturbations": np.zeros((4, 6, 4))}, "needs a perturbation of its shape"),
             ({"before": [0, 1]}, "classes before and after"),
             ({"class_names": ["cat"]}, "Every class needs a name"),
+            ({"norm": "l1"}, "`norm` must be one of .'l2', 'linf'.. Received: norm='l1'"),
             ({"columns": 0}, r"`columns` must be .* Received: columns=0"),
         ],
     )

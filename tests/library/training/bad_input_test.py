@@ -99,13 +99,41 @@ def test_wrong_label_shape(way):
         _ways(x, np.eye(4)[y])[way]()
 
 
-def test_the_step_is_named():
+@pytest.mark.parametrize(
+    ("accumulated", "message"), [(None, "^In training step 2,"), (2, "^In one of the 2 training steps of update 1,")]
+)
+def test_the_step_is_named(accumulated, message):
     x, y = small_data(32)
     y[20] = 9
     model = wrap_lightly(_dense_network())
-    model.compile("sgd", LOSS)
-    with pytest.raises(ValueError, match="training step 2,"):
+    model.compile(keras.optimizers.SGD(0.1, gradient_accumulation_steps=accumulated), LOSS)
+    with pytest.raises(ValueError, match=message):
         model.fit(x, y, batch_size=16, shuffle=False, verbose=0)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"run_eagerly": True}], ids=str)
+def test_wrong_labels_leave_the_statistics_of_batches_as_they_were(arguments):
+    x, y = small_data(16)
+    model = wrap_lightly(_dense_network(keras.layers.BatchNormalization()))
+    model.compile("sgd", LOSS, **arguments)
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="Labels must lie in"):
+        model.fit(x, np.where(y == 1, 7, y), batch_size=16, verbose=0)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_labels_of_unknown_sizes():
+    x, y = small_data(16)
+    model = wrap_lightly(_dense_network())
+    model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True))
+    sizes = tf.TensorSpec([None, 6, 6, 1]), tf.TensorSpec([None, None])
+    data = tf.data.Dataset.from_generator(lambda: iter([(x, np.eye(3)[y])]), output_signature=sizes).repeat()
+    with pytest.raises(ValueError, match=r"shape \(None, None\). Tell the sizes that are not known: `tf.ensure_shape`"):
+        model.fit(data, steps_per_epoch=1, verbose=0)
+    data = data.map(lambda x, y: (x, tf.ensure_shape(y, [None, 3])))
+    history = model.fit(data, steps_per_epoch=1, verbose=0).history
+    assert np.isfinite(history["margin"]).all()
 
 
 def _dense_network(*between):

@@ -87,6 +87,13 @@ def test_one_class_where_few_labels_are_of_another(others, predicted_otherwise, 
         assert condition.message(window, setting).startswith(f"Hardly any of the {others} images of other classes")
 
 
+@pytest.mark.parametrize(("reduction", "is_told"), [("sum", True), ("sum_over_batch_size", False)])
+def test_a_loss_that_is_a_sum(reduction, is_told):
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=reduction)
+    _, messages = told(network(), loss=loss)
+    assert [f"the penalty is {BATCH} times as weak" in message for message in messages] == [True] * is_told
+
+
 def test_one_class_is_no_fault_where_the_labels_are_of_one():
     _, messages = told(network([np.array([[0.0, 0.1], [0.0, 0.0]]), np.array([1.0, 0.0])]), y=np.zeros_like(Y))
     assert messages == []

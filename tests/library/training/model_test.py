@@ -81,6 +81,39 @@ def test_everything_else_is_the_classifiers():
     assert set(model.evaluate(x, y, verbose=0, return_dict=True)) == {"loss", "accuracy"}
 
 
+@pytest.mark.usefixtures("eagerly")
+@pytest.mark.parametrize(("policy", "around"), [("float32", "mixed_float16"), ("mixed_float16", "float32")])
+def test_whatever_keras_policy_is_the_classifier_computes_as_alone(policy, around):
+    scale = keras.layers.Normalization(mean=1e5, variance=1e8, dtype="float32")
+    policy = keras.dtype_policies.get(policy)
+    classifier = keras.Sequential([keras.Input((2,)), scale, keras.layers.Dense(3, dtype=policy)])
+    classifier.dtype_policy = policy
+    x = np.random.default_rng(0).uniform(9e4, 1.1e5, size=(8, 2)).astype("float32")
+    keras.config.set_dtype_policy(around)
+    try:
+        model = keras_amm.wrap(classifier)
+        classifier.compile("sgd", "mse")
+        model.compile("sgd", "mse")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    np.testing.assert_array_equal(model.predict(x, verbose=0), classifier.predict(x, verbose=0))
+    assert type(model.optimizer) is type(classifier.optimizer)
+
+
+class Named(keras_amm.MarginRegularizer):
+    def __init__(self, extra=1, **kwargs):
+        super().__init__(**kwargs)
+        self.extra = extra
+
+
+def test_a_regularizer_of_another_model_is_copied_whole():
+    given = Named(extra=7, max_influence=2.0, aggregation=lambda *args, **kwargs: args[-1], strength=1.0, name="mine")
+    first, second = (keras_amm.AMMModel(small_network(), given).regularizer for _ in range(2))
+    assert first is given and second is not given and type(second) is Named
+    assert (second.extra, second.name, second.max_influence) == (7, "mine", 2.0)
+    assert second.aggregation is given.aggregation and second.running is not first.running
+
+
 def test_wrapping_twice_measures_the_same_classifier():
     x, y = small_data()
     network = small_network()

@@ -129,10 +129,19 @@ def test_class_weights():
     assert_trained(train(wrap_lightly(small_network()), x, y, fit=fit, run_eagerly=True))
 
 
+class LossOfEachImage(keras.layers.Layer):
+    """Adds a loss that is not a scalar; Keras takes the sum."""
+
+    def call(self, inputs):
+        self.add_loss(0.01 * keras.ops.ones_like(inputs[:, 0]))
+        return inputs
+
+
 @pytest.mark.usefixtures("eagerly")
-def test_extra_losses_are_minimised_and_told_apart():
+@pytest.mark.parametrize("layer", [keras.layers.ActivityRegularization(l2=0.1), LossOfEachImage()])
+def test_extra_losses_are_minimised_and_told_apart(layer):
     x, y = small_data(16)
-    sketch = small_network(keras.layers.ActivityRegularization(l2=0.1))
+    sketch = small_network(layer)
     sketch.layers[0].kernel_regularizer = keras.regularizers.L2(0.3)
     network, plain = (keras.models.clone_model(sketch) for _ in range(2))
     plain.set_weights(network.get_weights())
