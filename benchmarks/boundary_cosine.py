@@ -19,8 +19,7 @@ import tensorflow as tf
 from absl import app, flags
 
 import keras_amm
-from examples.paper.data import arrays
-from examples.paper.data.data_sets import DATA_SETS
+from benchmarks import evaluated_images
 from examples.paper.json_files import write_json
 from examples.paper.training.run_records import versions
 from keras_amm.gradient import boundary
@@ -30,7 +29,7 @@ from keras_amm.search.linearisation import clean_pass
 def main(argv: list[str]) -> None:
     del argv
     made_with = versions()
-    images = arrays.load(flags.FLAGS.data_set, f"test[:{flags.FLAGS.num_images}]", DATA_SETS[flags.FLAGS.data_set].mean)
+    images = evaluated_images.load(flags.FLAGS.data_set, f"test[:{flags.FLAGS.num_images}]")
     found = {}
     print("| network | images | median cosine | quartiles | below the floor |\n| --- | --- | --- | --- | --- |")
     for path in map(pathlib.Path, flags.FLAGS.models):

@@ -160,9 +160,9 @@ def measure(
     """The report of the smallest norms; `path` holds what is known already, and gets what is found.
 
     Raises:
-        ValueError: the file is of other weights.
+        ValueError: the file is of other weights, or of other bounds of the pixels.
     """
-    record = _record(model, path)
+    record = _record(model, bounds, path)
     for first in range(0, len(images), CHUNK):
         part = images[first : first + CHUNK]
         for attack, norms in attacks.items():
@@ -176,16 +176,23 @@ def measure(
     return _report(model, name, images, {attack: record["norms"][attack] for attack in attacks})
 
 
-def _record(model: keras.Model, path: pathlib.Path) -> dict[str, Any]:
+def _record(model: keras.Model, bounds: tuple[float, float], path: pathlib.Path) -> dict[str, Any]:
     """What is known of a model."""
     weights = digest(model)
     if not path.exists():
-        return {"weights": weights, "versions": versions(), "norms": {}}
+        return {"weights": weights, "bounds": list(bounds), "versions": versions(), "norms": {}}
     record = json.loads(path.read_text())
     if record["weights"] != weights:
         raise ValueError(
             f"{path} is of a model of other weights. Expected: a folder of its own for these models, --out=FOLDER. "
             f"Received: weights {weights[:8]}, and a record of {record['weights'][:8]}."
+        )
+    # Records that do not name the bounds are of the default mean.
+    known = record.setdefault("bounds", [-arrays.MNIST_MEAN, 1.0 - arrays.MNIST_MEAN])
+    if not np.allclose(known, bounds):
+        raise ValueError(
+            f"{path} is of images between {known[0]:g} and {known[1]:g}. Expected: the same --mean, or a folder of its "
+            f"own, --out=FOLDER. Received: images between {bounds[0]:g} and {bounds[1]:g}."
         )
     return record
 

@@ -19,6 +19,7 @@ import tensorflow as tf
 from absl import app, flags
 
 import keras_amm
+from benchmarks import evaluated_images
 from examples.paper.data import arrays, data_sets
 from examples.paper.json_files import write_json
 from examples.paper.training.run_records import versions
@@ -40,8 +41,7 @@ TOLERANCE = 1e-4
 
 
 def load(split: str) -> arrays.Images:
-    mean = data_sets.DATA_SETS[_DATA_SET.value].mean
-    return arrays.load(_DATA_SET.value, f"{split}[:{_IMAGES.value}]", mean)
+    return evaluated_images.load(_DATA_SET.value, f"{split}[:{_IMAGES.value}]")
 
 
 def measure(images: arrays.Images, reach: float) -> tuple[MarginReport, float]:

@@ -79,7 +79,9 @@ def main(argv: list[str]) -> None:
     }
     found = {name: compare(load(), name, images.x) for name, load in models.items()}
     if _JSON.value:
-        options = {flag.name: flag.value for flag in (_EPOCHS, _IMAGES, _STEPS, _AMM, _ATTACKS, _NORM)}
+        # How saved models were trained, their own records say.
+        of_training = () if _MODELS.value else (_EPOCHS, _AMM)
+        options = {flag.name: flag.value for flag in (*of_training, _IMAGES, _STEPS, _ATTACKS, _NORM)}
         record = {"settings": options, "versions": made_with, "networks": found}
         write_json(pathlib.Path(_JSON.value), record)
 

@@ -27,7 +27,7 @@ from paper.tuning.grid_search import search
 
 _NETWORKS = list(dict.fromkeys(name for networks in TABLE_2.values() for name in networks))
 # Flags of a training that a search has not: the grid sets some, and it always trains for margin and holds images out.
-_WITHOUT = ("strength", "c", "d", "seed", "amm", "validation", "resume", "method", "method_settings")
+_WITHOUT = ("strength", "c", "d", "penalty", "seed", "amm", "validation", "resume", "method", "method_settings")
 
 
 def _main(argv: list[str]) -> None:
@@ -43,7 +43,7 @@ def _main(argv: list[str]) -> None:
         prepared_builder(data_set, flags.FLAGS.data_dir)
     except NotPreparedError as error:
         raise SystemExit(str(error)) from error
-    given = {**given_flags(), "amm": True, "validation": True}
+    given = {**given_flags(), "penalty": "paper", "amm": True, "validation": True}
     try:
         settings = resolve(data_set, given)
         grid = Grid(*(numbers(name, flags.FLAGS[name].value, float) for name in ("strengths", "cs", "ds")))

@@ -64,6 +64,8 @@ def test_a_run_goes_on(linear, tmp_path, monkeypatch):
     none = mma_protocol.measure(
         model, "net", images, BOUNDS, {"b": lambda *_: pytest.fail("It was measured already.")}, path
     )
+    with pytest.raises(ValueError, match=r"images between 0 and 1\. Expected: the same --mean"):
+        mma_protocol.measure(model, "net", images, (-0.5, 0.5), {"a": attack}, path)
     assert none.margin == 0.0 and "| 6 |" in mma_protocol.table({"net": none}, [1.0])
     model.set_weights([2 * w for w in model.get_weights()])
     with pytest.raises(ValueError, match="is of a model of other weights"):

@@ -51,6 +51,15 @@ def test_groups_of_liunet(tmp_path):
     assert {layer.groups for layer in default.layers if isinstance(layer, keras.layers.GroupNormalization)} == {2, 3, 4}
 
 
+def test_groups_that_a_whole_model_has_not(tmp_path):
+    network = starting_network.initial_network(resolve("cifar10", "liunet", groups=16), 10)
+    network.save(tmp_path / "model.keras")
+    assert initial_weights.load_network("liunet", 10, str(tmp_path), groups=16).count_params() == network.count_params()
+    for options in ({}, {"groups": 8}):
+        with pytest.raises(ValueError, match=r"pass --groups as it was trained. Expected: .* Received: .16, 16"):
+            initial_weights.load_network("liunet", 10, str(tmp_path), **options)
+
+
 def test_weights_of_another_network(tmp_path):
     architectures.build("lenet").save(tmp_path / "model.keras")
     with pytest.raises(ValueError, match=r"does not hold 'nin' with 10 classes: it has 10 weights.*not 18"):

@@ -98,6 +98,15 @@ def test_contraction():
     np.testing.assert_allclose(contractive.Contraction()(np.diag([3.0, 0.5])), np.diag([1.0, 0.5]), atol=1e-6)
 
 
+def test_what_is_validated_is_contracted():
+    variable = keras.Variable(np.diag([3.0, 0.5]))
+    contract = contractive.Contract([(variable, contractive.Contraction())], interval=10)
+    contract.on_train_batch_end(0)
+    np.testing.assert_allclose(variable, np.diag([3.0, 0.5]))
+    contract.on_test_begin()
+    np.testing.assert_allclose(variable, np.diag([1.0, 0.5]), atol=1e-6)
+
+
 def test_contractive_layers():
     """No two images are further apart behind a layer, by the limits of its kernel."""
     random = np.random.default_rng(0)
@@ -133,6 +142,14 @@ def test_l_softmax():
     assert float(method.loss_of(x, kernel, y, x @ kernel, 1.0)) == pytest.approx(math.log(1 + math.exp(4.0 - logit)))
 
 
+def test_l_softmax_of_an_image_without_features():
+    features, kernel = tf.zeros((1, 2)), tf.ones((2, 3))
+    with tf.GradientTape() as tape:
+        tape.watch(features)
+        loss = methods.build("l-softmax").loss_of(features, kernel, np.array([0]), tf.matmul(features, kernel), 1.0)
+    assert np.all(np.isfinite(tape.gradient(loss, features)))
+
+
 def test_soft_margin():
     loss = em_softmax.soft_margin_cross_entropy(np.array([0]), np.array([[2.0, 1.0]], "float32"), margin=0.5)
     assert float(loss[0]) == pytest.approx(math.log(1 + math.exp(-0.5)))
@@ -153,6 +170,13 @@ def test_complexity():
     prior = math.log(0.25 * stats.norm.pdf(0.3, 0, 1) + 0.75 * stats.norm.pdf(0.3, 0, 0.1))
     expected = (stats.norm.logpdf(0.3, 0.2, 0.5) - prior) / 2
     assert float(layer.complexity(w, np.float32(0.2), np.float32(0.5))) == pytest.approx(expected, rel=1e-5)
+
+
+def test_weight_decay_draws_a_deviation_to_where_it_began():
+    layer = bayes_by_backprop.BayesianDense(2, 1, None, portion=0.5, wide=1.0, narrow=0.1, rho=-5.0)
+    layer(np.ones((1, 3), "float32"))
+    for rho in (layer.kernel_rho, layer.bias_rho):
+        assert not np.any(rho)
 
 
 def test_drawn_weights():
@@ -271,6 +295,8 @@ def test_trained_by_the_shared_trainer(tmp_path, data_dir):
             "Expected settings of mma: largest, .* Received: 'speed=1'",
         ),
         ({"method": "mma", "method_settings": ["steps=few"]}, "a number after steps=. Received: 'steps=few'"),
+        ({"method": "l-softmax", "method_settings": ["multiple=3.7"]}, "a whole number after multiple=. Received"),
+        ({"method": "dropconnect", "method_settings": ["shared=0.5"]}, "Expected 0 or 1 after shared=. Received"),
         ({"method_settings": ["rate=1"]}, "--method_settings goes with --method. Received: rate=1"),
         ({"method": "mma", "two_step": True}, "trains a reference for AMM"),
         ({"method": "mma", "strategy": "mirrored"}, "Methods train on one device"),
@@ -285,3 +311,8 @@ def test_networks_that_do_not_fit():
     pooled = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.GlobalAveragePooling2D()])
     with pytest.raises(ValueError, match=r"ends with a dense layer. Received: GlobalAveragePooling2D"):
         methods.build("l-softmax").rebuild(pooled, 1)
+    flat = [keras.Input((4, 4, 3)), keras.layers.BatchNormalization(), keras.layers.Flatten(), keras.layers.Dense(2)]
+    with pytest.raises(ValueError, match="needs a network with hidden dense layers"):
+        methods.build("dropconnect").rebuild(keras.Sequential(flat), 1)
+    with pytest.raises(ValueError, match="Received: one with BatchNormalization"):
+        methods.build("crn").rebuild(keras.Sequential(flat), 1)

@@ -1,5 +1,6 @@
 """The settings of a training: Table 2 of the paper, and what contradicts itself."""
 
+import json
 import math
 
 import keras
@@ -51,6 +52,10 @@ def test_settings_are_table_2_unless_given():
         ({"groups": 16}, "--groups is for LiuNet. Received: model='lenet'"),
         ({"two_step": True, "init_from": "somewhere"}, "neither with --init_from nor --noamm"),
         ({"two_step": True, "amm": False}, "neither with --init_from nor --noamm"),
+        (
+            {"penalty": "default", "strength": 64.0, "gradient": "masked"},
+            "takes --max_influence alone. Received: strength=64.0, gradient=masked",
+        ),
     ],
 )
 def test_contradicting_settings(given, message):
@@ -77,6 +82,30 @@ def test_the_default_penalty_is_the_librarys():
     of_paper = starting_network.wrap_for_margin(network, resolve("mnist", "mlp-800")).regularizer
     assert (of_paper.aggregation, of_paper.strength, of_paper.c) == ("min", 32.0, 2.0)
     assert run_folder.LATER_SETTINGS["misclassified"] is None
+
+
+def test_the_default_penalty_is_recorded_and_compared(tmp_path):
+    """It may change from version to version, and then the training is another one."""
+    settings = resolve("cifar10", "lenet", penalty="default", max_influence=2.0)
+    config = settings["penalty_config"]
+    assert config["strength"] == "auto" and config["max_influence"] == 2.0
+    assert resolve("cifar10", "lenet")["penalty_config"] is None
+    before = {**settings, "penalty_config": {**config, "c": 1.0}}
+    (tmp_path / "config.json").write_text(json.dumps(before))
+    with pytest.raises(run_folder.OtherRunError, match="penalty_config"):
+        run_folder.refuse_other_settings(tmp_path, settings)
+    run_folder.refuse_other_settings(tmp_path, before)
+
+
+def test_a_noise_that_fades_over_the_epochs_fixes_their_number(tmp_path):
+    for method, said in (("dlsvm", "epochs=3 there and 6 here"), ("crn", None)):
+        before, after = (resolve("mnist", "mlp-800", method=method, epochs=epochs, drop_at=[]) for epochs in (3, 6))
+        (tmp_path / "config.json").write_text(json.dumps(before))
+        if said is None:
+            run_folder.refuse_other_settings(tmp_path, after)
+            continue
+        with pytest.raises(run_folder.OtherRunError, match=said):
+            run_folder.refuse_other_settings(tmp_path, after)
 
 
 def test_classification_loss():

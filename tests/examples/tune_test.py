@@ -9,6 +9,7 @@ import pytest
 from paper import architectures
 from paper.data import data_sets
 from paper.training import trainer
+from paper.tuning import grid_search
 from paper.tuning.grid import Grid, Row, plot, table
 from paper.tuning.grid_search import search
 from tests.helpers import tiny_data_sets
@@ -74,6 +75,16 @@ def test_what_is_done_is_not_done_again(tmp_path, trained):
     # Other settings are other trainings.
     assert search(settings(epochs=2), Grid([16.0], [2.0], [1.0]), [1], tmp_path)[0].error_percent == 11.0
     assert len(trained) == 6 and trained[-1]["epochs"] == 2
+
+
+def test_what_begins_from_other_weights_is_left_to_the_training(tmp_path, trained):
+    one, other = ({**settings(init_from=file), "strength": 8.0} for file in ("one.keras", "other.keras"))
+    grid_search._trained(one, tmp_path / "kept")
+    grid_search._trained(one, tmp_path / "kept")
+    assert len(trained) == 1
+    with pytest.raises(FileExistsError):
+        grid_search._trained(other, tmp_path / "kept")
+    assert len(trained) == 2
 
 
 def test_another_grid_adds_to_what_is_there(tmp_path, trained):

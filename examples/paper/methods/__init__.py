@@ -65,7 +65,11 @@ def build(name: str, given: Sequence[str] = ()) -> Method:
         if key not in kinds:
             raise ValueError(f"Expected settings of {name}: {', '.join(kinds)}. Received: {text!r}.")
         try:
-            changes[key] = kinds[key](float(value))
+            number = float(value)
         except ValueError as error:
             raise ValueError(f"Expected a number after {key}=. Received: {text!r}.") from error
+        changes[key] = kinds[key](number)
+        if changes[key] != number:
+            expected = "0 or 1" if kinds[key] is bool else "a whole number"
+            raise ValueError(f"Expected {expected} after {key}=. Received: {text!r}.")
     return METHODS[name](**changes)

@@ -57,11 +57,13 @@ class BayesianDense(keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         """Make the means and their rho."""
-        first, shape = keras.initializers.Constant(self.rho), (input_shape[-1], self.units)
+        shape = (input_shape[-1], self.units)
         self.kernel = self.add_weight(shape=shape, initializer="he_normal", name="kernel")
         self.bias = self.add_weight(shape=(self.units,), initializer="zeros", name="bias")
-        self.kernel_rho = self.add_weight(shape=shape, initializer=first, name="kernel_rho")
-        self.bias_rho = self.add_weight(shape=(self.units,), initializer=first, name="bias_rho")
+        # How far rho has moved: the trainer's weight decay, which the method has not, then does not draw it to 0, where
+        # the deviation is 0.7.
+        self.kernel_rho = self.add_weight(shape=shape, initializer="zeros", name="kernel_rho")
+        self.bias_rho = self.add_weight(shape=(self.units,), initializer="zeros", name="bias_rho")
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Of [B, n] the output [B, units], by drawn weights in training, by their means otherwise."""
@@ -71,7 +73,7 @@ class BayesianDense(keras.layers.Layer):
         return self.activation(ops.matmul(inputs, kernel) + bias)
 
     def _draw(self, mean: Any, rho: Any) -> Any:
-        deviation = ops.softplus(rho)
+        deviation = ops.softplus(self.rho + rho)
         drawn = mean + deviation * keras.random.normal(mean.shape, seed=self.seed)
         self.add_loss(self.complexity(drawn, mean, deviation))
         return drawn
@@ -93,6 +95,8 @@ class BayesByBackprop(Method):
 
     Of one batch of M the complexity counts for 1 / M; by one draw of the weights. The prior is a mixture of two
     normal distributions. Margins and errors are those of the mean weights; the paper averages over draws.
+
+    The trainer's weight decay acts on mu as a second prior, and on rho as a pull to where it began.
 
     Reference: Blundell et al., "Weight uncertainty in neural networks" (ICML 2015), the cost of Section 3.4 and the
     scale mixture prior of 3.3. The prior's values are among those that it searches; where rho begins is ours.

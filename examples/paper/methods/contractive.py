@@ -11,6 +11,20 @@ from .dlsvm import SquaredHinge
 from .layers import head
 from .method import Method
 
+# Layers that bring no two points further apart, if their kernels are bounded.
+_CONTRACTIONS = (
+    keras.layers.InputLayer,
+    keras.layers.Conv2D,
+    keras.layers.Dense,
+    keras.layers.Flatten,
+    keras.layers.Dropout,
+    keras.layers.ReLU,
+    keras.layers.Activation,
+    keras.layers.MaxPooling2D,
+    keras.layers.AveragePooling2D,
+    keras.layers.GlobalAveragePooling2D,
+)
+
 
 @keras.saving.register_keras_serializable(package="keras_amm_examples")
 class Contraction(keras.constraints.Constraint):
@@ -53,6 +67,10 @@ class Contract(keras.callbacks.Callback):
         """Apply them after every `interval` steps."""
         if (batch + 1) % self.interval == 0:
             self._apply()
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Apply them to what is validated."""
+        self._apply()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Apply them to what is measured and saved."""
@@ -98,6 +116,16 @@ class ContractiveRectifier(Method):
     def loss(self) -> keras.losses.Loss:
         """The squared hinge."""
         return SquaredHinge(self.strength)
+
+    def rebuild(self, network: keras.Model, num_train: int) -> keras.Model:
+        """The network itself, if bounded kernels make a contraction of what goes before its head."""
+        others = {type(layer).__name__ for layer in network.layers if not isinstance(layer, _CONTRACTIONS)}
+        if others:
+            raise ValueError(
+                "CRN needs a network of convolutions, dense layers, ReLUs and pooling alone, one after the other. "
+                f"Received: one with {', '.join(sorted(others))}."
+            )
+        return super().rebuild(network, num_train)
 
     def callbacks(self, network: keras.Model) -> list[keras.callbacks.Callback]:
         """The projections of the hidden kernels."""

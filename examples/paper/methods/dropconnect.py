@@ -74,6 +74,8 @@ class DropConnect(Method):
     def rebuild(self, network: keras.Model, num_train: int) -> keras.Model:
         """The network whose hidden dense layers drop weights."""
         hidden = hidden_dense(network)
+        if not hidden:
+            raise ValueError("DropConnect needs a network with hidden dense layers. Received: one without.")
 
         def replace(layer: keras.layers.Layer) -> keras.layers.Layer:
             if layer not in hidden:

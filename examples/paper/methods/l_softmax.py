@@ -78,7 +78,9 @@ class LargeMarginSoftmax(Method):
     def loss_of(self, features: Any, kernel: Any, labels: Any, logits: Any, mixing: Any) -> Any:
         """The mean loss of features [B, n], a kernel [n, C], labels [B], logits [B, C] and lambda."""
         is_label = one_hot(labels, logits)
-        norms = ops.norm(features, axis=1, keepdims=True) * ops.norm(kernel, axis=0, keepdims=True)
+        # The square root has no gradient at 0, where all features of an image are 0.
+        lengths = ops.sqrt(ops.sum(ops.square(features), axis=1, keepdims=True) + 1e-12)
+        norms = lengths * ops.norm(kernel, axis=0, keepdims=True)
         widened = norms * psi(ops.clip(logits / (norms + 1e-9), -1.0, 1.0), self.multiple)
         mixed = (mixing * logits + widened) / (1.0 + mixing)
         return ops.mean(cross_entropy(labels, ops.where(is_label > 0.0, mixed, logits)))

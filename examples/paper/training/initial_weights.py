@@ -35,7 +35,7 @@ def load_network(name: str, num_classes: int, source: str, **options: Any) -> ke
             - for resnet-50, such a file of `keras.applications.ResNet50`, or the `.h5` that Keras publishes,
             - for resnet-18, a file `.keras` of keras-hub's ResNet-18,
             - `imagenet`: the weights that these two publish, which are downloaded.
-        **options: further arguments of `architectures.build`; only used for files `.weights.h5`.
+        **options: further arguments of `architectures.build`, those that it was trained with.
 
     Returns:
         `keras.Model`, all of it trainable.
@@ -52,7 +52,7 @@ def load_network(name: str, num_classes: int, source: str, **options: Any) -> ke
         raise ValueError(f"Expected the folder of a finished run, a file, or 'imagenet'. Received: {source!r}.")
     if path.suffix == ".h5":
         return _with_weights(name, num_classes, path, options)
-    network = architectures.build(name, num_classes)
+    network = architectures.build(name, num_classes, **options)
     if name == "resnet-18":
         # Keras can load keras-hub's classes once it is imported.
         with contextlib.suppress(ImportError):
@@ -69,11 +69,22 @@ def load_network(name: str, num_classes: int, source: str, **options: Any) -> ke
             f"{path} does not hold {name!r} with {num_classes} classes: it has {len(found)} weights and output "
             f"{trained.output_shape}, not {len(expected)} and {network.output_shape}, or weights of other shapes."
         )
+    wanted, own = (_groups(model) for model in (network, trained))
+    if wanted != own:
+        raise ValueError(
+            f"The groups of the normalisations of {path} are others: pass --groups as it was trained. "
+            f"Expected: {wanted}. Received: {own}."
+        )
     # It is returned itself, instead of a new network with its weights: so it keeps options that leave no trace in the
     # weights, such as pooling.
     for layer in trained._flatten_layers():
         layer.trainable = True
     return trained
+
+
+def _groups(network: keras.Model) -> list[int]:
+    """The numbers of groups of its normalisations, which its weights do not show."""
+    return [layer.groups for layer in network.layers if isinstance(layer, keras.layers.GroupNormalization)]
 
 
 def _published(name: str) -> keras.Model:

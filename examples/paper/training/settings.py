@@ -2,7 +2,8 @@
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from absl import flags
@@ -17,6 +18,13 @@ from .table_2 import TABLE_2
 
 STRATEGIES = ("none", "mirrored")
 PENALTIES = ("paper", "default")
+# The flags of the paper's penalty, which the default of the library does not take, and their defaults.
+_OF_PAPER: Mapping[str, Any] = MappingProxyType(
+    {
+        "strength": 32.0, "aggregation": "min", "shrinkage": "exp", "c": 2.0, "d": 1.0, "gradient": "unrolled",
+        "screening": None, "misclassified": None, "only_successful": True, "interval": 1,
+    }
+)  # fmt: skip
 
 
 def define_flags(networks: Sequence[str], out: str, without: Sequence[str] = ()) -> None:
@@ -67,12 +75,18 @@ def define_flags(networks: Sequence[str], out: str, without: Sequence[str] = ())
     flags.DEFINE_float(
         "max_influence", None, "bound of the pull on each image; by default none for the paper's, 4 for the default's"
     )
-    flags.DEFINE_float("strength", 32.0, "lambda, the weight of the margin penalty")
-    flags.DEFINE_enum("aggregation", "min", _names(keras_amm.aggregation.ENTRIES), "which samples count")
-    flags.DEFINE_enum("shrinkage", "exp", _names(keras_amm.shrinkage.ENTRIES), "how much small margins count")
-    flags.DEFINE_float("c", 2.0, "scale of correctly classified samples")
-    flags.DEFINE_float("d", 1.0, "scale of misclassified samples")
-    flags.DEFINE_enum("gradient", "unrolled", ["unrolled", "masked", "boundary"], "how margins are differentiated")
+    flags.DEFINE_float("strength", _OF_PAPER["strength"], "lambda, the weight of the margin penalty")
+    flags.DEFINE_enum(
+        "aggregation", _OF_PAPER["aggregation"], _names(keras_amm.aggregation.ENTRIES), "which samples count"
+    )
+    flags.DEFINE_enum(
+        "shrinkage", _OF_PAPER["shrinkage"], _names(keras_amm.shrinkage.ENTRIES), "how much small margins count"
+    )
+    flags.DEFINE_float("c", _OF_PAPER["c"], "scale of correctly classified samples")
+    flags.DEFINE_float("d", _OF_PAPER["d"], "scale of misclassified samples")
+    flags.DEFINE_enum(
+        "gradient", _OF_PAPER["gradient"], ["unrolled", "masked", "boundary"], "how margins are differentiated"
+    )
     flags.DEFINE_float(
         "screening", None, "so many correct samples, as a fraction of the batch, are searched in full; all by default"
     )
@@ -82,8 +96,12 @@ def define_flags(networks: Sequence[str], out: str, without: Sequence[str] = ())
         ["all", "farthest", "none"],
         "which misclassified samples count; by default as in the authors' code: all under AVG, the farthest under MIN",
     )
-    flags.DEFINE_bool("only_successful", True, "whether samples count for nothing whose attack failed")
-    flags.DEFINE_integer("interval", 1, "training steps from one margin penalty to the next", lower_bound=1)
+    flags.DEFINE_bool(
+        "only_successful", _OF_PAPER["only_successful"], "whether samples count for nothing whose attack failed"
+    )
+    flags.DEFINE_integer(
+        "interval", _OF_PAPER["interval"], "training steps from one margin penalty to the next", lower_bound=1
+    )
     flags.DEFINE_integer("num_candidates", 10, "classes that DeepFool considers", lower_bound=2)
     flags.DEFINE_integer("max_iterations", 6, "steps of DeepFool", lower_bound=1)
     flags.DEFINE_bool("validation", False, "hold out 5,000 training images and report on them instead of the test set")
@@ -121,6 +139,25 @@ def _method(given: dict[str, Any]) -> dict[str, Any]:
     if given.get("strategy") == "mirrored":
         raise ValueError(f"Methods train on one device. Received: method={name!r}, strategy='mirrored'.")
     return {"method": name, "method_settings": dataclasses.asdict(methods.build(name, changes)), "amm": False}
+
+
+def _penalty_config(settings: dict[str, Any]) -> dict[str, Any] | None:
+    """The arguments of the library's default penalty, which may change from version to version; None for the paper's.
+
+    Raises:
+        ValueError: there are settings of the paper's penalty besides.
+    """
+    if settings["penalty"] != "default":
+        return None
+    if changed := [f"{name}={settings[name]}" for name, usual in _OF_PAPER.items() if settings[name] != usual]:
+        raise ValueError(f"--penalty=default takes --max_influence alone. Received: {', '.join(changed)}.")
+    config = default_penalty(settings["max_influence"]).get_config()
+    return {name: value for name, value in config.items() if name not in ("name", "trainable", "dtype")}
+
+
+def default_penalty(max_influence: float | None) -> keras_amm.MarginRegularizer:
+    """The penalty of `keras_amm.wrap`, with another bound of the pull if one is given."""
+    return keras_amm.MarginRegularizer(**({} if max_influence is None else {"max_influence": max_influence}))
 
 
 def _names(entries: Sequence[Any]) -> list[str]:
@@ -180,4 +217,4 @@ def resolve(data_set: str, given: dict[str, Any]) -> dict[str, Any]:
         settings["two_step"] = is_fine_tuned and not settings["init_from"]
     if settings["freeze_batch_normalization"] is None:
         settings["freeze_batch_normalization"] = bool(settings["init_from"] or settings["two_step"])
-    return {"data_set": data_set, "strategy": "none", **settings}
+    return {"data_set": data_set, "strategy": "none", **settings, "penalty_config": _penalty_config(settings)}

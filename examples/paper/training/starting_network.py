@@ -9,6 +9,7 @@ import keras_amm
 from .. import architectures, methods
 from .initial_weights import load_network
 from .losses import LOSSES
+from .settings import default_penalty
 
 _REGULARIZER_SETTINGS = (
     "strength", "aggregation", "shrinkage", "c", "d", "gradient", "screening", "only_successful", "interval",
@@ -42,8 +43,7 @@ def initial_network(settings: dict[str, Any], num_classes: int) -> keras.Model:
 def wrap_for_margin(network: keras.Model, settings: dict[str, Any]) -> keras_amm.AMMModel:
     """The network wrapped with the regularizer and the attack that the settings name."""
     if settings["penalty"] == "default":
-        bound = settings["max_influence"]
-        regularizer = keras_amm.MarginRegularizer(**({} if bound is None else {"max_influence": bound}))
+        regularizer = default_penalty(settings["max_influence"])
     else:
         changes = {name: settings[name] for name in _REGULARIZER_SETTINGS}
         regularizer = keras_amm.MarginRegularizer.from_paper("min-exp", **changes)

@@ -84,7 +84,9 @@ class MarginGridSearch(keras_tuner.GridSearch):
 
 def _trained(settings: dict[str, Any], out: pathlib.Path) -> dict[str, Any]:
     """The result of a training, which is read if it is finished; otherwise it continues from its last checkpoint."""
-    if result := run_folder.finished(settings, out):
+    result = run_folder.finished(settings, out)
+    # What the weights of another file are, only the training itself finds out.
+    if result and result["config"]["init_from"] == settings["init_from"]:
         return result
     # Frees the memory of the trainings before it.
     keras.utils.clear_session()
@@ -94,7 +96,7 @@ def _trained(settings: dict[str, Any], out: pathlib.Path) -> dict[str, Any]:
 def _or_exit(train: Callable[..., dict[str, Any]], settings: dict[str, Any], out: pathlib.Path) -> dict[str, Any]:
     try:
         return train(settings, out)
-    except run_folder.OtherRunError as error:
+    except (run_folder.OtherRunError, run_folder.InUseError) as error:
         # KerasTuner would take an exception for the failure of one trial, and go on.
         raise SystemExit(f"{error} Choose another --out.") from error
 
