@@ -37,7 +37,7 @@ _TOY_EPOCHS = 1000
 _OTHER_RECORDS: Mapping[tuple[str, str, str], tuple[tuple[str, ...], int]] = MappingProxyType(
     {
         ("Table 4", arm, network): (tuple(f"cifar10/{run}-{name}-{seed}-test.json" for seed in range(seeds)), epochs)
-        for network, run, seeds, epochs in (("lenet", "lenet-60", 2, 60), ("resnet-20", "resnet-20", 1, 24))
+        for network, run, seeds, epochs in (("lenet", "lenet-60", 2, 60), ("resnet-20", "resnet-20", 2, 24))
         for arm, name in (("reference", "reference"), ("min-exp", "default"))
     }
 )
