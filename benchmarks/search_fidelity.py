@@ -16,7 +16,6 @@ median would come about. A network with BatchNormalization is normalised by the 
 each state a row is shown, and saved.
 """
 
-import json
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -31,7 +30,7 @@ import keras_amm
 from benchmarks import threads
 from examples.paper import architectures
 from examples.paper.data import arrays
-from examples.paper.json_files import write_json
+from examples.paper.json_files import append_json
 from examples.paper.training.run_records import versions
 from keras_amm import aggregation
 from keras_amm.gradient.penalty import find_penalty
@@ -89,9 +88,8 @@ def main(argv: list[str]) -> None:
 
 def _save(row: Mapping[str, Any]) -> None:
     if flags.FLAGS.json:
-        path = pathlib.Path(flags.FLAGS.json)
-        rows = json.loads(path.read_text()) if path.exists() else []
-        write_json(path, [*rows, {**row, "batches": flags.FLAGS.batches, "seed": flags.FLAGS.seed}])
+        record = {**row, "batches": flags.FLAGS.batches, "seed": flags.FLAGS.seed}
+        append_json(pathlib.Path(flags.FLAGS.json), record)
 
 
 def compare_in_training(name: str, setting: str) -> Iterator[dict[str, Any]]:

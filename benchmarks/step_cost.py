@@ -21,7 +21,6 @@ left in `--out`, and a second call measures the rest.
 """
 
 import functools
-import json
 import pathlib
 import subprocess
 import sys
@@ -38,7 +37,7 @@ from absl import app, flags
 import keras_amm
 from examples.paper import architectures
 from examples.paper.data import arrays
-from examples.paper.json_files import write_json
+from examples.paper.json_files import append_json
 from examples.paper.training.run_records import versions
 
 from .memory import peak_bytes
@@ -272,7 +271,6 @@ def save(
     """Add to the file of `--json` what was measured of a network, and how."""
     if not _JSON.value:
         return
-    path = pathlib.Path(_JSON.value)
     record = {
         "network": network,
         "digits": digits_to_tell_apart(),
@@ -287,7 +285,7 @@ def save(
         "milliseconds_of_parts": {name: np.round(values, 3).tolist() for name, values in parts.items()},
         "resident_bytes_before_and_at_peak": memory,
     }
-    write_json(path, [*(json.loads(path.read_text()) if path.exists() else []), record])
+    append_json(pathlib.Path(_JSON.value), record)
 
 
 def where_the_time_goes(trained: keras.Model, images: Any) -> dict[str, np.ndarray]:

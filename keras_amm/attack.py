@@ -17,7 +17,7 @@ from keras_amm.network.structures import only_entry
 from keras_amm.search.box import require_bounds
 from keras_amm.search.geometry import expand_to
 from keras_amm.search.linearisation import CleanPass, clean_pass
-from keras_amm.search.norms import NORMS, norm_for
+from keras_amm.search.norms import norm_for, require_norm
 from keras_amm.search.path import Path
 from keras_amm.typing import Tensor, TensorLike
 
@@ -87,8 +87,7 @@ class Attack(abc.ABC):
         require_whole("refine_steps", refine_steps, 0)
         if from_logits not in (None, True, False):
             raise ValueError(f"`from_logits` must be True, False or None. Received: from_logits={from_logits!r}.")
-        if norm not in NORMS:
-            raise ValueError(f"`norm` must be one of {[*NORMS]}. Received: norm={norm!r}.")
+        require_norm(norm)
         self.refine_steps = int(refine_steps)
         self.from_logits = from_logits
         self.deviation = as_deviation(deviation)

@@ -10,3 +10,9 @@ def write_json(path: pathlib.Path, content: Any) -> None:
     new = path.with_name(f"{path.name}.new")
     new.write_text(json.dumps(content, indent=2) + "\n")
     new.replace(path)
+
+
+def append_json(path: pathlib.Path, record: Any) -> None:
+    """Add a record to the list in a file, which is made if there is none."""
+    records = json.loads(path.read_text()) if path.exists() else []
+    write_json(path, [*records, record])

@@ -1,14 +1,15 @@
 """Pictures of what an attack does to images."""
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import tensorflow as tf
 
 from keras_amm.arguments import require_whole
 from keras_amm.plots.style import class_name, literal, new_figure
+from keras_amm.search.norms import NORMS, require_norm
 from keras_amm.typing import TensorLike
 
 if TYPE_CHECKING:
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _ROWS = ("image", "perturbation", "perturbed")
-_NORMS: Mapping[str, Callable[[np.ndarray], Any]] = MappingProxyType(
-    {"l2": np.linalg.norm, "linf": lambda delta: np.max(np.abs(delta))}
-)
 # The size in inches of one image with what stands above it.
 _WIDTH, _HEIGHT = 1.15, 1.3
 # The characters in a line above an image, and the size of the letters in points.
@@ -71,8 +69,7 @@ def perturbation_grid(
     7
     """
     require_whole("columns", columns, 1)
-    if norm not in _NORMS:
-        raise ValueError(f"`norm` must be one of {[*_NORMS]}. Received: norm={norm!r}.")
+    require_norm(norm)
     images, perturbations = _as_pictures(images), _as_pictures(perturbations)
     before, after = np.asarray(before), np.asarray(after)
     labels = before if labels is None else np.asarray(labels)
@@ -86,7 +83,7 @@ def perturbation_grid(
     largest = max(float(np.max(np.abs(perturbations))), 1e-12)
     columns = min(columns, len(images))
     blocks = -(-len(images) // columns)
-    norms = [f"{norm} {_NORMS[norm](delta):#.3g}" for delta in perturbations]
+    norms = [f"{norm} {size:#.3g}" for size in NORMS[norm].of(tf.constant(perturbations)).numpy()]
     titles = _titles(before, after, labels, norms, class_names)
     size, lines = _font_size(titles), max(title.count("\n") for title in np.ravel(titles)) + 1
     # Lines are 1.2 times as high as the letters, whose size is in points, 72 to an inch.

@@ -112,6 +112,12 @@ def _sum_of_sizes(w: Tensor, lead: int) -> Tensor:
 NORMS: Mapping[str, Norm] = MappingProxyType({"l2": _L2(), "linf": _LInfinity()})
 
 
+def require_norm(norm: str) -> None:
+    """Refuse, by a ValueError, all but the name of a norm."""
+    if norm not in NORMS:
+        raise ValueError(f"`norm` must be one of {[*NORMS]}. Received: norm={norm!r}.")
+
+
 def norm_for(classifier: Classifier) -> Norm:
     """The norm of perturbations of the classifier's images."""
     return NORMS[classifier.norm]

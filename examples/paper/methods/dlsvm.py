@@ -1,7 +1,7 @@
 """DLSVM: a linear support vector machine in place of the softmax (Tang, 2013)."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
@@ -83,6 +83,7 @@ class DeepLinearSVM(Method):
         noise: the deviation of the noise in the first epoch.
     """
 
+    depends_on_epochs: ClassVar[bool] = True
     strength: float = 1.0
     noise: float = 0.3
 

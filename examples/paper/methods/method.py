@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 
@@ -15,6 +15,9 @@ Objective = Callable[[keras.Model, Any, Any, Any], Any]
 @dataclasses.dataclass(frozen=True)
 class Method:
     """One way of training; its attributes are its hyperparameters, numbers with defaults. This one changes nothing."""
+
+    # Whether what happens in an epoch depends on how many there are, so that a finished training cannot be made longer.
+    depends_on_epochs: ClassVar[bool] = False
 
     def rebuild(self, network: keras.Model, num_train: int) -> keras.Model:
         """The network with the method's layers in place of its own.

@@ -10,6 +10,7 @@ from typing import Any
 import filelock
 
 from ..json_files import write_json
+from ..methods import METHODS
 
 # Settings that say where a training finds its data and devices, and do not change what comes of it.
 LOCATION_SETTINGS = ("data_dir", "strategy")
@@ -17,8 +18,6 @@ LOCATION_SETTINGS = ("data_dir", "strategy")
 _NOT_COMPARED = (*LOCATION_SETTINGS, "init_from")
 # Settings that may change when a run is continued.
 FREE = ("epochs", "eval_margins", *_NOT_COMPARED)
-# Methods of which each epoch depends on how many there are.
-_FADING = ("dlsvm",)
 # Settings that older runs lack, with the values that these runs had.
 LATER_SETTINGS = {
     "only_successful": True, "max_iterations": 6, "interval": 1, "groups": None, "shuffle": True, "method": None,
@@ -87,7 +86,7 @@ def refuse_other_settings(out: pathlib.Path, settings: dict[str, Any], free: Seq
         OtherRunError: the folder holds another run.
     """
     before = _settings(out)
-    if settings["method"] in _FADING:
+    if settings["method"] and METHODS[settings["method"]].depends_on_epochs:
         free = [name for name in free if name != "epochs"]
     different = [n for n in settings if before and settings[n] != before.get(n) and n not in free]
     if "initial_weights" in different:
