@@ -142,6 +142,22 @@ def test_l_softmax():
     assert float(method.loss_of(x, kernel, y, x @ kernel, 1.0)) == pytest.approx(math.log(1 + math.exp(4.0 - logit)))
 
 
+def test_l_softmax_mixes_less_from_step_to_step():
+    """Of x = (3, 4) and the two axes as kernels, by lambda = base (1 + gamma iteration)^(-power), at least `least`."""
+    inputs = keras.Input((2,))
+    network = keras.Model(inputs, keras.layers.Dense(2, use_bias=False)(inputs))
+    network.set_weights([np.eye(2)])
+    method = methods.build("l-softmax", ["multiple=2", "base=4", "gamma=1", "power=2", "least=0.5"])
+    model = method.wrap(network)
+    model.compile("sgd", method.loss)
+    x, y = tf.constant([[3.0, 4.0]]), np.array([0])
+    for iteration, mixing in ((0, 4.0), (1, 1.0), (9, 0.5)):
+        model.optimizer.iterations.assign(iteration)
+        logit = (mixing * 3.0 + 5.0 * (2 * 0.36 - 1)) / (1 + mixing)
+        expected = math.log(1 + math.exp(4.0 - logit))
+        assert float(model.compute_loss(x, y, network(x), training=True)) == pytest.approx(expected)
+
+
 def test_l_softmax_of_an_image_without_features():
     features, kernel = tf.zeros((1, 2)), tf.ones((2, 3))
     with tf.GradientTape() as tape:
@@ -162,6 +178,26 @@ def test_dependence():
     one, other, h = random.normal(size=(7, 3)), random.normal(size=(7, 3)), np.eye(3) - 1 / 3
     trace = np.trace(one.T @ one @ h @ other.T @ other @ h)
     assert float(em_softmax.dependence(one, other)) == pytest.approx(trace / 4)
+
+
+def test_em_softmax():
+    """Two last layers on the features (1, 2), with the logits (1, 2) and (2, 0): the sum of their losses, and HSIC."""
+    inputs = keras.Input((2,))
+    network = keras.Model(inputs, keras.layers.Dense(2)(inputs))
+    method = methods.build("em-softmax", ["margin=0.5", "diversity=3"])
+    rebuilt = method.rebuild(network, 1)
+    kernels = np.array([[[1.0, 0.0], [0.0, 1.0]], [[2.0, 0.0], [0.0, 0.0]]])
+    for number, kernel in enumerate(kernels):
+        rebuilt.get_layer(f"classifier_{number}").set_weights([kernel, np.zeros(2)])
+    x, y = tf.constant([[1.0, 2.0]]), np.array([0])
+    np.testing.assert_allclose(rebuilt(x), [[1.5, 1.0]])
+    # The label's logit is 0.5 lower: 0.5 against 2, and 1.5 against 0.
+    losses = math.log(1 + math.exp(1.5)) + math.log(1 + math.exp(-1.5))
+    centre = np.eye(2) - 1 / 2
+    gram = [kernel.T @ kernel for kernel in kernels]
+    expected = losses + 3.0 * np.trace(gram[0] @ centre @ gram[1] @ centre)
+    model = method.wrap(rebuilt)
+    assert float(model.compute_loss(x, y, rebuilt(x), training=True)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_complexity():
@@ -220,15 +256,20 @@ def test_mma(line):
 
 
 @pytest.mark.parametrize(
-    ("name", "given", "expected"),
+    ("name", "given", "label", "expected"),
     [
-        ("elsayed", ["strength=10", "threshold=2"], 10 * (2 - OVERSHOT)),
-        ("deep-defense", ["strength=10", "c=2"], 10 * math.exp(-2 * OVERSHOT)),
-        ("deep-defense-relative", [], 15 * math.exp(-25 * OVERSHOT / 2.5)),
+        ("elsayed", ["strength=10", "threshold=2"], 1, 10 * (2 - OVERSHOT)),
+        ("elsayed", ["strength=10", "threshold=2"], 0, 10 * (2 + OVERSHOT)),
+        ("deep-defense", ["strength=10", "c=2"], 1, 10 * math.exp(-2 * OVERSHOT)),
+        ("deep-defense", ["strength=10", "d=1"], 0, 10 * math.exp(OVERSHOT)),
+        # The bound of an image's penalty, beyond which it has no pull.
+        ("deep-defense", ["strength=10", "d=2"], 0, 50.0),
+        ("deep-defense-relative", [], 1, 15 * math.exp(-25 * OVERSHOT / 2.5)),
+        ("deep-defense-relative", ["strength=1"], 0, math.exp(5 * OVERSHOT / 2.5)),
     ],
 )
-def test_penalties_of_distances(line, name, given, expected):
-    penalty = methods.build(name, given).wrap(line).margin_penalty(IMAGE, LABEL)
+def test_penalties_of_distances(line, name, given, label, expected):
+    penalty = methods.build(name, given).wrap(line).margin_penalty(IMAGE, np.array([label]))
     assert float(penalty) == pytest.approx(expected, rel=1e-4)
 
 
@@ -316,3 +357,19 @@ def test_networks_that_do_not_fit():
         methods.build("dropconnect").rebuild(keras.Sequential(flat), 1)
     with pytest.raises(ValueError, match="Received: one with BatchNormalization"):
         methods.build("crn").rebuild(keras.Sequential(flat), 1)
+    with pytest.raises(ValueError, match=r"ends with a dense layer. Received: GlobalAveragePooling2D"):
+        methods.build("crn").rebuild(pooled, 1)
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        (keras.layers.MaxPooling2D(3, strides=2), "MaxPooling2D with overlap"),
+        (keras.layers.Activation("gelu"), "Activation of activation gelu"),
+        (keras.layers.Conv2D(2, 3, activation="silu"), "Conv2D of activation silu"),
+    ],
+)
+def test_layers_that_may_bring_images_further_apart(layer, said):
+    layers = [keras.Input((6, 6, 3)), layer, keras.layers.Flatten(), keras.layers.Dense(2)]
+    with pytest.raises(ValueError, match=f"Received: one with {said}"):
+        methods.build("crn").rebuild(keras.Sequential(layers), 1)

@@ -59,6 +59,7 @@ def test_order_and_failures(tmp_path, trained):
     assert lines[1].split() == ["8", "2", "1", "10.50%", "2.000"] and "failed: ValueError" in lines[4]
     saved = json.loads((tmp_path / "grid.json").read_text())
     assert [Row(**row) for row in saved["rows"]] == rows and saved["seeds"] == [0, 1]
+    assert saved["versions"]["threads"] >= 1
     assert (tmp_path / "grid.png").stat().st_size > 1000
 
 

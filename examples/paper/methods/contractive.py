@@ -24,6 +24,7 @@ _CONTRACTIONS = (
     keras.layers.AveragePooling2D,
     keras.layers.GlobalAveragePooling2D,
 )
+_ACTIVATIONS = (None, keras.activations.linear, keras.activations.relu)
 
 
 @keras.saving.register_keras_serializable(package="keras_amm_examples")
@@ -93,6 +94,20 @@ def contraction_limit(layer: keras.layers.Layer) -> float:
     return 1.0 / math.sqrt(math.prod(math.ceil(size / stride) for size, stride in sides))
 
 
+def _is_contraction(layer: keras.layers.Layer) -> bool:
+    """Whether a layer brings no two points further apart, if its kernel is bounded."""
+    if isinstance(layer, keras.layers.MaxPooling2D) and tuple(layer.pool_size) != tuple(layer.strides):
+        return False
+    return isinstance(layer, _CONTRACTIONS) and getattr(layer, "activation", None) in _ACTIVATIONS
+
+
+def _described(layer: keras.layers.Layer) -> str:
+    name, activation = type(layer).__name__, getattr(layer, "activation", None)
+    if activation not in _ACTIVATIONS:
+        return f"{name} of activation {keras.activations.serialize(activation)}"
+    return f"{name} with overlap" if isinstance(layer, keras.layers.MaxPooling2D) else name
+
+
 @dataclasses.dataclass(frozen=True)
 class ContractiveRectifier(Method):
     """CRN: contractive hidden layers below a linear support vector machine.
@@ -101,8 +116,8 @@ class ContractiveRectifier(Method):
     vector machine bounds the one in the input space from below. ReLU and max-pooling without overlap are contractions.
 
     Reference: An et al., "Contractive rectifier networks for nonlinear maximum margin classification" (ICCV 2015):
-    hidden layers `|W_l| <= 1`, and a linear SVM in the output layer. That the constraint is kept by projection, here
-    every few steps, and C are ours; the paper has algorithms of its own for it.
+    hidden layers `|W_l| <= 1` in the spectral norm, and a linear SVM in the output layer. That the constraint is kept
+    by projection, here every few steps, and C are ours; the paper has algorithms of its own for it.
 
     Attributes:
         strength: C of the support vector machine.
@@ -119,11 +134,12 @@ class ContractiveRectifier(Method):
 
     def rebuild(self, network: keras.Model, num_train: int) -> keras.Model:
         """The network itself, if bounded kernels make a contraction of what goes before its head."""
-        others = {type(layer).__name__ for layer in network.layers if not isinstance(layer, _CONTRACTIONS)}
+        head(network)
+        others = {_described(layer) for layer in network.layers if not _is_contraction(layer)}
         if others:
             raise ValueError(
-                "CRN needs a network of convolutions, dense layers, ReLUs and pooling alone, one after the other. "
-                f"Received: one with {', '.join(sorted(others))}."
+                "CRN needs a network of convolutions, dense layers, ReLUs and pooling without overlap alone, one after "
+                f"the other. Received: one with {', '.join(sorted(others))}."
             )
         return super().rebuild(network, num_train)
 

@@ -14,6 +14,9 @@ from .method import Method
 class DeepDefense(Method):
     """`strength / n [sum_correct exp(-c |delta|) + sum_wrong exp(d |delta|)]`: Equation 6, which is AMM's AVG+EXP.
 
+    As AMM does, and unlike the equation, it bounds `strength exp(.)` of an image by 50, beyond which the image has no
+    pull, and takes norms that are longer by DeepFool's overshoot of 2%.
+
     Reference: Yan et al., "Deep Defense" (NeurIPS 2018), in the paper's Equation 6; the defaults are its AVG+EXP.
 
     Attributes:
@@ -48,7 +51,8 @@ class DeepDefense(Method):
 class RelativeDeepDefense(DeepDefense):
     """`strength / n [sum_correct exp(-c |delta| / |x|) + sum_wrong exp(d |delta| / |x|)]`: Equation 5.
 
-    The equation has no 1 / n; the authors' published code divides by the batch, and so does this.
+    The equation has no 1 / n; the authors' published code divides by the batch, and so does this. Bound and overshoot
+    are as in `DeepDefense`.
 
     Reference: Yan et al., "Deep Defense" (NeurIPS 2018), in the paper's Equation 5. The defaults are those of its code,
     which fine-tunes for 5 epochs with a learning rate of 5e-4. |x| is the norm of the image without its mean.

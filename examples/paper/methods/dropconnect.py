@@ -61,7 +61,8 @@ class DropConnect(Method):
     """DropConnect on the hidden dense layers: `r = a((M * W) v)`, M drawn for each example.
 
     Reference: Wan et al., "Regularization of neural networks using DropConnect" (ICML 2013): its layer
-    `r = a((M * W) v)`, and its inference by moment matching. p = 0.5 is the paper's.
+    `r = a((M * W) v)`, trained by its Algorithm 1, and the moments of inference by its Algorithm 2. p = 0.5 is the
+    paper's.
 
     Attributes:
         keep: p, the probability that a weight is kept.

@@ -14,9 +14,12 @@ class ElsayedLargeMargin(Method):
     """`max(0, c - d)` of every image, d its distance to the linearised network's boundary, negative if misclassified.
 
     `d = |f_i - f_j| / |grad f_i - grad f_j|`, the gradients held constant: DeepFool with one step, whether it succeeds
-    or not, and `gradient="masked"`.
+    or not, and `gradient="masked"`. Of a correct image j is the label and i the class with the smallest d; of a
+    misclassified one, i is the predicted class.
 
-    Reference: Elsayed et al., "Large margin deep networks for classification" (2018), at the input layer and for l2.
+    Reference: Elsayed et al., "Large margin deep networks for classification" (NeurIPS 2018), Equations 6 and 7 at the
+    input layer, for l2, with the maximum over the classes. It differs in two ways: d is longer by DeepFool's overshoot
+    of 2%, and the maximum of Equation 7 may take another class than the predicted one for a misclassified image.
     Weight and threshold were chosen by our search (`docs/results/mnist_discussion.md`).
 
     Attributes:

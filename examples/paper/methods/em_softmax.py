@@ -39,6 +39,7 @@ class EnsembleSoftMargin(Method):
     """EM-Softmax: several last layers, each with `-log(e^(f_y - m) / (e^(f_y - m) + sum_j e^f_j))`, and their HSIC.
 
     `sum_v L_v + mu sum_(v < u) HSIC(W_v, W_u)`, L_v the mean over the images. The logits are the mean of the layers'.
+    All layers are on the features of one network; the number in the paper's tables is of an ensemble of two networks.
 
     Reference: Wang et al., "Ensemble soft-margin softmax loss for image classification" (IJCAI 2018). Its margin and
     the weight of HSIC could not be looked up: those here are ours.

@@ -41,8 +41,9 @@ class LargeMarginSoftmax(Method):
     The two are mixed as `(lambda cos + psi) / (1 + lambda)`, with `lambda = base (1 + gamma iteration)^(-power)`,
     since psi alone hardly learns from new weights. The last layer has no bias.
 
-    Reference: Liu et al., "Large-margin softmax loss for convolutional neural networks" (ICML 2016): its loss with
-    `psi(theta) = (-1)^k cos(m theta) - 2 k`. m = 4 and the fall of lambda are those of the authors' MNIST example.
+    Reference: Liu et al., "Large-margin softmax loss for convolutional neural networks" (ICML 2016), the loss of
+    its Section 3.2 with `psi(theta) = (-1)^k cos(m theta) - 2 k`. m = 4 and the fall of lambda are those of the
+    authors' MNIST example.
 
     Attributes:
         multiple: m.

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..json_files import write_json
 from ..training import run_folder, trainer
+from ..training.run_records import versions
 from .grid import Grid, Row, plot, rank, rows_beyond
 
 _OBJECTIVE = "error_percent"
@@ -132,7 +133,12 @@ def search(settings: dict[str, Any], grid: Grid, seeds: Sequence[int], out: path
     tuner.search(verbose=0)
     path = out / "grid.json"
     rows = sorted([*tuner.rows(), *rows_beyond(grid, path, tuner.settings, tuner.seeds)], key=rank)
-    content = {"settings": tuner.settings, "seeds": tuner.seeds, "rows": [row._asdict() for row in rows]}
+    content = {
+        "settings": tuner.settings,
+        "seeds": tuner.seeds,
+        "versions": versions(),
+        "rows": [row._asdict() for row in rows],
+    }
     write_json(path, content)
     figure = plot(rows)
     figure.savefig(out / "grid.png", dpi=150)
