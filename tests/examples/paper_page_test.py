@@ -143,3 +143,13 @@ def test_counts(found):
     # An error and, where the paper gives one, a margin; of Figures 4 and 5 four and three trainings at twelve places.
     sizes = collections.Counter(entry.place for entry in found for _ in entry.verdicts)
     assert (sizes["Table 3"], sizes["Figure 1"], sizes["Figure 4"], sizes["Figure 5"]) == (14 + 6, 6, 48, 36)
+
+
+def test_points_that_were_not_run_are_one_row(found):
+    """No point of a figure is lost, and none is shown twice."""
+    for place in ("Figure 4", "Figure 5"):
+        group = [entry for entry in found if entry.place == place]
+        rows_shown = paper_page._without_repetition(group)
+        shown = [(value, entry.names[1]) for entry in rows_shown for value in entry.names[0].split(", ")]
+        assert sorted(shown) == sorted(entry.names for entry in group)
+        assert sum(entry.ours is None for entry in rows_shown) <= 4 < len(rows_shown) < len(group)
