@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from paper.reproduce import experiments, paper_cells, paper_page, planning
+from paper.reproduce import experiments, paper_cells, paper_page, planning, verdicts
 from paper.reproduce.paper_values import Paper, printed, rows
 from paper.training.table_2 import TABLE_2
 from tests.helpers.finished_runs import record
@@ -73,7 +73,7 @@ def test_rows_have_networks_and_trainings():
     ],
 )
 def test_verdicts(paper, deviation, bound, ours, kind):
-    assert paper_cells.judge(paper, deviation, bound, ours).kind == kind
+    assert verdicts.judge(paper, deviation, bound, ours).kind == kind
 
 
 def sweep(*runs):
@@ -126,12 +126,12 @@ def test_files_of_several_seeds_are_one_cell(tmp_path):
 def test_causes():
     """A training that is shorter than the paper's differs for that; at its length it is open."""
     ours = paper_cells.Ours(1.2, None, 1.0, None, 30, 1, ("one",))
-    verdicts = (paper_cells.Verdict("open"), paper_cells.Verdict("near"))
-    entry = paper_cells.Entry("Table 3", ("a", "b"), Paper(0.9, 0.03, 1.0), "", ours, 100, verdicts)
+    judged = (verdicts.Verdict("open"), verdicts.Verdict("near"))
+    entry = paper_cells.Entry("Table 3", ("a", "b"), Paper(0.9, 0.03, 1.0), "", ours, 100, judged)
     assert paper_cells._with_causes(entry, "min-exp").verdicts == (("differs", "30 of 100 epochs"), ("near", ""))
     assert paper_cells._with_causes(entry, "elsayed").verdicts[0].reason.startswith("30 of 100 epochs, weight and")
     long = entry._replace(ours=ours._replace(epochs=100))
-    assert paper_cells._with_causes(long, "min-exp").verdicts == verdicts
+    assert paper_cells._with_causes(long, "min-exp").verdicts == judged
 
 
 def test_counts(found):

@@ -94,18 +94,16 @@ def contraction_limit(layer: keras.layers.Layer) -> float:
     return 1.0 / math.sqrt(math.prod(math.ceil(size / stride) for size, stride in sides))
 
 
-def _is_contraction(layer: keras.layers.Layer) -> bool:
-    """Whether a layer brings no two points further apart, if its kernel is bounded."""
-    if isinstance(layer, keras.layers.MaxPooling2D) and tuple(layer.pool_size) != tuple(layer.strides):
-        return False
-    return isinstance(layer, _CONTRACTIONS) and getattr(layer, "activation", None) in _ACTIVATIONS
-
-
-def _described(layer: keras.layers.Layer) -> str:
+def _expanding(layer: keras.layers.Layer) -> str | None:
+    """What may bring two points further apart in a layer, though its kernel is bounded; None if nothing does."""
     name, activation = type(layer).__name__, getattr(layer, "activation", None)
+    if not isinstance(layer, _CONTRACTIONS):
+        return name
     if activation not in _ACTIVATIONS:
         return f"{name} of activation {keras.activations.serialize(activation)}"
-    return f"{name} with overlap" if isinstance(layer, keras.layers.MaxPooling2D) else name
+    if isinstance(layer, keras.layers.MaxPooling2D) and tuple(layer.pool_size) != tuple(layer.strides):
+        return f"{name} with overlap"
+    return None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,8 +132,8 @@ class ContractiveRectifier(Method):
 
     def rebuild(self, network: keras.Model, num_train: int) -> keras.Model:
         """The network itself, if bounded kernels make a contraction of what goes before its head."""
-        head(network)
-        others = {_described(layer) for layer in network.layers if not _is_contraction(layer)}
+        head(network)  # Refuses a network that does not end with one.
+        others = set(filter(None, map(_expanding, network.layers)))
         if others:
             raise ValueError(
                 "CRN needs a network of convolutions, dense layers, ReLUs and pooling without overlap alone, one after "

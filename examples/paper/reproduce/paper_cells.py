@@ -22,8 +22,7 @@ from .records import (
     standard_deviation,
     toy_records,
 )
-
-AS_IN_THE_PAPER, NEAR, DIFFERS, OPEN, NOT_RUN = VERDICTS = ("as in the paper", "near", "differs", "open", "not run")
+from .verdicts import AS_IN_THE_PAPER, DIFFERS, NOT_RUN, OPEN, Verdict, judge
 
 _DATA_SETS = {
     **dict.fromkeys(("Table 1", "Table 2", "Table 3"), "mnist"),
@@ -89,13 +88,6 @@ class Ours(NamedTuple):
     epochs: int
     seeds: int
     runs: tuple[str, ...]
-
-
-class Verdict(NamedTuple):
-    """What is made of one cell: one of `VERDICTS`, and why."""
-
-    kind: str
-    reason: str = ""
 
 
 class Entry(NamedTuple):
@@ -206,34 +198,6 @@ def _of_toy(by_rule: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[Entr
             ours = Ours(None, None, None, None, epochs, len(records), runs)
             verdict = Verdict(AS_IN_THE_PAPER if agree == len(records) else OPEN)
         yield _with_causes(Entry("Figure 1", (name,), Paper(), said, ours, _TOY_EPOCHS, (verdict,), found), name)
-
-
-def judge(paper: float | None, deviation: float | None, bound: str, ours: float | None) -> Verdict:
-    """The verdict on a number, before its cause is looked for.
-
-    Args:
-        paper: the paper's number.
-        deviation: its deviation over seeds; without one a number within a tenth of the paper's is only near.
-        bound: "<" or ">" where the paper's number is a bound.
-        ours: our number; None if it was not run.
-
-    Returns:
-        `Verdict`.
-
-    Example:
-    >>> judge(0.90, 0.03, "", 0.95).kind, judge(0.90, 0.03, "", 0.97).kind
-    ('as in the paper', 'open')
-    """
-    if ours is None or paper is None:
-        return Verdict(NOT_RUN)
-    holds = comparison.holds(Paper(paper, bound=bound), ours)
-    if holds is not None:
-        return Verdict(AS_IN_THE_PAPER if holds else OPEN)
-    # As they are printed, and without regard to the last bits.
-    off = abs(round(ours, 2) - paper) - 1e-9
-    if deviation is None:
-        return Verdict(NEAR if off <= comparison.MARGIN * paper else OPEN)
-    return Verdict(AS_IN_THE_PAPER if off <= comparison.DEVIATIONS * deviation else OPEN)
 
 
 def _judge_order(one: Results | None, others: Sequence[Results], experiment: Experiment) -> Verdict:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from . import comparison
 from .markdown import number, table
-from .paper_cells import AS_IN_THE_PAPER, DIFFERS, NOT_RUN, VERDICTS, Entry
+from .paper_cells import Entry
+from .verdicts import AS_IN_THE_PAPER, DIFFERS, NOT_RUN, VERDICTS
 
 _HEADER = """\
 # Beside the paper: every cell
@@ -106,16 +107,16 @@ def _section(group: Sequence[Entry]) -> str:
 def _without_repetition(group: Sequence[Entry]) -> list[Entry]:
     """The rows, and below them one for all points of a figure at which a training was not run."""
     points: dict[tuple[str, str], list[Entry]] = {}
-    for entry in filter(_is_like_others, group):
+    for entry in filter(_is_point_not_run, group):
         points.setdefault((entry.names[1], entry.said), []).append(entry)
     merged = [
         entries[0]._replace(names=(", ".join(entry.names[0] for entry in entries), training))
         for (training, _), entries in points.items()
     ]
-    return [*itertools.filterfalse(_is_like_others, group), *merged]
+    return [*itertools.filterfalse(_is_point_not_run, group), *merged]
 
 
-def _is_like_others(entry: Entry) -> bool:
+def _is_point_not_run(entry: Entry) -> bool:
     """Whether a point of a figure was not run, and the paper gives no number for it."""
     return entry.place in ("Figure 4", "Figure 5") and entry.ours is None and entry.paper.error is None
 
