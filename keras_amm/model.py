@@ -1,6 +1,5 @@
 """A Keras model that trains its classifier for a large margin in input space."""
 
-import warnings
 from typing import Any
 
 import keras
@@ -10,7 +9,7 @@ from keras_amm.arguments import instance_or_default
 from keras_amm.attack import Attack, require_attack
 from keras_amm.deepfool import DeepFool
 from keras_amm.execution.checks import enforce
-from keras_amm.execution.delegation import has_own, results_of
+from keras_amm.execution.delegation import has_own, results_of, warn_of_what_is_not_called
 from keras_amm.execution.gradients import weight_gradients
 from keras_amm.execution.guarded_update import save_values
 from keras_amm.execution.keras_hooks import KerasHooks
@@ -36,7 +35,8 @@ class AMMModel(ClassifierWrapper, KerasHooks):
 
     Everything but `fit` and `train_step` is the classifier's: `call`, `predict` and `evaluate` run it alone, and its
     weights are trained in place. A classifier with its own `compute_loss`, `compute_metrics`, metrics, `test_step` or
-    `predict_step` keeps them; they see what compiling the AMMModel made.
+    `predict_step` keeps them; they see what compiling the AMMModel made. Its own `train_step`, and its own `compile`,
+    `fit`, `evaluate`, `predict` and those `_on_batch`, are not called, and a warning says so.
 
     While training, `fit` shows beside `loss` (all that is minimised): `cross_entropy`, the classifier's loss alone,
     called `classification_loss` where another loss is compiled; `margin_penalty`; `margin`, the mean over all samples
@@ -82,14 +82,7 @@ class AMMModel(ClassifierWrapper, KerasHooks):
         require_classifier(base_model, must_be_built=False)
         super().__init__(base_model, **kwargs)
         self.regularizer = for_new_model(instance_or_default("regularizer", regularizer, MarginRegularizer))
-        if has_own(base_model, "train_step") and not self.regularizer.is_off:
-            warnings.warn(
-                f"The train_step of {type(base_model).__name__} is not called: AMMModel trains by a step of its own, "
-                "on the loss and the margin penalty, and whatever else that train_step does is lost. To keep it, add "
-                "`margin_penalty(x, y)` of an AMMModel to the loss in it and fit the classifier itself, as the page "
-                "'Keep your own training step' of the documentation shows.",
-                stacklevel=3,
-            )
+        warn_of_what_is_not_called(base_model, is_off=self.regularizer.is_off, stacklevel=4)
         require_attack(attack)
         self.attack = require_trainable(attack or DeepFool(), self.regularizer)
         self.regularizer.prepare()

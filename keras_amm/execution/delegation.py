@@ -4,6 +4,7 @@ Keras reads all of them from the model whose `fit` is called, and ignores those 
 """
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -23,6 +24,9 @@ _COMPILED = (
     "_loss_tracker",
     "_run_eagerly",
 )
+
+# What a user calls on the model that is trained, and so never on the one within it.
+_CALLED_BY_USERS = ("compile", "fit", "evaluate", "predict", "train_on_batch", "test_on_batch", "predict_on_batch")
 
 
 class Lending:
@@ -248,3 +252,29 @@ def results_of(metrics: Sequence[keras.metrics.Metric]) -> dict[str, Any]:
 def has_own(model: keras.Model, method: str) -> bool:
     """Whether a model has a method of its own where `keras.Model` has one already."""
     return getattr(getattr(model, method), "__func__", None) is not getattr(keras.Model, method)
+
+
+def warn_of_what_is_not_called(model: keras.Model, *, is_off: bool, stacklevel: int) -> None:
+    """Warn of a classifier's own methods in whose place an AMMModel has its own.
+
+    Args:
+        model: the classifier.
+        is_off: whether nothing is added to the loss; then its `train_step` is called.
+        stacklevel: how many calls from here the warning is about, as in `warnings.warn`.
+    """
+    name = type(model).__name__
+    if lost := [method for method in _CALLED_BY_USERS if has_own(model, method)]:
+        warnings.warn(
+            f"{name} has methods of its own that are not called: {', '.join(lost)}. AMMModel has its own, and whatever "
+            "else those do, such as preparing the images, is lost. Do it to the data beforehand, or in layers of the "
+            "classifier.",
+            stacklevel=stacklevel,
+        )
+    if has_own(model, "train_step") and not is_off:
+        warnings.warn(
+            f"The train_step of {name} is not called: AMMModel trains by a step of its own, "
+            "on the loss and the margin penalty, and whatever else that train_step does is lost. To keep it, add "
+            "`margin_penalty(x, y)` of an AMMModel to the loss in it and fit the classifier itself, as the page "
+            "'Keep your own training step' of the documentation shows.",
+            stacklevel=stacklevel,
+        )

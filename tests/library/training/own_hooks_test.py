@@ -1,6 +1,7 @@
 """Classifiers with their own loss, metrics and steps: against plain Keras's training of the same class."""
 
 import inspect
+import warnings
 
 import keras
 import numpy as np
@@ -284,6 +285,32 @@ def test_an_own_training_step_is_warned_about_once():
     assert told[0].filename == __file__
     history = train(model, *small_data(16))
     assert "tripled" not in history and history["margin_penalty"][0] > 0
+
+
+class Prepares(Sequential):
+    """Scales images before it trains on them, as the classifiers of keras-hub do."""
+
+    def fit(self, x=None, *args, **kwargs):
+        return super().fit(x / 255.0, *args, **kwargs)
+
+    def predict(self, x, *args, **kwargs):
+        return super().predict(x / 255.0, *args, **kwargs)
+
+
+@pytest.mark.parametrize("regularizer", [None, _OFF])
+def test_what_a_user_calls_on_the_classifier_is_warned_about_once(regularizer):
+    with pytest.warns(UserWarning, match=r"Prepares has .*not called: fit, predict\..*preparing the images") as told:
+        keras_amm.wrap(Prepares(), regularizer)
+    assert len(told) == 1
+    assert told[0].filename == __file__
+
+
+def test_a_classifier_of_keras_is_not_warned_about():
+    inputs = keras.Input((2,))
+    for model in (Sequential(), Functional(), keras.Model(inputs, keras.layers.Dense(3)(inputs))):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            keras_amm.wrap(model)
 
 
 def test_without_penalty_the_own_training_step_is_kept():
