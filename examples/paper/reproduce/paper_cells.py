@@ -38,7 +38,7 @@ _OTHER_RECORDS: Mapping[tuple[str, str, str], tuple[tuple[str, ...], int]] = Map
         ("Table 4", arm, network): (tuple(f"cifar10/{run}-{seed}-test.json" for seed in seeds), epochs_before)
         for arm, network, run, seeds, epochs_before in (
             ("reference", "lenet", "lenet-60-reference", (0, 1), 60),
-            ("min-exp", "lenet", "lenet-60-min-exp-chosen", (0,), 60),
+            ("min-exp", "lenet", "lenet-60-min-exp-chosen", (0, 1), 60),
             ("reference", "resnet-20", "resnet-20-reference", (0, 1), 24),
             ("min-exp", "resnet-20", "resnet-20-min-exp", (1,), 24),
         )
