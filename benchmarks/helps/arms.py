@@ -108,7 +108,7 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
             "AMM, `max_influence=16`, clipped", {"regularizer": _HARD, "global_clipnorm": 10.0}, _with_amm
         ),
         "paper": Arm("the paper's MIN+EXP", {"from_paper": "min-exp"}, _with_the_papers),
-        "longer": _rival("plain, longer"),
+        "longer": _rival("longer plain training"),
         "label-smoothing": _rival("label smoothing", {"label_smoothing": 0.1}),
         # Keras multiplies it by the learning rate; AdamW's own is 0.004.
         "weight-decay": _rival("weight decay", {"weight_decay": {"sgd": 5e-4, "adam": 0.05, "adamw": 0.05}}),

@@ -125,7 +125,7 @@ def test_page():
     of_three, of_one = text.split("With 3 seeds: Gaussian noise.\n")[1].split("With 1 seed: Jacobian penalty.\n")
     assert "| `mnist-mlp` | 6.00%, 1.50, 50% | **5.50%, 1.60, 75%** |" in of_three
     assert "| `mnist-mlp` | 5.00%, 1.50, 50% | 8.00%, 2.00, 50% |" in of_one
-    assert "Not run: plain, longer, label smoothing, weight decay, PGD training." in of_one
+    assert "Not run: longer plain training, label smoothing, weight decay, PGD training." in of_one
     assert "| Gaussian noise | 3 | 1 | 1 | 1 | 1 | 1 |" in text and "\n| PGD training |" not in text
     assert "## On test images\n\nNot run." in text
     found[Key("mnist-mlp", "plain", 0, True)] = found[Key("mnist-mlp", "amm", 0, True)] = record(6.0, 1.0)
