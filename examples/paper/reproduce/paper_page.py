@@ -48,7 +48,8 @@ _TITLES = {
 }
 _NOTES = {
     "Table 4": "The paper does not tell its λ, c and d. How ours came about, and the library's default beside MIN+EXP, "
-    "is [on a page of its own](cifar10.md). Margins of ResNet-20 are of the first 1,000 test images.",
+    "is [on a page of its own](cifar10.md). Margins of ResNet-20 are of the first 1,000 test images, "
+    "and its reference is of the two starts from which MIN+EXP was trained.",
 }
 _NAMES = {
     **dict.fromkeys([f"Table {n}" for n in range(1, 8)], ("network", "training")),
