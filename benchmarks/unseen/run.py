@@ -1,0 +1,104 @@
+"""Trains every problem plainly and with the default of `keras_amm.wrap`, and measures both.
+
+    TFDS_DATA_DIR=path/of/prepared/data python -m benchmarks.unseen.run
+    python -m benchmarks.unseen.run --problems=digits,wine --seeds=0
+
+needs MNIST, Fashion-MNIST and CIFAR-10 prepared by tensorflow-datasets, and scikit-learn. Each record is a file of its
+own with both trainings of a problem and a seed, so that a run which was stopped goes on. At the end, all records are
+shown as a table.
+"""
+
+import gc
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+from absl import app, flags
+
+import keras_amm
+from benchmarks import recorded_trainings
+from benchmarks.helps import tables
+from benchmarks.helps.data import CellData
+from benchmarks.helps.measuring import measure
+from benchmarks.helps.training_clock import TrainingClock
+from benchmarks.helps.verdicts import judge, summarize
+
+from . import networks
+from .problems import PROBLEMS, Problem
+
+NUM_ATTACKED = 500
+
+
+def main(argv: list[str]) -> None:
+    recorded_trainings.require_known("problems", flags.FLAGS.problems, PROBLEMS)
+    print(table(recorded_trainings.make(argv, {"problem": flags.FLAGS.problems}, train_and_measure, in_brief)))
+
+
+def train_and_measure(problem: str, seed: int) -> dict[str, Any]:
+    """Train a problem both ways from the same weights and in the same order; what is measured of each."""
+    images = PROBLEMS[problem].data()
+    plain = _one(PROBLEMS[problem], images, seed, with_amm=False)
+    amm = _one(PROBLEMS[problem], images, seed, with_amm=True, radius=plain["robust_radius"])
+    return {"training_images": len(images.train), "plain": plain, "amm": amm}
+
+
+def _one(problem: Problem, images: CellData, seed: int, with_amm: bool, radius: float | None = None) -> dict[str, Any]:
+    keras.backend.clear_session()
+    gc.collect()
+    keras.utils.set_random_seed(seed)
+    network = networks.build(problem.features, images.train.x.shape[1:], images.num_classes)
+    model = keras_amm.wrap(network) if with_amm else network
+    steps = problem.epochs * -(-len(images.train) // problem.batch_size)
+    model.compile(problem.optimizer(steps), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    clock = TrainingClock(problem.epochs)
+    model.fit(*images.train, batch_size=problem.batch_size, epochs=problem.epochs, callbacks=[clock], verbose=0)
+    return {
+        "epochs": clock.epochs,
+        "processor_seconds": clock.processor_seconds,
+        **measure(network, images.train, images.measured, radius, NUM_ATTACKED),
+    }
+
+
+def in_brief(record: Mapping[str, Any]) -> str:
+    """What was measured, in a few words."""
+    plain, amm = record["plain"], record["amm"]
+    return (
+        f"error {plain['error_percent']:.2f}% → {amm['error_percent']:.2f}%, "
+        f"margin {plain['margin']:.3g} → {amm['margin']:.3g}"
+    )
+
+
+def table(records: Sequence[Mapping[str, Any]]) -> str:
+    """A line for each problem that has records, as Markdown."""
+    header = ("data", "network", "optimizer, batch", "images, epochs", "error, plain → AMM", "margin", "ratio")
+    rows = []
+    for name, problem in PROBLEMS.items():
+        if found := [record for record in records if record["problem"] == name]:
+            plain, amm = (summarize([record[arm] for record in found]) for arm in ("plain", "amm"))
+            data, network, optimizer = problem.shown
+            rows.append(
+                [
+                    data,
+                    network,
+                    f"{optimizer}, {problem.batch_size}",
+                    f"{found[0]['training_images']:,}, {problem.epochs}",
+                    f"{tables.error(plain)} → {tables.error(amm)}",
+                    f"{plain.margin:.3g} → {amm.margin:.3g}",
+                    tables.margin_ratio(plain, amm),
+                    f"{plain.robust_accuracy:.0%} → {amm.robust_accuracy:.0%}",
+                    f"{len(found)}",
+                    str(judge(plain, amm)),
+                ]
+            )
+    return tables.table([*header, "robust accuracy", "seeds", "verdict"], rows)
+
+
+def _define_flags() -> None:
+    """Only where this is the program: other benchmarks have flags of the same names."""
+    flags.DEFINE_list("problems", list(PROBLEMS), "Problems.")
+    recorded_trainings.define_flags("results/unseen")
+
+
+if __name__ == "__main__":
+    _define_flags()
+    app.run(main)
