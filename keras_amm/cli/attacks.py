@@ -117,6 +117,16 @@ def attack(args: argparse.Namespace, model: keras.Model, pixels: Pixels) -> Atta
         return FastMinimumNorm(start=DeepFool(**of_steps), **settings)
 
 
+def require_divided(attack: Attack, deviation: tuple[float, ...] | None, *, are_integers: bool) -> None:
+    """Refuse whole-numbered pixels, which nothing has divided yet, if the model was wrapped with a deviation."""
+    if are_integers and deviation is None and attack.deviation is not None:
+        known = ",".join(f"{value:g}" for value in np.ravel(attack.deviation))
+        raise CommandError(
+            "The model was wrapped with a deviation by which its images are divided, and these images are 8-bit ones, "
+            f"which are not. Add --deviation={known}, and --mean if a mean was subtracted."
+        )
+
+
 def second_attack(args: argparse.Namespace, first: Attack) -> Attack | None:
     """The attack to compare the first one with, in its units, norm and bounds; None if none is asked for."""
     if args.second_attack is None:

@@ -33,6 +33,7 @@ def read_request(args: argparse.Namespace, paths: list[str]) -> Request:
     images = open_images(options.dataset(args), next(iter(loaded.values())))
     pixels = _pixels(args, loaded, images.are_integers)
     of_models = _in_one_unit({name: attacks.attack(args, model, pixels) for name, model in loaded.items()})
+    attacks.require_divided(next(iter(of_models.values())), args.deviation, are_integers=images.are_integers)
     return Request(loaded, images, pixels, of_models, args.batch_size, args.bounds)
 
 

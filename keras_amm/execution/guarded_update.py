@@ -68,7 +68,7 @@ class GuardedUpdate:
             saved_values = [*saved_values, *save_values(_changed_by(optimizer, weights))]
             # In no branch, but put back: in the steps of `fit`, XLA computes what only a branch uses within it, and
             # on a CPU it has no fast code for the gradients of convolutions there.
-            optimizer.apply(gradients, weights)
+            _apply(optimizer, gradients, weights)
             _put_back(saved_values, is_faulty)
             if also is not None:
                 # It changes variables that are not saved.
@@ -76,7 +76,7 @@ class GuardedUpdate:
             return
         with tf.control_dependencies([*enforce(checks), *([] if wait_for is None else [wait_for])]):
             # Copies made here, so that they are computed only if the checks hold.
-            optimizer.apply([g if g is None else tf.identity(g) for g in gradients], weights)
+            _apply(optimizer, [g if g is None else tf.identity(g) for g in gradients], weights)
             if also is not None:
                 also()
 
@@ -101,6 +101,12 @@ class GuardedUpdate:
             self._fault.assign([0, 0])
             hint = "Train without jit_compile to see the offending values."
             raise ValueError(f"{in_failed_step(step, self._steps_per_update)}{self._messages[code - 1]} {hint}")
+
+
+def _apply(optimizer: keras.optimizers.Optimizer, gradients: list[Tensor | None], weights: list[Variable]) -> None:
+    """Update the weights by the method that Keras's training step calls, which an optimizer may override."""
+    if weights:
+        optimizer.apply_gradients(zip(gradients, weights, strict=True))
 
 
 def save_values(variables: list[Variable]) -> list[tuple[Variable, Tensor]]:

@@ -72,6 +72,7 @@ def run(args: argparse.Namespace) -> None:
     pixels = pixels_for(model, True, args.scale, args.mean, args.deviation)
     # Before pixels are divided by its deviation, which it checks.
     attack = attacks.attack(args, model, pixels)
+    attacks.require_divided(attack, args.deviation, are_integers=True)
     image = read_image(args.image, size, colours)[None]
     require_within_bounds(image, args.bounds)
     x = pixels(image, model)

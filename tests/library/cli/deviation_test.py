@@ -38,8 +38,10 @@ def test_attack(folder, scaled, tmp_path, capsys):
     assert_one_line(capsys, "`deviation` must be a positive number")
 
 
-def test_the_deviation_that_a_model_was_trained_with_holds_for_all(folder, data, tmp_path, capsys):
+def test_the_deviation_that_a_model_was_trained_with_holds_for_all(folder, scaled, tmp_path, capsys):
     """They are of the images, which are the same for all models; here they are divided already."""
+    data = f"--dataset={tmp_path / 'divided.npz'}"
+    np.savez(tmp_path / "divided.npz", x_test=scaled / 0.5, y_test=np.load(folder / "images.npz")["y_test"])
     for name, deviation in (("half", 0.5), ("third", 1 / 3)):
         model = keras_amm.wrap(
             keras.models.load_model(folder / "one.keras"), attack=keras_amm.DeepFool(deviation=deviation)
@@ -53,3 +55,17 @@ def test_the_deviation_that_a_model_was_trained_with_holds_for_all(folder, data,
     capsys.readouterr()
     assert command("compare", tmp_path / "third.keras", *arguments[2:], folder=folder) == 1
     assert_one_line(capsys, "divided by different deviations cannot be compared")
+
+
+def test_images_that_nothing_has_divided_are_refused(folder, data, scaled, tmp_path, capsys):
+    """A model that was wrapped with a deviation takes divided images, which 8-bit ones are not."""
+    network = keras.models.load_model(folder / "one.keras")
+    path = tmp_path / "wrapped.keras"
+    keras_amm.wrap(network, attack=keras_amm.DeepFool(deviation=0.5)).save(path)
+    image = folder / "images/test/class 0/003.png"
+    for arguments in (("margins", path, data), ("attack", path, image)):
+        assert command(*arguments, f"--mean={MEAN}", f"--out={tmp_path}", folder=folder) == 1
+        assert_one_line(capsys, "Add --deviation=0.5, and --mean if a mean was subtracted")
+    assert command("margins", path, data, *PIXELS, f"--out={tmp_path}", folder=folder) == 0
+    distances, _ = closed_form(network, scaled / 0.5)
+    np.testing.assert_allclose(saved(tmp_path / "wrapped-margins.json").norms, 1.02 * 0.5 * distances, rtol=1e-4)

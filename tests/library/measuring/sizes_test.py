@@ -133,3 +133,18 @@ def test_all_sizes_are_searched_by_one_compiled_function(model):
 
     keras_amm.evaluate_margins(model, _data_set(), Counting(), verbose=0)
     assert [shape.as_list() for shape in traced] == 2 * [[None, None, None, 1]]
+
+
+@pytest.mark.parametrize("labels", [np.arange(20) % 3, np.eye(3)[np.arange(20) % 3]], ids=["indices", "one-hot"])
+def test_gray_images_may_lack_their_channel_in_a_data_set(labels):
+    """Keras's `fit` and `predict` add it; their batches have the rank of a single image with a channel."""
+    gray = np.random.default_rng(1).random((20, 8, 8), dtype="float32")
+    network = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    expected = keras_amm.evaluate_margins(network, (gray[..., None], labels), verbose=0)
+    data = tf.data.Dataset.from_tensor_slices((gray, labels)).batch(8)
+    np.testing.assert_allclose(keras_amm.evaluate_margins(network, data, verbose=0).norms, expected.norms, rtol=1e-5)
+    loss = keras.losses.SparseCategoricalCrossentropy if labels.ndim == 1 else keras.losses.CategoricalCrossentropy
+    network.compile(keras.optimizers.SGD(0.0), loss(from_logits=True))
+    logger = keras_amm.callbacks.MarginLogger()
+    history = network.fit(gray, labels, validation_data=(gray, labels), callbacks=[logger], verbose=0).history
+    assert history["val_margin"][0] == pytest.approx(expected.margin, rel=1e-5)
