@@ -68,7 +68,7 @@ def unfit_data(folder):
     (folder / "text.png").write_text("no image")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def unfit(folder):
     unfit_models(folder)
     models_in_other_formats(folder)
