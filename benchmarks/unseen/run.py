@@ -21,7 +21,7 @@ from benchmarks.helps import tables
 from benchmarks.helps.data import CellData
 from benchmarks.helps.measuring import measure
 from benchmarks.helps.training_clock import TrainingClock
-from benchmarks.helps.verdicts import judge, summarize
+from benchmarks.helps.verdicts import Summary, judge, summarize
 
 from . import networks
 from .problems import PROBLEMS, Problem
@@ -31,7 +31,8 @@ NUM_ATTACKED = 500
 
 def main(argv: list[str]) -> None:
     recorded_trainings.require_known("problems", flags.FLAGS.problems, PROBLEMS)
-    print(table(recorded_trainings.make(argv, {"problem": flags.FLAGS.problems}, train_and_measure, in_brief)))
+    records = recorded_trainings.make(argv, {"problem": flags.FLAGS.problems}, train_and_measure, in_brief)
+    print(f"{counts(records)}\n\n{table(records)}")
 
 
 def train_and_measure(problem: str, seed: int) -> dict[str, Any]:
@@ -68,13 +69,32 @@ def in_brief(record: Mapping[str, Any]) -> str:
     )
 
 
+def counts(records: Sequence[Mapping[str, Any]]) -> str:
+    """In how many of the problems that have records AMM is better, in a sentence."""
+    pairs = [_summaries(records, name) for name in PROBLEMS if any(record["problem"] == name for record in records)]
+    judged = [judge(plain, amm) for plain, amm in pairs]
+    better, failing = sum(each.is_better for each in judged), sum(bool(each.failures) for each in judged)
+    return (
+        f"**Of {len(pairs)} problems AMM has fewer errors in {sum(amm.error < plain.error for plain, amm in pairs)}, "
+        f"a larger mean margin in {sum(amm.margin > plain.margin for plain, amm in pairs)}, and a higher robust "
+        f"accuracy in {sum(amm.robust_accuracy > plain.robust_accuracy for plain, amm in pairs)}. It is better in "
+        f"{better}, holds in {len(pairs) - better - failing} more, and fails in {failing}.**"
+    )
+
+
+def _summaries(records: Sequence[Mapping[str, Any]], problem: str) -> tuple[Summary, Summary]:
+    """Plain training's and AMM's, over the seeds of a problem."""
+    found = [record for record in records if record["problem"] == problem]
+    return summarize([record["plain"] for record in found]), summarize([record["amm"] for record in found])
+
+
 def table(records: Sequence[Mapping[str, Any]]) -> str:
     """A line for each problem that has records, as Markdown."""
     header = ("data", "network", "optimizer, batch", "images, epochs", "error, plain → AMM", "margin", "ratio")
     rows = []
     for name, problem in PROBLEMS.items():
         if found := [record for record in records if record["problem"] == name]:
-            plain, amm = (summarize([record[arm] for record in found]) for arm in ("plain", "amm"))
+            plain, amm = _summaries(records, name)
             data, network, optimizer = problem.shown
             rows.append(
                 [
