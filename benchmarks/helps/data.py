@@ -44,12 +44,12 @@ def load(cell: Cell, test: bool = False) -> CellData:
         end = f"-{NUM_HELD_OUT}" if cell.classes else cell.num_train
         train = arrays.load(cell.data, f"train[:{end}]", mean)
         measured = arrays.load(cell.data, "test" if test else f"train[-{NUM_HELD_OUT}:]", mean)
-    train, measured = (_of_classes(images, cell.classes) for images in (train, measured))
+    train, measured = (of_classes(images, cell.classes) for images in (train, measured))
     train = thin_out(train[: cell.num_train], cell.thinned_out)
     return CellData(train, measured, int(measured.y.max()) + 1)
 
 
-def _of_classes(images: Images, classes: tuple[int, ...]) -> Images:
+def of_classes(images: Images, classes: tuple[int, ...]) -> Images:
     """The images of these classes, which become the labels 0, 1, ..."""
     if not classes:
         return images

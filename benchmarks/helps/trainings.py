@@ -170,11 +170,16 @@ def _load(network: keras.Model, path: pathlib.Path, record: Record) -> bool:
     return False
 
 
-def new_network(cell: Cell, images: data.CellData, seed: int) -> keras.Model:
-    """The cell's network with new weights, after all that is left of earlier ones has been forgotten."""
+def start_anew(seed: int) -> None:
+    """Forget all that is left of earlier networks, and seed what follows."""
     keras.backend.clear_session()
     gc.collect()
     keras.utils.set_random_seed(seed)
+
+
+def new_network(cell: Cell, images: data.CellData, seed: int) -> keras.Model:
+    """The cell's network with new weights, after all that is left of earlier ones has been forgotten."""
+    start_anew(seed)
     return networks.build(cell.network, images.train.x.shape[1:], images.num_classes)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from benchmarks.helps import data as helps_data
 from benchmarks.helps.data import CellData
 from examples.paper.data import arrays
 from examples.paper.data.arrays import Images
@@ -44,11 +45,8 @@ def twenty_classes(num_train: int) -> CellData:
 
 def of_classes(data: CellData, classes: Sequence[int], num_train: int) -> CellData:
     """The images of these classes, which become the labels 0, 1, ..., and so many of them to train on."""
-    chosen = []
-    for images in data[:2]:
-        some = images[np.isin(images.y, classes)]
-        chosen.append(Images(some.x, np.searchsorted(classes, some.y).astype("int32")))
-    return CellData(chosen[0][:num_train], chosen[1], len(classes))
+    train, measured = (helps_data.of_classes(images, tuple(classes)) for images in data[:2])
+    return CellData(train[:num_train], measured, len(classes))
 
 
 def with_random_labels(data: CellData, part: float) -> CellData:

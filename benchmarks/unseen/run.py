@@ -8,7 +8,6 @@ own with both trainings of a problem and a seed, so that a run which was stopped
 shown as a table.
 """
 
-import gc
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ from benchmarks.helps import tables
 from benchmarks.helps.data import CellData
 from benchmarks.helps.measuring import measure
 from benchmarks.helps.training_clock import TrainingClock
+from benchmarks.helps.trainings import start_anew
 from benchmarks.helps.verdicts import Summary, judge, summarize
 
 from . import networks
@@ -44,9 +44,7 @@ def train_and_measure(problem: str, seed: int) -> dict[str, Any]:
 
 
 def _one(problem: Problem, images: CellData, seed: int, with_amm: bool, radius: float | None = None) -> dict[str, Any]:
-    keras.backend.clear_session()
-    gc.collect()
-    keras.utils.set_random_seed(seed)
+    start_anew(seed)
     network = networks.build(problem.features, images.train.x.shape[1:], images.num_classes)
     model = keras_amm.wrap(network) if with_amm else network
     steps = problem.epochs * -(-len(images.train) // problem.batch_size)
@@ -71,7 +69,7 @@ def in_brief(record: Mapping[str, Any]) -> str:
 
 def counts(records: Sequence[Mapping[str, Any]]) -> str:
     """In how many of the problems that have records AMM is better, in a sentence."""
-    pairs = [_summaries(records, name) for name in PROBLEMS if any(record["problem"] == name for record in records)]
+    pairs = [_summaries(found) for found in _by_problem(records).values()]
     judged = [judge(plain, amm) for plain, amm in pairs]
     better, failing = sum(each.is_better for each in judged), sum(bool(each.failures) for each in judged)
     return (
@@ -82,9 +80,14 @@ def counts(records: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _summaries(records: Sequence[Mapping[str, Any]], problem: str) -> tuple[Summary, Summary]:
+def _by_problem(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """The records of each problem that has any, in the order of the problems."""
+    of_each = {name: [record for record in records if record["problem"] == name] for name in PROBLEMS}
+    return {name: found for name, found in of_each.items() if found}
+
+
+def _summaries(found: Sequence[Mapping[str, Any]]) -> tuple[Summary, Summary]:
     """Plain training's and AMM's, over the seeds of a problem."""
-    found = [record for record in records if record["problem"] == problem]
     return summarize([record["plain"] for record in found]), summarize([record["amm"] for record in found])
 
 
@@ -92,24 +95,23 @@ def table(records: Sequence[Mapping[str, Any]]) -> str:
     """A line for each problem that has records, as Markdown."""
     header = ("data", "network", "optimizer, batch", "images, epochs", "error, plain → AMM", "margin", "ratio")
     rows = []
-    for name, problem in PROBLEMS.items():
-        if found := [record for record in records if record["problem"] == name]:
-            plain, amm = _summaries(records, name)
-            data, network, optimizer = problem.shown
-            rows.append(
-                [
-                    data,
-                    network,
-                    f"{optimizer}, {problem.batch_size}",
-                    f"{found[0]['training_images']:,}, {problem.epochs}",
-                    f"{tables.error(plain)} → {tables.error(amm)}",
-                    f"{plain.margin:.3g} → {amm.margin:.3g}",
-                    tables.margin_ratio(plain, amm),
-                    f"{plain.robust_accuracy:.0%} → {amm.robust_accuracy:.0%}",
-                    f"{len(found)}",
-                    str(judge(plain, amm)),
-                ]
-            )
+    for name, found in _by_problem(records).items():
+        problem, (plain, amm) = PROBLEMS[name], _summaries(found)
+        data, network, optimizer = problem.shown
+        rows.append(
+            [
+                data,
+                network,
+                f"{optimizer}, {problem.batch_size}",
+                f"{found[0]['training_images']:,}, {problem.epochs}",
+                f"{tables.error(plain)} → {tables.error(amm)}",
+                f"{plain.margin:.3g} → {amm.margin:.3g}",
+                tables.margin_ratio(plain, amm),
+                f"{plain.robust_accuracy:.0%} → {amm.robust_accuracy:.0%}",
+                f"{len(found)}",
+                str(judge(plain, amm)),
+            ]
+        )
     return tables.table([*header, "robust accuracy", "seeds", "verdict"], rows)
 
 

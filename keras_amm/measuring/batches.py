@@ -78,11 +78,12 @@ def _has_single_images(x: Any, y: Any, model: keras.Model) -> bool:
     # The class index of a single image has no axis. Class probabilities have one in any case: then the rank of the
     # images decides, if the model (unless it is subclassed) tells which rank a batch has.
     inputs = getattr(model, "inputs", None)
-    if rank_of_y == 0 or not (rank_of_x and inputs):
-        return rank_of_y == 0
-    # A batch of gray images without a channel has the rank of a single image, but not its last axis.
-    lacks_channel = inputs[0].shape[-1] == 1 and x.shape[-1] not in (1, None)
-    return rank_of_x == len(inputs[0].shape) - 1 and not lacks_channel
+    if rank_of_y == 0:
+        return True
+    if not (rank_of_x and inputs and rank_of_x == len(inputs[0].shape) - 1):
+        return False
+    # A batch of gray images without a channel has the rank of a single image that has one, but not its last axis.
+    return inputs[0].shape[-1] != 1 or x.shape[-1] in (1, None)
 
 
 def _from_arrays(data: Any, batch_size: int) -> LabelledBatches:

@@ -300,7 +300,7 @@ def test_weight_decay_replaces_the_optimizer_s_own():
 
 def test_classes_are_chosen_and_thinned_out():
     y = np.tile(np.array([4, 9, 1], "int32"), 40)
-    images = data._of_classes(Images(np.arange(120.0), y), (4, 9))
+    images = data.of_classes(Images(np.arange(120.0), y), (4, 9))
     assert list(images.y[:4]) == [0, 1, 0, 1] and list(images.x[:4]) == [0.0, 1.0, 3.0, 4.0]
     thinned = data.thin_out(images, (1,))
     assert np.bincount(thinned.y).tolist() == [40, 4]
